@@ -1,0 +1,68 @@
+"""The registry of mission kinds: `@handles("kind", needs="label")` on a plain function makes a kind, and nothing else does."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from corporation.missions.outcomes import Outcome
+
+
+class Reporter(Protocol):
+    """Where a running handler says how it is going; every call returns at once and never fails the mission."""
+
+    def log(self, line: str, stream: str = "log") -> None:
+        """Keep one line of output; `stream` is `stdout`, `stderr` or `log`."""
+        ...
+
+    def progress(self, percent: int | None, message: str) -> None:
+        """Replace the mission's progress; `percent` is 0..100 or None when unknown."""
+        ...
+
+
+@dataclass(frozen=True)
+class Mission:
+    """What a handler gets to know: the order, where it may write, and how to report."""
+
+    job_id: str
+    attempt_id: str
+    attempt: int
+    kind: str
+    task: str
+    context: Mapping[str, Any]
+    timeout_seconds: int
+    factory_id: str
+    reporter: Reporter
+    fetch_bundle: Callable[[], bytes]
+    """Download this mission's bundle (tar.gz) from HQ; raises BundleError."""
+
+
+Handler = Callable[[Mission], Outcome]
+
+
+@dataclass(frozen=True)
+class Registration:
+    """One kind: its handler and the capability label a factory needs to be sent it (contract streams §4)."""
+
+    kind: str
+    needs: str | None
+    run: Handler
+
+
+_registry: dict[str, Registration] = {}
+
+
+def handles(kind: str, *, needs: str | None = None) -> Callable[[Handler], Handler]:
+    """Register the decorated function as the handler of `kind`; a second handler of one kind is refused at import."""
+
+    def register(handler: Handler) -> Handler:
+        if kind in _registry:
+            raise ValueError(f"kind {kind!r} already has the handler {_registry[kind].run.__qualname__}; remove one")
+        _registry[kind] = Registration(kind, needs, handler)
+        return handler
+
+    return register
+
+
+def registered() -> Mapping[str, Registration]:
+    """All kinds this process can run, by name."""
+    return dict(_registry)
