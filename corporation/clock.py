@@ -1,4 +1,4 @@
-"""The only place that looks at the wall clock, at chance and at fresh identities; everything else takes them as arguments."""
+"""The only place that looks at the wall clock, at chance and for fresh identities; the rest takes them as arguments."""
 
 import random
 import time

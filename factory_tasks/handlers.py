@@ -1,7 +1,8 @@
-"""The registry of mission kinds: `@handles("kind", needs="label")` on a plain function makes a kind, and nothing else does."""
+"""The registry of mission kinds: `@handles("kind", needs="label")` on a plain function makes a kind."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from corporation.missions.outcomes import Outcome
@@ -31,6 +32,10 @@ class Mission:
     context: Mapping[str, Any]
     timeout_seconds: int
     factory_id: str
+    repositories_root: Path
+    """Where this factory keeps the repositories it makes; nothing is written outside it."""
+    grace_seconds: float
+    """Between the soft stop (SIGTERM) and the hard one (SIGKILL) at the time limit."""
     reporter: Reporter
     fetch_bundle: Callable[[], bytes]
     """Download this mission's bundle (tar.gz) from HQ; raises BundleError."""
