@@ -1,0 +1,185 @@
+"""Every Celery setting we use, with its unit and the reason; sources are the notes on Celery and on reliability.
+
+Nothing is read from the environment here: `configuration(settings)` is called once by `factory_tasks.app`, when a
+process first needs it.
+"""
+
+import socket
+from typing import Any
+
+from kombu.entity import Exchange, Queue
+
+from corporation.settings import Settings
+
+LONGEST_MISSION_SECONDS = 86_400
+"""A day. No mission runs longer (bad-input A36), so every limit below is a sum of this and some slack."""
+
+VISIBILITY_SECONDS = 172_800
+"""48 h, twice the longest mission: Redis must never hand a message out again while its first copy still runs.
+
+A message of a dead worker is not waited for: its attempt's lease lapses within minutes and the ledger tries again."""
+
+HEARTBEAT_TASK = "corporation.heartbeat"
+
+
+def configuration(settings: Settings) -> dict[str, Any]:
+    """All settings for a process of this node."""
+    return {
+        **_broker(settings),
+        **_queues(settings),
+        **_messages(),
+        **_delivery(),
+        **_results(settings),
+        **_worker(settings),
+        **_beat(settings),
+    }
+
+
+def control_queue(settings: Settings) -> str:
+    """The queue of this node's control worker: heartbeats and orders, never behind a long mission."""
+    return f"{settings.factory_slug}.control"
+
+
+def private_queue(settings: Settings) -> str:
+    """The queue that reaches this factory and no other, even when several share a mission queue (F-2)."""
+    return f"factory.{settings.factory_slug}"
+
+
+def direct_queue(name: str) -> Queue:
+    """The queue `name` on the anonymous exchange: no binding in Redis, so nobody can bind his own queue to it too."""
+    return Queue(name, Exchange("", type="direct"), routing_key=name, no_declare=True)
+
+
+def _broker(settings: Settings) -> dict[str, Any]:
+    node = settings.factory_slug
+    return {
+        "broker_url": settings.redis_url,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,  # reconnect for ever; the default gives up and exits after 100 tries
+        "broker_channel_error_retry": True,  # a Redis that refuses writes (OOM, READONLY) must not kill the worker
+        "broker_connection_timeout": 5,  # seconds
+        "broker_pool_acquire_timeout": 10,  # seconds; the default waits for ever for a free connection
+        "broker_transport_options": {
+            "visibility_timeout": VISIBILITY_SECONDS,
+            "unacked_restore_interval": 10,  # seconds between sweeps for unacked messages; with throttle 10 it is 100
+            "unacked_restore_throttle": 1,
+            "unacked_restore_limit": 100,  # messages; bounds one sweep
+            # Its own keys per node: with shared ones a worker with a short timeout re-ran everybody's missions.
+            "unacked_key": f"unacked:{node}",
+            "unacked_index_key": f"unacked:{node}_index",
+            "unacked_mutex_key": f"unacked:{node}_mutex",
+            # kombu turns redis-py's safe defaults off; without these a half-open connection hangs for ever.
+            "socket_timeout": 10,  # seconds; must exceed the second that BRPOP blocks
+            "socket_connect_timeout": 5,  # seconds
+            "socket_keepalive": True,
+            "socket_keepalive_options": _keepalive(),
+            "health_check_interval": 10,  # seconds
+            "client_name": f"corporation-{node}",
+            # One list a queue: the dispatcher orders by priority, Redis only carries.
+            "priority_steps": [0],
+        },
+        # One quick try; the outbox tries again, and a hanging publish would hold its rows locked.
+        "task_publish_retry_policy": {"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5},
+    }
+
+
+def _keepalive() -> dict[int, int]:
+    """Seconds until the kernel drops a dead connection: 15 idle, then 3 probes 5 apart. Not every system has them."""
+    wanted = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 20_000}
+    return {getattr(socket, name): value for name, value in wanted.items() if hasattr(socket, name)}
+
+
+def _queues(settings: Settings) -> dict[str, Any]:
+    names = dict.fromkeys((settings.mission_queue, private_queue(settings), control_queue(settings)))
+    return {
+        "task_queues": [direct_queue(name) for name in names],
+        "task_default_queue": control_queue(settings),
+        "task_default_exchange": "",
+        "task_default_routing_key": control_queue(settings),
+        "task_create_missing_queues": False,  # a slip in -Q is an error, not a silent queue nobody fills
+    }
+
+
+def _messages() -> dict[str, Any]:
+    return {
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "accept_content": ["json"],  # no pickle from a network, ever
+        "result_accept_content": ["json"],
+        "task_protocol": 2,
+        "timezone": "UTC",
+        "enable_utc": True,
+    }
+
+
+def _delivery() -> dict[str, Any]:
+    return {
+        "task_acks_late": True,  # an early ack loses running missions on a kill and on a soft shutdown
+        # Safe only because the spool refuses a second run: the message comes back, the attempt is reported as lost.
+        "task_reject_on_worker_lost": True,
+        "task_acks_on_failure": True,  # retries are the ledger's, never the broker's
+        "task_acks_on_timeout": True,
+        "task_track_started": False,  # on, a database outage acknowledged 50 of 50 tasks that never ran
+        "task_soft_time_limit": LONGEST_MISSION_SECONDS,  # seconds; each mission sends its own
+        "task_time_limit": LONGEST_MISSION_SECONDS + 600,
+        "task_inherit_parent_priority": True,
+    }
+
+
+def _results(settings: Settings) -> dict[str, Any]:
+    mailbox = f"factory_tasks.mailbox:MailboxBackend+{settings.mailbox_url}" if settings.mailbox_url else None
+    return {
+        "result_backend": mailbox,
+        "result_extended": True,  # kind, worker and queue beside the result, for people who read the table
+        # For ever, and both must be given: the default stops after 3 tries in 0.2 s and then loses the result.
+        "result_backend_always_retry": True,
+        "result_backend_max_retries": float("inf"),
+        "result_backend_base_sleep_between_retries_ms": 100,
+        "result_backend_max_sleep_between_retries_ms": 10_000,
+        "result_expires": None,  # the ledger's retention decides, not Celery's cleanup job
+    }
+
+
+def _worker(settings: Settings) -> dict[str, Any]:
+    return {
+        "imports": [*our_modules(), *further_modules(settings), "factory_tasks.mission_task", "factory_tasks.control"],
+        "worker_concurrency": settings.factory_slots,
+        # Hold nothing that is not running: what lies in Redis can still be looked at, and given to nobody twice.
+        "worker_prefetch_multiplier": 1,
+        "worker_disable_prefetch": True,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,  # a blip must not kill an hour of work
+        "worker_soft_shutdown_timeout": 0.0,  # seconds; SIGTERM waits for what runs, the supervisor sets the limit
+        "worker_max_tasks_per_child": 1000,  # bounds slow leaks; a fork costs about 10 ms
+        "worker_max_memory_per_child": 1_500_000,  # KiB, looked at between missions
+        "worker_proc_alive_timeout": 60.0,  # seconds a fresh child may take to import everything
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "worker_send_task_events": True,  # Flower lives on them
+        "task_send_sent_event": False,
+    }
+
+
+def our_modules() -> list[str]:
+    """The modules of our own kinds; a new kind is one file, named here."""
+    return ["factory_tasks.bootstrap_repo"]
+
+
+def further_modules(settings: Settings) -> list[str]:
+    """The modules with kinds that `UA_HANDLER_MODULES` adds."""
+    return [name.strip() for name in settings.handler_modules.split(",") if name.strip()]
+
+
+def _beat(settings: Settings) -> dict[str, Any]:
+    every = settings.heartbeat_interval_seconds
+    return {
+        "beat_schedule": {
+            "heartbeat": {
+                "task": HEARTBEAT_TASK,
+                "schedule": float(every),  # seconds
+                # A beat that waited for longer than an interval is old news.
+                "options": {"queue": control_queue(settings), "expires": float(every), "ignore_result": True},
+            }
+        },
+        "beat_schedule_filename": str(settings.spool_path.parent / "celerybeat-schedule"),
+        "beat_max_loop_interval": 5,  # seconds
+    }
