@@ -52,3 +52,70 @@ class Lost:
 
 
 Outcome = Done | Later | Stop | Failed | TimedOut | Lost
+
+
+_WORDS: dict[type[Outcome], str] = {
+    Done: "done",
+    Later: "later",
+    Stop: "stop",
+    Failed: "failed",
+    TimedOut: "timed_out",
+    Lost: "lost",
+}
+
+
+def to_report(outcome: Outcome) -> dict[str, Any]:
+    """`outcome` as the JSON object that spool and mailbox carry; `from_report` reads it back."""
+    report: dict[str, Any] = {"outcome": _WORDS[type(outcome)]}
+    if not isinstance(outcome, Done):
+        report["error"] = outcome.why
+    if isinstance(outcome, Later):
+        report["after_seconds"] = outcome.after_seconds
+    elif not isinstance(outcome, Lost):
+        report["result"] = dict(outcome.result)
+    return report
+
+
+def from_report(report: object) -> Outcome:
+    """The outcome in a factory's report; whatever is not one of ours is a failure that says so, never an error."""
+    if not isinstance(report, Mapping):
+        return Failed("the factory's report is not an object")
+    fields = {str(key): value for key, value in report.items()}
+    result = fields.get("result")
+    evidence: dict[str, Any] = {str(k): v for k, v in result.items()} if isinstance(result, Mapping) else {}
+    why = str(fields.get("error") or "no reason was given")
+    match fields.get("outcome"):
+        case "done":
+            return Done(evidence)
+        case "later":
+            return Later(_seconds(fields.get("after_seconds")), why)
+        case "stop":
+            return Stop(why, evidence)
+        case "failed":
+            return Failed(why, evidence)
+        case "timed_out":
+            return TimedOut(why, evidence)
+        case "lost":
+            return Lost(why)
+        case _:
+            return _from_celery(fields)
+
+
+def _seconds(value: object) -> float:
+    # A factory's number: never negative, never NaN, at most a day (the longest wait a handler may ask for).
+    number = float(value) if isinstance(value, int | float) else 0.0
+    return min(max(number, 0.0), 86_400.0) if number == number else 0.0
+
+
+def _from_celery(fields: Mapping[str, Any]) -> Outcome:
+    """What Celery itself stores when the task never got to report: a killed process, an unknown task."""
+    kind, message = str(fields.get("exc_type", "")), fields.get("exc_message")
+    words: list[Any] = list(message) if isinstance(message, list | tuple) else [message or ""]
+    text = " ".join(str(word) for word in words)
+    if kind in ("TimeLimitExceeded", "SoftTimeLimitExceeded"):
+        return TimedOut(f"the time limit passed ({text})")
+    if kind in ("WorkerLostError", "Terminated", "WorkerShutdown"):
+        return Lost(text or kind)
+    if kind == "NotRegistered":
+        return Failed(f"the factory does not know this kind of mission ({text})")
+    return Failed(f"{kind}: {text}" if kind else "the factory's report has no outcome")

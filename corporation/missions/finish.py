@@ -1,0 +1,98 @@
+"""Deciding what a report means for its mission: final, another attempt, or too late."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, assert_never
+
+from corporation.missions.outcomes import Done, Failed, Later, Lost, Outcome, Stop, TimedOut
+from corporation.missions.retry import RetryPolicy
+from corporation.missions.states import State
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the ledger says about an attempt that was reported on."""
+
+    mission_id: int
+    job_id: str
+    mission_kind: str
+    attempt_id: str
+    attempt: int
+    factory_id: str
+    attempts_total: int
+    attempts_before: int
+    current: bool
+    """Whether the mission is still held by exactly this attempt; if not, the report is late."""
+
+
+@dataclass(frozen=True)
+class Finish:
+    """The mission ends: `state` is final; `result` is the result object of contract streams §7."""
+
+    state: State
+    result: Mapping[str, Any]
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Again:
+    """The attempt is over and the mission waits for another one, `delay_seconds` from now."""
+
+    delay_seconds: float
+    error: str
+
+
+@dataclass(frozen=True)
+class TooLate:
+    """The report changes nothing; it is kept, and a `late_result` event says so (S-32)."""
+
+    why: str = field(default="the attempt is no longer current")
+
+
+Verdict = Finish | Again | TooLate
+
+
+def judge(standing: Standing, outcome: Outcome, policy: RetryPolicy, chance: float) -> Verdict:
+    """What `outcome`, reported for the attempt in `standing`, does to its mission."""
+    if not standing.current:
+        return TooLate()
+    match outcome:
+        case Done(result):
+            return Finish(State.SUCCEEDED, _result(standing, result), None)
+        case Stop(why, result):
+            return _fail(standing, State.FAILED, why, result)
+        case Failed(why, result):
+            return _retry(standing, State.FAILED, why, result, policy, chance)
+        case TimedOut(why, result):
+            return _retry(standing, State.TIMED_OUT, why, result, policy, chance)
+        case Lost(why):
+            return _retry(standing, State.FAILED, f"lost: {why}", {}, policy, chance)
+        case Later(after_seconds, why):
+            verdict = _retry(standing, State.FAILED, why, {}, policy, chance)
+            return Again(after_seconds, why) if isinstance(verdict, Again) else verdict
+        case _:
+            assert_never(outcome)
+
+
+def _retry(
+    standing: Standing, final: State, why: str, result: Mapping[str, Any], policy: RetryPolicy, chance: float
+) -> Verdict:
+    if standing.attempt >= standing.attempts_total:
+        return _fail(standing, final, why, result)
+    return Again(policy.delay_seconds(standing.attempts_before + standing.attempt, chance), why)
+
+
+def _fail(standing: Standing, final: State, why: str, result: Mapping[str, Any]) -> Finish:
+    return Finish(final, {**_result(standing, result), "terminal_status": str(final)}, why or "no reason was given")
+
+
+def _result(standing: Standing, result: Mapping[str, Any]) -> dict[str, Any]:
+    """The handler's own keys, and over them the ones that are ours to say (streams §7)."""
+    ours = {
+        "mission_id": standing.job_id,
+        "mission_kind": standing.mission_kind,
+        "factory_id": standing.factory_id,
+        "attempts": standing.attempt,
+    }
+    reference = result.get("result_ref")
+    return {**result, "result_ref": reference if isinstance(reference, str) else "", **ours}

@@ -1,0 +1,120 @@
+"""Which factory gets a mission, or the reason why none does: pure, so that every answer can be tested by table."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+QUEUE_SECONDS = 2.0
+"""How much work a factory should have in its queue: enough to bridge the dispatcher's own turn-around, and no more,
+because what lies in Redis can no longer be ordered, cancelled or sent elsewhere (architecture §6)."""
+
+QUEUE_LIMIT = 2000
+"""The most messages we ever keep in one factory's queue, however fast it works."""
+
+
+@dataclass(frozen=True)
+class FactoryView:
+    """What routing must know of one factory."""
+
+    factory_id: str
+    status: str
+    """`online`, `paused`, `draining`, `stale` or `offline`, as judged from its last beat."""
+    labels: frozenset[str]
+    slots: int
+    held: int
+    """Attempts it holds now: queued, claimed and running."""
+    finished_per_second: float = 0.0
+    mission_queue: str | None = None
+    private_queue: str | None = None
+
+    @property
+    def room(self) -> int:
+        """How many more attempts it may be sent now."""
+        return max(0, self.slots + queue_target(self.slots, self.finished_per_second) - self.held)
+
+
+@dataclass(frozen=True)
+class Need:
+    """What routing must know of one mission."""
+
+    mission_id: int
+    label: str | None
+    """The capability it needs, or None when every factory can run it."""
+    target: str | None
+    """The only factory that may run it, or None."""
+    routable: bool = True
+    """False for kinds that no factory of this version takes from a queue (system missions)."""
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """The mission goes to this factory, by this queue."""
+
+    factory_id: str
+    queue: str
+
+
+@dataclass(frozen=True)
+class Held:
+    """The mission waits; `reason` is a code of contract http H-29."""
+
+    reason: str
+
+
+def queue_target(slots: int, finished_per_second: float) -> int:
+    """How many attempts may queue at a factory beside those it runs.
+
+    Two a slot for ordinary missions; when missions are so short that this would run dry before the dispatcher comes
+    round again, as many as the factory finished lately in QUEUE_SECONDS.
+    """
+    return min(max(2 * slots, round(finished_per_second * QUEUE_SECONDS)), QUEUE_LIMIT)
+
+
+def route(need: Need, factories: Sequence[FactoryView]) -> Assigned | Held:
+    """The factory for `need`: able, online, with room, the least loaded first; ties go by id, so it is repeatable."""
+    if need.target is not None and all(factory.factory_id != need.target for factory in factories):
+        return Held("target_unknown")
+    wanted = [factory for factory in factories if need.target in (None, factory.factory_id)]
+    able = [factory for factory in wanted if need.routable and (need.label is None or need.label in factory.labels)]
+    online = [factory for factory in able if factory.status == "online"]
+    free = [factory for factory in online if factory.room > 0]
+    if not free:
+        return Held(_why_held(need, factories, able, online))
+    best = min(free, key=lambda factory: (factory.held / max(factory.slots, 1), factory.factory_id))
+    return Assigned(best.factory_id, queue_of(best, factories, targeted=need.target is not None))
+
+
+def _why_held(
+    need: Need, factories: Sequence[FactoryView], able: Sequence[FactoryView], online: Sequence[FactoryView]
+) -> str:
+    if online:
+        return "no_free_slot"
+    resting = any(factory.status in ("paused", "draining") for factory in able)
+    if need.target is not None and able:
+        return "target_paused" if resting else "target_offline"
+    if resting:
+        return "all_paused"
+    if able or all(factory.status in ("stale", "offline") for factory in factories):
+        return "no_live_factory"
+    return "no_capable_factory"
+
+
+def queue_of(factory: FactoryView, factories: Sequence[FactoryView], *, targeted: bool) -> str:
+    """The queue that reaches exactly this factory: its mission queue if nobody shares it, else its private one."""
+    shared = any(
+        other.factory_id != factory.factory_id and other.mission_queue == factory.mission_queue for other in factories
+    )
+    private = factory.private_queue or f"factory.{factory.factory_id}"
+    return private if targeted or shared or factory.mission_queue is None else factory.mission_queue
+
+
+def plan(needs: Sequence[Need], factories: Sequence[FactoryView]) -> list[tuple[Need, Assigned | Held]]:
+    """The answers for `needs` in their order, each knowing what the ones before it took."""
+    views = {factory.factory_id: factory for factory in factories}
+    answers: list[tuple[Need, Assigned | Held]] = []
+    for need in needs:
+        answer = route(need, list(views.values()))
+        if isinstance(answer, Assigned):
+            view = views[answer.factory_id]
+            views[answer.factory_id] = replace(view, held=view.held + 1)
+        answers.append((need, answer))
+    return answers
