@@ -71,6 +71,8 @@ class Settings(BaseModel):
     heartbeat_interval_seconds: int = _env(
         "UA_HEARTBEAT_INTERVAL_SECONDS", "UA_FACTORY_REGISTRATION_INTERVAL_SECONDS", default=60
     )
+    handler_modules: str = _env("UA_HANDLER_MODULES", default="")
+    """Python modules with further mission kinds, separated by commas; workers import them beside our own."""
     factory_slots: int = _env("UA_FACTORY_SLOTS", default=1, ge=1)
     factory_stale_seconds: int = _env("UA_FACTORY_STALE_SECONDS", default=300, ge=1)
     factory_offline_seconds: int = _env("UA_FACTORY_OFFLINE_SECONDS", default=900, ge=1)
@@ -83,6 +85,9 @@ class Settings(BaseModel):
         default=Path("~/corporation-repositories"),
     )
     artifact_root: Path = _env("UA_ARTIFACT_ROOT", default=Path(".corporation/artifacts"))
+
+    ready_file: Path | None = _env("UA_READY_FILE", default=None)
+    """A worker creates this file when it takes missions and removes it when it stops; supervisors wait for it."""
 
     attempt_lease_seconds: int = _env("UA_ATTEMPT_LEASE_SECONDS", default=180, ge=1)
     retry_base_seconds: float = _env("UA_MISSION_RETRY_BASE_SECONDS", default=15.0, ge=0)
@@ -108,6 +113,11 @@ class Settings(BaseModel):
     def factory_id(self) -> str:
         """The one identity of this node's processes, stable over restarts (E-10, F-1)."""
         return self.factory_name or default_factory_id(self.role, self.host)
+
+    @cached_property
+    def factory_slug(self) -> str:
+        """The identity inside the names of queues and keys: only letters, digits, `:`, `_` and `-` (S-1, F-2)."""
+        return re.sub(r"[^A-Za-z0-9:_-]+", "-", self.factory_id)
 
     @cached_property
     def mission_queue(self) -> str:

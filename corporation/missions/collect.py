@@ -1,0 +1,102 @@
+"""From the mailbox into the ledger: what factories reported becomes each mission's end, its next try, or evidence."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+
+from corporation import strict_json
+from corporation.missions.finish import Again, Finish, Standing, TooLate, Verdict, judge
+from corporation.missions.outcomes import Failed, Lost, Outcome, TimedOut, from_report
+from corporation.missions.retry import RetryPolicy
+from corporation.missions.store import finishing, reporting
+from corporation.missions.store.finishing import Ended
+from corporation.missions.store.reporting import Letter
+from corporation.missions.store.wakeups import DISPATCH, wake
+
+LONGEST_ERROR = 4000
+"""Characters of an error kept in the ledger; the tail is kept, since it names the cause (contract http H-36)."""
+
+LONGEST_RUN_SECONDS = 10 * 365 * 86_400.0
+"""A factory's duration beyond this is a mistake or a lie; it is only used to show when the attempt started."""
+
+
+def collect_some(connection: Connection, policy: RetryPolicy, chance: Callable[[], float], limit: int) -> int:
+    """Apply up to `limit` reports of the mailbox to their missions and return how many were read.
+
+    Reports on attempts that are no longer current change nothing but the history. Two collectors may run at once.
+    """
+    letters = reporting.take_letters(connection, limit)
+    if letters:
+        standings = reporting.read_standings(connection, [letter.attempt_id for letter in letters])
+        ended = [
+            settle(standings[letter.attempt_id], *read_letter(letter), policy, chance())
+            for letter in letters
+            if letter.attempt_id in standings
+        ]
+        apply(connection, ended)
+        reporting.mark_collected(connection, [letter.letter_id for letter in letters])
+    return len(letters)
+
+
+def apply(connection: Connection, ended: Sequence[Ended]) -> None:
+    """Write the verdicts into the ledger, and wake the dispatcher, since a slot is free."""
+    finishing.apply_finishes(connection, ended)
+    finishing.apply_retries(connection, ended)
+    finishing.keep_late(connection, ended)
+    if ended:
+        wake(connection, DISPATCH)
+
+
+def read_letter(letter: Letter) -> tuple[Outcome, Mapping[str, Any]]:
+    """The outcome in a factory's bytes, and the object it was read from; hostile bytes are a failure that says so."""
+    try:
+        report = strict_json.parse(letter.body) if letter.body else {}
+    except strict_json.JsonRefused as refused:
+        return Failed(f"the factory's report cannot be read: {refused}"), {}
+    fields: dict[str, Any] = report if isinstance(report, dict) else {}
+    if letter.status == "REVOKED":
+        return Lost("the task was revoked"), fields
+    return from_report(report), fields
+
+
+def settle(
+    standing: Standing, outcome: Outcome, report: Mapping[str, Any], policy: RetryPolicy, chance: float
+) -> Ended:
+    """The verdict on one report, ready to be written."""
+    verdict = _storable(judge(standing, outcome, policy, chance))
+    seconds = report.get("duration_seconds")
+    honest = isinstance(seconds, int | float) and 0 <= seconds <= LONGEST_RUN_SECONDS
+    return Ended(
+        standing=standing,
+        verdict=verdict,
+        result=strict_json.dump(dict(verdict.result)) if isinstance(verdict, Finish) else "null",
+        report=json.dumps(dict(report)).replace("\\u0000", "\\ufffd"),
+        seconds=float(seconds) if isinstance(seconds, int | float) and honest else 0.0,
+        attempt_state=_attempt_state(verdict, outcome),
+    )
+
+
+def _attempt_state(verdict: Verdict, outcome: Outcome) -> str:
+    if isinstance(outcome, Lost):
+        return "lost"
+    if isinstance(verdict, Finish):
+        return str(verdict.state)
+    return "timed_out" if isinstance(outcome, TimedOut) else "failed"
+
+
+def _storable(verdict: Verdict) -> Verdict:
+    """PostgreSQL's text holds no NUL, and an error of a megabyte helps nobody."""
+    match verdict:
+        case Finish(state, result, error):
+            clean = json.loads(json.dumps(dict(result)).replace("\\u0000", "\\ufffd"))
+            return Finish(state, clean, _short(error) if error is not None else None)
+        case Again(delay, error):
+            return Again(delay, _short(error))
+        case TooLate():
+            return verdict
+
+
+def _short(error: str) -> str:
+    return error.replace("\0", "\ufffd")[-LONGEST_ERROR:]

@@ -1,0 +1,83 @@
+"""Waiting missions to factories: read who is there, let `routing` decide, write attempts into the outbox."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection
+
+from corporation.factories.staleness import Thresholds, judge_status
+from corporation.missions.kinds import KINDS, needed_label
+from corporation.missions.routing import Assigned, FactoryView, Held, Need, plan, route
+from corporation.missions.store import dispatching
+from corporation.missions.store.dispatching import Assignment, Due, FactoryRow
+from corporation.missions.store.wakeups import SEND, wake
+
+
+@dataclass(frozen=True)
+class DispatchRules:
+    """The numbers a dispatcher works by; `lease_seconds` is how long an attempt may wait to be received."""
+
+    lease_seconds: float
+    thresholds: Thresholds
+    batch: int = 500
+
+
+def dispatch_some(connection: Connection, rules: DispatchRules, new_id: Callable[[], str]) -> int:
+    """Give the most urgent due missions their next attempt, as far as there is room; how many is returned.
+
+    Does nothing while another dispatcher is at it. Nothing is sent: the outbox is, after the commit.
+    """
+    if not dispatching.take_dispatch_lock(connection):
+        return 0
+    factories = read_views(connection, rules.thresholds)
+    roomy = [factory for factory in factories if factory.status == "online" and factory.room > 0]
+    room = sum(factory.room for factory in roomy)
+    if not room:
+        return 0
+    due = dispatching.take_due(
+        connection, kinds_for(roomy), [factory.factory_id for factory in roomy], min(room, rules.batch)
+    )
+    assignments = _assignments(due, factories, new_id)
+    if assignments:
+        dispatching.assign(connection, assignments, rules.lease_seconds)
+        wake(connection, SEND)
+    return len(assignments)
+
+
+def _assignments(due: Sequence[Due], factories: Sequence[FactoryView], new_id: Callable[[], str]) -> list[Assignment]:
+    by_id = {one.mission_id: one for one in due}
+    answers = plan([need_of(one.mission_id, one.kind, one.target) for one in due], factories)
+    return [
+        Assignment(by_id[need.mission_id], new_id(), answer) for need, answer in answers if isinstance(answer, Assigned)
+    ]
+
+
+def explain_waiting(connection: Connection, rules: DispatchRules) -> None:
+    """Every due waiting mission says why it waits; the work grows with the kinds that wait, not with the missions."""
+    factories = read_views(connection, rules.thresholds)
+    for kind, target in dispatching.waiting_groups(connection):
+        answer = route(need_of(0, kind, target), factories)
+        reason = answer.reason if isinstance(answer, Held) else "behind_others"
+        dispatching.explain_group(connection, kind, target, reason)
+
+
+def read_views(connection: Connection, thresholds: Thresholds) -> list[FactoryView]:
+    """The factories as routing sees them, each judged by when it was last heard of."""
+    return [_judged(row, thresholds) for row in dispatching.read_factories(connection)]
+
+
+def _judged(row: FactoryRow, thresholds: Thresholds) -> FactoryView:
+    return replace(row.view, status=judge_status(row.view.status, row.silent_seconds, row.paused, thresholds))
+
+
+def need_of(mission_id: int, kind: str, target: str | None) -> Need:
+    """What a mission of this kind and target needs of a factory."""
+    registered = KINDS.get(kind)
+    return Need(mission_id, needed_label(kind), target, routable=not (registered and registered.system))
+
+
+def kinds_for(factories: Sequence[FactoryView]) -> list[str]:
+    """Every kind that one of these factories can run."""
+    labels = {label for factory in factories for label in factory.labels}
+    ours = [kind.name for kind in KINDS.values() if not kind.system and (kind.needs is None or kind.needs in labels)]
+    return ours + [label.removeprefix("kind:") for label in labels if label.startswith("kind:")]

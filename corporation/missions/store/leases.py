@@ -1,0 +1,141 @@
+"""Who is still alive: renewing the leases of attempts that were heard of, and finding those that fell silent."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from corporation.missions.finish import Standing
+from corporation.missions.store.reporting import read_standings
+
+# Whoever changes attempts locks their missions first, in one order; so two writers never wait for each other in a ring.
+LOCK = text("""
+    SELECT id FROM corporation.missions WHERE attempt_id = ANY(CAST(:ids AS uuid[])) ORDER BY id FOR NO KEY UPDATE
+""")
+
+# A factory can only renew what it holds, and only while the attempt is its mission's current one (F-7).
+RENEW = text("""
+    UPDATE corporation.attempts a
+       SET lease_expires_at = now() + CAST(:lease_seconds AS double precision) * interval '1 second',
+           progress = coalesce(CAST(g.progress AS json), a.progress)
+      FROM unnest(CAST(:ids AS uuid[]), CAST(:progress AS text[])) AS g(id, progress), corporation.missions m
+     WHERE a.id = g.id AND a.factory_id = :factory_id AND a.state IN ('queued', 'claimed', 'running')
+       AND m.attempt_id = a.id
+    RETURNING a.id, m.job_id, a.state, a.lease_expires_at
+""")
+
+START = text("""
+    WITH begun AS (
+      UPDATE corporation.missions m
+         SET state = 'running', started_at = now(), updated_at = now(), event_seq = m.event_seq + 1
+        FROM corporation.attempts a
+       WHERE m.attempt_id = ANY(CAST(:ids AS uuid[])) AND m.state IN ('queued', 'claimed')
+         AND a.id = m.attempt_id AND a.factory_id = :factory_id
+      RETURNING m.id, m.attempt, m.attempt_id, m.factory_id, m.event_seq
+    ), marked AS (
+      UPDATE corporation.attempts a
+         SET state = 'running', started_at = now(), claimed_at = coalesce(a.claimed_at, now())
+        FROM begun b WHERE a.id = b.attempt_id
+    )
+    INSERT INTO corporation.mission_events (mission_id, seq, type, attempt, factory_id)
+    SELECT id, event_seq, 'started', attempt, factory_id FROM begun
+""")
+
+# Attempts whose message is still in the broker's list are safe: nobody lost them, the factory is only busy.
+RENEW_QUEUED = text("""
+    UPDATE corporation.attempts
+       SET lease_expires_at = now() + CAST(:lease_seconds AS double precision) * interval '1 second'
+     WHERE id = ANY(CAST(:ids AS uuid[])) AND state = 'queued'
+""")
+
+QUEUED = text("""
+    SELECT a.id, a.queue FROM corporation.attempts a
+     WHERE a.state = 'queued'
+       AND a.lease_expires_at < now() + CAST(:within_seconds AS double precision) * interval '1 second'
+       AND NOT EXISTS (SELECT 1 FROM corporation.outbox o WHERE o.attempt_id = a.id)
+""")
+
+# An attempt that is still in the outbox was never sent, so nobody can have lost it.
+LAPSED = text("""
+    SELECT a.id FROM corporation.attempts a
+     WHERE a.state IN ('queued', 'claimed', 'running') AND a.lease_expires_at < now()
+       AND NOT EXISTS (SELECT 1 FROM corporation.outbox o WHERE o.attempt_id = a.id)
+     ORDER BY a.lease_expires_at LIMIT :limit
+""")
+
+EXTEND_ALL = text("""
+    UPDATE corporation.attempts
+       SET lease_expires_at = greatest(lease_expires_at,
+                                       now() + CAST(:lease_seconds AS double precision) * interval '1 second')
+     WHERE state IN ('queued', 'claimed', 'running')
+""")
+
+
+@dataclass(frozen=True)
+class Renewed:
+    """An attempt that is still wanted, and until when it may now be silent."""
+
+    attempt_id: str
+    job_id: str
+    state: str
+    lease_expires_at: datetime
+
+
+@dataclass(frozen=True)
+class Sign:
+    """A factory's word that an attempt is alive: its id, and its progress as JSON text if it has any."""
+
+    attempt_id: UUID
+    progress: str | None = None
+
+
+def renew(connection: Connection, factory_id: str, signs: Sequence[Sign], lease_seconds: float) -> dict[str, Renewed]:
+    """The missions of those `signs` that this factory really holds run, with a fresh lease; the rest is not returned.
+
+    Calling twice only renews again.
+    """
+    ids = [sign.attempt_id for sign in signs]
+    connection.execute(LOCK, {"ids": ids})
+    connection.execute(START, {"ids": ids, "factory_id": factory_id})
+    values = {
+        "ids": ids,
+        "progress": [sign.progress for sign in signs],
+        "factory_id": factory_id,
+        "lease_seconds": lease_seconds,
+    }
+    rows = connection.execute(RENEW, values)
+    return {str(row.id): Renewed(str(row.id), row.job_id, row.state, row.lease_expires_at) for row in rows}
+
+
+def queued_attempts(connection: Connection, within_seconds: float) -> dict[str, set[str]]:
+    """Sent attempts whose lease ends `within_seconds` and that no factory has spoken of yet: queue → attempt ids."""
+    queues: dict[str, set[str]] = {}
+    for row in connection.execute(QUEUED, {"within_seconds": within_seconds}):
+        queues.setdefault(row.queue, set()).add(str(row.id))
+    return queues
+
+
+def renew_queued(connection: Connection, attempt_ids: Sequence[str], lease_seconds: float) -> None:
+    """Give attempts whose message still lies in the broker another lease."""
+    connection.execute(LOCK, {"ids": list(attempt_ids)})
+    connection.execute(RENEW_QUEUED, {"ids": list(attempt_ids), "lease_seconds": lease_seconds})
+
+
+def lapsed(connection: Connection, limit: int) -> list[Standing]:
+    """Up to `limit` attempts whose lease is over, with their missions locked until the commit.
+
+    They are read twice: a renewal may have come in while we waited for the locks.
+    """
+    ids = [row.id for row in connection.execute(LAPSED, {"limit": limit})]
+    if not ids:
+        return []
+    connection.execute(LOCK, {"ids": ids})
+    still = {row.id for row in connection.execute(LAPSED, {"limit": limit})}
+    return list(read_standings(connection, [str(one) for one in ids if one in still]).values())
+
+
+def extend_all(connection: Connection, lease_seconds: float) -> int:
+    """Give every live attempt a whole lease from now: while HQ was away nobody could renew (F-7)."""
+    return connection.execute(EXTEND_ALL, {"lease_seconds": lease_seconds}).rowcount

@@ -1,0 +1,16 @@
+"""The NOTIFY channels: a hint that there is work, never the only way to find it (a slow sweep stands behind each)."""
+
+from sqlalchemy import Connection, text
+
+DISPATCH = "corporation_dispatch"
+"""A mission waits, or a factory has room again."""
+SEND = "corporation_send"
+"""The outbox has rows."""
+COLLECT = "corporation_collect"
+"""A factory reported; sent by a trigger on the mailbox."""
+
+
+def wake(connection: Connection, *channels: str) -> None:
+    """Wake the loops that listen on `channels` when this transaction commits; many wakes in one are one."""
+    for channel in channels:
+        connection.execute(text("SELECT pg_notify(:channel, '')"), {"channel": channel})
