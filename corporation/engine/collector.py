@@ -1,0 +1,29 @@
+"""The collector: reports in the mailbox end their missions, or send them round again."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import Engine
+
+from corporation.db import transaction
+from corporation.missions.collect import collect_some
+from corporation.missions.retry import RetryPolicy
+from corporation.missions.store.wakeups import COLLECT
+
+
+@dataclass
+class Collector:
+    """Reads the mailbox; two of them share the work and never apply one report twice."""
+
+    ledger: Engine
+    policy: RetryPolicy
+    chance: Callable[[], float]
+    batch: int = 500
+    name: str = "collector"
+    channels: tuple[str, ...] = (COLLECT,)
+    sweep_seconds: float = 2.0
+
+    def tick(self) -> bool:
+        """Apply one batch of reports."""
+        with transaction(self.ledger) as connection:
+            return collect_some(connection, self.policy, self.chance, self.batch) == self.batch
