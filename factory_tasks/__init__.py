@@ -1,0 +1,12 @@
+"""Celery: mission kinds as tasks, and the processes of a node. `celery -A factory_tasks worker -Q local_factory`.
+
+`app.py` the application · `node.py` what a process knows of its node · `handlers.py` the registry of kinds ·
+`mission_task.py` one attempt, from message to report · `reporter.py` how it is going · `mailbox.py` the result
+backend · `broker.py` sending, for the engine · `control.py` heartbeats · `pulse.py` heartbeats without beat ·
+`lifecycle.py` start and stop · `connection_guard.py` a kombu repair · `tether.py` no orphan survives ·
+`bootstrap_repo/` the first kind.
+"""
+
+from factory_tasks.app import app
+
+__all__ = ["app"]

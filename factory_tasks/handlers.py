@@ -51,18 +51,24 @@ class Registration:
     kind: str
     needs: str | None
     run: Handler
+    stops_itself: bool
+    """The handler keeps the time limit on its own; it is not interrupted by an exception at the soft limit."""
 
 
 _registry: dict[str, Registration] = {}
 
 
-def handles(kind: str, *, needs: str | None = None) -> Callable[[Handler], Handler]:
-    """Register the decorated function as the handler of `kind`; a second handler of one kind is refused at import."""
+def handles(kind: str, *, needs: str | None = None, stops_itself: bool = False) -> Callable[[Handler], Handler]:
+    """Register the decorated function as the handler of `kind`; a second handler of one kind is refused at import.
+
+    `needs` is the capability label of the contract; without one the label is `kind:<kind>`, which HQ learns from the
+    factory's own beats, so that a new kind needs no change at HQ.
+    """
 
     def register(handler: Handler) -> Handler:
         if kind in _registry:
             raise ValueError(f"kind {kind!r} already has the handler {_registry[kind].run.__qualname__}; remove one")
-        _registry[kind] = Registration(kind, needs, handler)
+        _registry[kind] = Registration(kind, needs, handler, stops_itself)
         return handler
 
     return register
@@ -71,3 +77,8 @@ def handles(kind: str, *, needs: str | None = None) -> Callable[[Handler], Handl
 def registered() -> Mapping[str, Registration]:
     """All kinds this process can run, by name."""
     return dict(_registry)
+
+
+def labels() -> list[str]:
+    """The capability labels this process earns by the kinds it can run, sorted."""
+    return sorted({registration.needs or f"kind:{registration.kind}" for registration in _registry.values()})

@@ -1,0 +1,19 @@
+"""The Celery application; its configuration is read when a process first needs it, never at import (E-1)."""
+
+from typing import Any
+
+from celery import Celery
+
+import celeryconfig
+from factory_tasks import connection_guard, lifecycle
+from factory_tasks.node import node
+
+
+def _configuration() -> dict[str, Any]:
+    return celeryconfig.configuration(node().settings)
+
+
+connection_guard.install()
+app = Celery("factory_tasks", set_as_current=True)
+app.add_defaults(_configuration)
+lifecycle.connect()

@@ -1,0 +1,94 @@
+"""What a node says of itself to HQ, and saying it (contract fleet §2 to §4)."""
+
+import json
+import platform
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from subprocess import DEVNULL, CalledProcessError, run
+from typing import Any
+
+import structlog
+
+from corporation import clock
+from corporation.errors import CorporationError
+from factory_tasks.handlers import labels
+from factory_tasks.node import Node
+
+log = structlog.get_logger()
+
+STARTED = clock.monotonic()
+SENT_AT, LATENCY, FAILURES = "beat_sent_at", "beat_latency_ms", "beat_failures"
+"""Notes in the spool, so that beat, control worker and pulse know of each other's beats."""
+
+
+def beat_body(here: Node, source: str) -> dict[str, Any]:
+    """The whole heartbeat: all that lives on this node, read from its spool."""
+    settings = here.settings
+    workers = here.spool.workers()
+    missions = [worker for worker in workers if settings.mission_queue in worker.queues]
+    latency = here.spool.noted(LATENCY)
+    return {
+        "factory_id": settings.factory_id,
+        "factory_role": str(settings.role),
+        "deployment_profile": settings.deployment_profile,
+        "registration_status": "online",
+        "heartbeat_latency_ms": float(latency) if latency else None,
+        "capabilities": ["delegation_redis", *labels()],
+        "metadata": {
+            "hostname": settings.host,
+            "uptime_seconds": round(clock.monotonic() - STARTED, 1),
+            "platform": platform.system(),
+            "deployment_profile": settings.deployment_profile,
+            "heartbeat_source": source,
+        },
+        "running": [
+            {
+                "attempt_id": one.attempt_id,
+                "job_id": one.job_id,
+                "started_at": one.started_at,
+                "progress": json.loads(one.progress) if one.progress else None,
+            }
+            for one in here.spool.running()
+        ],
+        "slots": sum(worker.slots for worker in missions),
+        "queues": list(dict.fromkeys(queue for worker in [*missions, *workers] for queue in worker.queues)),
+        "version": running_version(),
+    }
+
+
+def send_beat(here: Node, source: str) -> bool:
+    """Send one heartbeat and note how long it took; False when HQ did not take it, which is logged once a minute."""
+    if here.hq is None:
+        return False
+    began = clock.monotonic()
+    try:
+        here.hq.beat(beat_body(here, source))
+    except CorporationError as error:
+        failures = int(here.spool.noted(FAILURES) or 0) + 1
+        here.spool.note(FAILURES, str(failures))
+        log.warning("beat_failed", source=source, failures=failures, error=str(error))
+        return False
+    here.spool.note(LATENCY, f"{(clock.monotonic() - began) * 1000:.1f}")
+    here.spool.note(SENT_AT, str(clock.monotonic()))
+    here.spool.note(FAILURES, "0")
+    return True
+
+
+def seconds_since_beat(here: Node) -> float:
+    """Seconds since any process of this node last reached HQ; infinite before the first time."""
+    sent = here.spool.noted(SENT_AT)
+    age = clock.monotonic() - float(sent) if sent else float("inf")
+    # The clock counts from the machine's start: a note from before a reboot lies in the future.
+    return age if age >= 0 else float("inf")
+
+
+@cache
+def running_version() -> str:
+    """The full commit of the running code, or the package's version where there is no git checkout."""
+    root = Path(__file__).resolve().parent.parent
+    try:
+        answer = run(["git", "rev-parse", "HEAD"], cwd=root, check=True, capture_output=True, stdin=DEVNULL, timeout=5)
+        return answer.stdout.decode().strip()
+    except (OSError, CalledProcessError):
+        return version("corporation")

@@ -1,0 +1,80 @@
+"""Start and stop of a worker: its private queue, its row in the spool, old reports, the pulse, the ready file."""
+
+import sys
+from typing import Any
+
+import structlog
+from celery import signals
+
+import celeryconfig
+from corporation.errors import EXIT_CONFIG
+from corporation.federation.processes import my_identity
+from corporation.federation.spool import report_all
+from factory_tasks.node import Node, node
+from factory_tasks.pulse import Pulse
+
+log = structlog.get_logger()
+
+_pulses: list[Pulse] = []
+
+
+def connect() -> None:
+    """Celery calls us at each step of a worker's life from now on; safe to call twice."""
+    signals.celeryd_after_setup.connect(take_private_queue)
+    signals.worker_ready.connect(be_ready)
+    signals.worker_shutting_down.connect(stop_the_pulse)
+    signals.worker_shutdown.connect(be_gone)
+
+
+def take_private_queue(sender: str, instance: Any, **_: Any) -> None:
+    """A mission worker also takes what is sent to this factory alone; refuses to start without a way to report."""
+    here = node()
+    if not _takes_missions(here, instance.app):
+        return
+    if here.settings.mailbox_url is None:
+        sys.stderr.write(
+            "UA_RESULT_BACKEND_URL is missing: this worker could not report what it did; "
+            "`corporation env` prints a working set\n"
+        )
+        raise SystemExit(EXIT_CONFIG)
+    instance.app.amqp.queues.select_add(celeryconfig.private_queue(here.settings))
+
+
+def be_ready(sender: Any, **_: Any) -> None:
+    """The worker takes missions now: what died before is reported, and HQ hears of it."""
+    here = node()
+    queues = list(sender.app.amqp.queues.consume_from)
+    here.spool.put_worker(sender.hostname, my_identity(), sender.controller.concurrency or 1, queues)
+    if _takes_missions(here, sender.app):
+        _report_the_past(here, sender.app.backend)
+        pulse = Pulse(here)
+        _pulses.append(pulse)
+        pulse.start()
+    if here.settings.ready_file:
+        here.settings.ready_file.touch()
+
+
+def _report_the_past(here: Node, mailbox: Any) -> None:
+    """A crash leaves running attempts without a process, and reports that were never sent: HQ gets both now."""
+    lost = here.spool.bury_the_dead()
+    sent = report_all(here.spool, mailbox.fill)
+    if lost or sent:
+        log.warning("reported_after_restart", lost=lost, reports=sent)
+
+
+def stop_the_pulse(**_: Any) -> None:
+    """No beat claims free slots while the worker is going."""
+    while _pulses:
+        _pulses.pop().stop()
+
+
+def be_gone(sender: Any, **_: Any) -> None:
+    """The worker takes nothing any more."""
+    here = node()
+    here.spool.remove_worker(str(getattr(sender, "hostname", sender)))
+    if here.settings.ready_file:
+        here.settings.ready_file.unlink(missing_ok=True)
+
+
+def _takes_missions(here: Node, app: Any) -> bool:
+    return here.settings.mission_queue in app.amqp.queues.consume_from

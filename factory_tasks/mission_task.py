@@ -1,0 +1,175 @@
+"""One attempt, from the message to the report: received once, run, written to the spool, and only then told to HQ."""
+
+import json
+import signal
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+from celery import Task
+from celery.exceptions import Ignore, SoftTimeLimitExceeded
+
+from corporation import clock
+from corporation.federation.hq import Hq
+from corporation.federation.processes import my_identity
+from corporation.federation.spool import Duplicate, Finished, Fresh
+from corporation.missions.outcomes import Failed, Outcome, TimedOut, to_report
+from factory_tasks.app import app
+from factory_tasks.handlers import Mission, Registration, registered
+from factory_tasks.mailbox import MissionFailed
+from factory_tasks.node import Node, node
+from factory_tasks.reporter import LiveReporter
+
+log = structlog.get_logger()
+
+LARGEST_REPORT_BYTES = 900_000
+"""The mailbox takes a megabyte (its CHECK `result_size`); the rest is for Celery's own keys."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What HQ's message says, checked."""
+
+    job_id: str
+    attempt: int
+    factory_id: str
+    timeout_seconds: int
+    task: str
+    context: Mapping[str, Any]
+
+
+class MissionTask(Task):
+    """The Celery side of a mission kind: failures are expected, and a stored result is marked in the spool."""
+
+    abstract = True
+    resultrepr_maxsize = 100  # characters of a result in logs and in Flower; the whole is in the ledger
+    throws = (MissionFailed,)  # logged as a line, not as a crash
+
+    def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """Called by Celery after the result is stored: HQ has the report now."""
+        node().spool.mark_reported(task_id)
+
+
+def register_all() -> None:
+    """Every registered kind is a Celery task `mission.<kind>`; safe to call twice."""
+    for registration in registered().values():
+        app.task(_body_of(registration), name=f"mission.{registration.kind}", base=MissionTask, bind=True)
+
+
+def _body_of(registration: Registration) -> Callable[..., dict[str, Any]]:
+    def mission(self: Any, order: dict[str, Any]) -> dict[str, Any]:
+        return deliver(attempt(node(), registration, str(self.request.id), read_order(order)))
+
+    mission.__doc__ = registration.run.__doc__
+    return mission
+
+
+def read_order(order: Mapping[str, Any]) -> Order:
+    """The order in a message; raises KeyError, TypeError or ValueError when it is none of ours."""
+    payload = order["envelope"]["payload"]
+    return Order(
+        job_id=str(order["job_id"]),
+        attempt=int(order["attempt"]),
+        factory_id=str(order["factory_id"]),
+        timeout_seconds=int(order["timeout_seconds"]),
+        task=str(payload["task"]),
+        context=dict(payload.get("context", {})),
+    )
+
+
+def deliver(report: dict[str, Any]) -> dict[str, Any]:
+    """Hand the report to Celery: a success is returned, anything else raised, so that every tool shows it truly."""
+    if report["outcome"] != "done":
+        raise MissionFailed(report)
+    return report
+
+
+def attempt(here: Node, registration: Registration, attempt_id: str, order: Order) -> dict[str, Any]:
+    """Run the attempt unless it was run before, and return its report, which is on the disk by then.
+
+    A second copy of the message, or one for another factory, is dropped by Celery's Ignore: acknowledged, not stored.
+    """
+    if order.factory_id != here.settings.factory_id:
+        log.warning("not_ours", attempt_id=attempt_id, addressee=order.factory_id)
+        raise Ignore
+    started_at = clock.iso(clock.utc_now())
+    match here.spool.accept(attempt_id, order.job_id, order.attempt, my_identity(), started_at):
+        case Duplicate(why):
+            log.warning("duplicate_dropped", attempt_id=attempt_id, job_id=order.job_id, why=why)
+            raise Ignore
+        case Finished(report):
+            return report
+        case Fresh():
+            report = run(here, registration, attempt_id, order)
+            here.spool.finish(attempt_id, report)
+            return report
+
+
+def run(here: Node, registration: Registration, attempt_id: str, order: Order) -> dict[str, Any]:
+    """Run the handler and return what came of it, with how long it took; nothing it raises gets past here."""
+    began = clock.monotonic()
+    reporter = LiveReporter(here.hq, here.spool, attempt_id)
+    mission = _mission(here, registration, attempt_id, order, reporter)
+    with reporter, _soft_limit(registration):
+        outcome = _outcome(registration, mission)
+    return fit({**to_report(outcome), "duration_seconds": round(clock.monotonic() - began, 6)})
+
+
+def _outcome(registration: Registration, mission: Mission) -> Outcome:
+    try:
+        return registration.run(mission)
+    except SoftTimeLimitExceeded:
+        return TimedOut(f"the time limit of {mission.timeout_seconds} s passed")
+    except Exception as error:
+        log.exception("handler_failed", job_id=mission.job_id, attempt_id=mission.attempt_id, kind=mission.kind)
+        return Failed(f"{type(error).__name__}: {error}")
+
+
+def fit(report: dict[str, Any]) -> dict[str, Any]:
+    """The report, without its result if the mailbox could not hold it; the outcome itself is never dropped."""
+    if len(json.dumps(report)) <= LARGEST_REPORT_BYTES:
+        return report
+    kept = {"result_ref": report.get("result", {}).get("result_ref", ""), "truncated": True}
+    return {**report, "result": kept, "error": str(report.get("error", ""))[-4000:]}
+
+
+def _mission(here: Node, registration: Registration, attempt_id: str, order: Order, reporter: LiveReporter) -> Mission:
+    return Mission(
+        job_id=order.job_id,
+        attempt_id=attempt_id,
+        attempt=order.attempt,
+        kind=registration.kind,
+        task=order.task,
+        context=order.context,
+        timeout_seconds=order.timeout_seconds,
+        factory_id=here.settings.factory_id,
+        repositories_root=Path(here.settings.repositories_root).expanduser().absolute(),
+        grace_seconds=float(here.settings.timeout_grace_seconds),
+        reporter=reporter,
+        fetch_bundle=lambda: _hq(here).bundle(order.job_id),
+    )
+
+
+def _hq(here: Node) -> Hq:
+    if here.hq is None:
+        raise RuntimeError("this factory knows no address of HQ to fetch from; set UA_HQ_BASE_URL")
+    return here.hq
+
+
+@contextmanager
+def _soft_limit(registration: Registration) -> Generator[None]:
+    """Celery's soft limit is a signal; a handler that keeps the limit itself must not be hit while it cleans up."""
+    if not registration.stops_itself:
+        yield
+        return
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+register_all()
