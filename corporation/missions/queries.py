@@ -156,6 +156,13 @@ def read_log(connection: Connection, mission_id: int, attempt: int, number: int,
     return [LogLine(row.attempt, row.number, iso(row.at), row.line) for row in connection.execute(text(LOG), values)]
 
 
+def read_state(connection: Connection, mission_id: int) -> tuple[str, str | None]:
+    """The state of a mission and why it waits, if it does."""
+    statement = text("SELECT state, state_reason FROM corporation.missions WHERE id = :id")
+    row = connection.execute(statement, {"id": mission_id}).one()
+    return row.state, row.state_reason
+
+
 def find_id(connection: Connection, job_id: str) -> int | None:
     """The ledger's own number of the mission that `job_id` names, also as an alias."""
     return connection.execute(text(MISSION_ID), {"job_id": job_id}).scalar()

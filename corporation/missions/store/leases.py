@@ -65,11 +65,13 @@ LAPSED = text("""
      ORDER BY a.lease_expires_at LIMIT :limit
 """)
 
+# A row that is locked is being changed by somebody who heard of it; waiting for it could close a ring of waits.
 EXTEND_ALL = text("""
     UPDATE corporation.attempts
        SET lease_expires_at = greatest(lease_expires_at,
                                        now() + CAST(:lease_seconds AS double precision) * interval '1 second')
-     WHERE state IN ('queued', 'claimed', 'running')
+     WHERE id IN (SELECT id FROM corporation.attempts WHERE state IN ('queued', 'claimed', 'running')
+                     FOR NO KEY UPDATE SKIP LOCKED)
 """)
 
 

@@ -1,0 +1,103 @@
+"""A factory tells how an attempt is going; telling renews its lease (contract http §8, H-31)."""
+
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel, Field, StringConstraints
+from sqlalchemy import Connection
+from starlette.responses import Response
+
+from corporation.clock import iso
+from corporation.db import transaction
+from corporation.missions.store import leases, progress
+from corporation.missions.store.leases import Renewed, Sign
+from corporation.missions.store.progress import AttemptRow
+from corporation.strict_json import dump
+from hq_api.access import FACTORY, Principal
+from hq_api.body import BATCH_LIMIT_BYTES, read_object
+from hq_api.dependencies import Ledger, ReadSettings, headquarters_only, principal_with
+from hq_api.responses import Json, Refusal
+from hq_api.validation import checked
+
+MOST_LINES: Final = 1000
+Caller = Annotated[Principal, Depends(principal_with(FACTORY))]
+HqOnly = Annotated[None, Depends(headquarters_only)]
+
+router = APIRouter(prefix="/api/v1/factory/missions", tags=["attempts"])
+
+
+class ProgressForm(BaseModel):
+    """How an attempt is going; all of it may be left out. `log_from` (ours) numbers the first line of `log`."""
+
+    percent: Annotated[int, Field(ge=0, le=100)] | None = None
+    message: Annotated[str, StringConstraints(max_length=2000)] | None = None
+    log: Annotated[list[Annotated[str, StringConstraints(max_length=65_536)]], Field(max_length=MOST_LINES)] = []
+    log_from: Annotated[int, Field(ge=1, le=2**31 - MOST_LINES)] | None = None
+
+
+async def _log_object(request: Request) -> dict[str, Any]:
+    # A thousand lines of output are larger than an order.
+    return await read_object(request, BATCH_LIMIT_BYTES)
+
+
+@router.post("/{attempt_id}/start")
+def start(attempt_id: str, caller: Caller, _: HqOnly, ledger: Ledger, settings: ReadSettings) -> Response:
+    """The mission runs, from now on if it did not already; repeating it gives the same answer."""
+    with transaction(ledger) as connection:
+        renewed = _renew(connection, attempt_id, caller, None, settings.attempt_lease_seconds)[1]
+    return Json(
+        {
+            "attempt_id": renewed.attempt_id,
+            "job_id": renewed.job_id,
+            "state": "running",
+            "lease_expires_at": iso(renewed.lease_expires_at),
+        }
+    )
+
+
+@router.post("/{attempt_id}/progress")
+def tell_progress(
+    attempt_id: str,
+    caller: Caller,
+    _: HqOnly,
+    document: Annotated[dict[str, Any], Depends(_log_object)],
+    ledger: Ledger,
+    settings: ReadSettings,
+) -> Response:
+    """The progress and the log lines are kept, each line once, and the attempt has a fresh lease."""
+    form = checked(ProgressForm, document)
+    said = {"percent": form.percent, "message": form.message} if form.percent is not None or form.message else None
+    with transaction(ledger) as connection:
+        known = dump(said).replace("\\u0000", "\\u2400") if said else None
+        attempt, renewed = _renew(connection, attempt_id, caller, known, settings.attempt_lease_seconds)
+        progress.add_lines(connection, attempt, form.log, form.log_from)
+    return Json(
+        {
+            "attempt_id": renewed.attempt_id,
+            "lease_expires_at": iso(renewed.lease_expires_at),
+            "cancel_requested": False,
+        }
+    )
+
+
+def _renew(
+    connection: Connection, attempt_id: str, caller: Principal, said: str | None, lease_seconds: float
+) -> tuple[AttemptRow, Renewed]:
+    attempt = _find(connection, attempt_id)
+    if caller.scope == FACTORY and caller.factory_id != attempt.factory_id:
+        raise Refusal(403, "forbidden", "this attempt belongs to another factory")
+    renewed = leases.renew(connection, attempt.factory_id, [Sign(UUID(attempt_id), said)], lease_seconds)
+    if not renewed:
+        raise Refusal(409, "not_current", "the attempt is no longer current; stop it, and do not retry")
+    return attempt, next(iter(renewed.values()))
+
+
+def _find(connection: Connection, attempt_id: str) -> AttemptRow:
+    try:
+        found = progress.find_attempt(connection, UUID(attempt_id))
+    except ValueError:
+        found = None
+    if found is None:
+        raise Refusal(404, "unknown_attempt", "no attempt has this id")
+    return found
