@@ -22,11 +22,14 @@ MIGRATION_LOCK = 7_203_114_901_552
 DATABASE_IS_AWAY = (OperationalError, InterfaceError, PoolTimeoutError)
 
 
-def open_ledger(url: str, pool_size: int = 5, *, statement_timeout_seconds: int = 15) -> Engine:
+def open_ledger(
+    url: str, pool_size: int = 5, *, check_before_use: bool = True, statement_timeout_seconds: int = 15
+) -> Engine:
     """An engine on the ledger at `url` (postgresql://…); nothing connects before it is first used.
 
-    Every connection is checked before use, gives up connecting after 5 s, and ends a statement that runs longer than
-    the limit, so that a sick database makes requests fail instead of hang.
+    A connection gives up connecting after 5 s, and ends a statement that runs longer than the limit, so that a sick
+    database makes requests fail instead of hang. `check_before_use` costs a round trip per transaction and hides a
+    database's restart from callers that do not try again by themselves.
     """
     options = f"-c statement_timeout={statement_timeout_seconds}s -c lock_timeout=10s -c timezone=UTC"
     return create_engine(
@@ -34,7 +37,7 @@ def open_ledger(url: str, pool_size: int = 5, *, statement_timeout_seconds: int 
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=10,
-        pool_pre_ping=True,
+        pool_pre_ping=check_before_use,
         pool_recycle=1800,
         connect_args={"connect_timeout": 5, "options": options, "application_name": "corporation"},
     )

@@ -4,6 +4,7 @@ from threading import Event, Thread
 
 import structlog
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from corporation.db import transaction
 from corporation.errors import LedgerUnavailableError
@@ -44,8 +45,9 @@ class SelfRegistration:
                     record_beat(connection, self._beat())
                 forgiven = True
                 self._stop.wait(EVERY_SECONDS)
-            except LedgerUnavailableError as error:
-                log.warning("self_registration_failed", error=str(error))
+            except (LedgerUnavailableError, SQLAlchemyError) as error:
+                # Also a database that is not migrated yet: this thread must outlive it.
+                log.warning("self_registration_failed", error=type(error).__name__)
                 self._stop.wait(2.0)
 
     def _beat(self) -> Beat:

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     configure_logs(settings)
     stop = Event()
     _stop_on_signals(stop)
-    ledger = open_ledger(url, pool_size=len(LOOPS) + 1)
+    ledger = open_ledger(url, pool_size=len(LOOPS) + 1, check_before_use=False)
     running = [Running(loop, stop) for loop in build_loops(settings, ledger, load_broker(settings), options.only)]
     run(running, url, stop, options.ready_file)
     ledger.dispose()

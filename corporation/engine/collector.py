@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 from corporation.db import transaction
 from corporation.missions.collect import collect_some
 from corporation.missions.retry import RetryPolicy
-from corporation.missions.store.wakeups import COLLECT
+from corporation.wakeups import COLLECT
 
 
 @dataclass

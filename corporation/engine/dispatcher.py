@@ -9,7 +9,7 @@ from corporation import clock
 from corporation.db import transaction
 from corporation.missions.dispatch import DispatchRules, dispatch_some, explain_waiting
 from corporation.missions.store.dispatching import expire
-from corporation.missions.store.wakeups import DISPATCH
+from corporation.wakeups import DISPATCH
 
 
 @dataclass

@@ -6,7 +6,7 @@ from sqlalchemy import Engine
 
 from corporation.db import transaction
 from corporation.missions.outbox import Broker, send_some
-from corporation.missions.store.wakeups import SEND
+from corporation.wakeups import SEND
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, text
 
 from corporation.clock import iso
-from corporation.missions.store.wakeups import DISPATCH, wake
+from corporation.wakeups import DISPATCH, wake
 
 # What a beat leaves out keeps the stored value; what it names, even an empty list, replaces it (D11, H-16, H-17).
 RECORD = text("""

@@ -13,7 +13,7 @@ from corporation.missions.retry import RetryPolicy
 from corporation.missions.store import finishing, reporting
 from corporation.missions.store.finishing import Ended
 from corporation.missions.store.reporting import Letter
-from corporation.missions.store.wakeups import DISPATCH, wake
+from corporation.wakeups import DISPATCH, wake
 
 LONGEST_ERROR = 4000
 """Characters of an error kept in the ledger; the tail is kept, since it names the cause (contract http H-36)."""

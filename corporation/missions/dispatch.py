@@ -10,7 +10,7 @@ from corporation.missions.kinds import KINDS, needed_label
 from corporation.missions.routing import Assigned, FactoryView, Held, Need, plan, route
 from corporation.missions.store import dispatching
 from corporation.missions.store.dispatching import Assignment, Due, FactoryRow
-from corporation.missions.store.wakeups import SEND, wake
+from corporation.wakeups import SEND, wake
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from corporation.missions.retry import attempts_total, read_retry_count
 from corporation.missions.states import State
 from corporation.missions.store import submitting
 from corporation.missions.store.submitting import Known
-from corporation.missions.store.wakeups import DISPATCH, wake
 from corporation.strict_json import dump
+from corporation.wakeups import DISPATCH, wake
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from hq_api.access import FACTORY, Principal
 from hq_api.body import BATCH_LIMIT_BYTES, read_object
 from hq_api.dependencies import Ledger, ReadSettings, headquarters_only, principal_with
 from hq_api.responses import Json, Refusal
-from hq_api.validation import checked
+from hq_api.validation import checked, refuse_unstorable
 
 MOST_LINES: Final = 1000
 Caller = Annotated[Principal, Depends(principal_with(FACTORY))]
@@ -66,6 +66,8 @@ def tell_progress(
     settings: ReadSettings,
 ) -> Response:
     """The progress and the log lines are kept, each line once, and the attempt has a fresh lease."""
+    # A log line is output and may hold anything; what is not a log line must be storable.
+    refuse_unstorable({key: value for key, value in document.items() if key != "log"})
     form = checked(ProgressForm, document)
     said = {"percent": form.percent, "message": form.message} if form.percent is not None or form.message else None
     with transaction(ledger) as connection:

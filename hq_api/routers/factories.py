@@ -16,7 +16,7 @@ from corporation.strict_json import dump
 from hq_api.access import FACTORY, Principal
 from hq_api.dependencies import JsonObject, Ledger, ReadSettings, headquarters_only, principal_with
 from hq_api.responses import Json, Refusal
-from hq_api.validation import checked
+from hq_api.validation import checked, refuse_unstorable
 
 STATUSES: Final = ("online", "paused", "draining", "stale", "offline")
 MOST_LABELS: Final = 500
@@ -78,6 +78,7 @@ def register(
     settings: ReadSettings,
 ) -> Response:
     """The factory was heard of now, and what it runs has a fresh lease; the answer says what it must stop."""
+    refuse_unstorable(document)
     form = checked(BeatForm, document)
     if caller.scope == FACTORY:
         _must_be_itself(caller, form)

@@ -50,7 +50,12 @@ def add_lines(connection: Connection, attempt: AttemptRow, lines: Sequence[str],
         values = {
             "mission_id": attempt.mission_id,
             "attempt": attempt.number,
-            "lines": [line[:LONGEST_LINE].replace("\0", "\u2400") for line in lines],
+            "lines": [_storable(line[:LONGEST_LINE]) for line in lines],
             "first": first,
         }
         connection.execute(ADD_LINES, values)
+
+
+def _storable(line: str) -> str:
+    """NUL is shown as its symbol, half a surrogate pair as a question mark: output may hold anything, a column not."""
+    return line.replace("\0", "\u2400").encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,59 @@
+"""The mission kind `bootstrap_repo`: a new git repository from a script or another repository, made once and verified.
+
+`order.py` what is ordered · `claim.py` whose folder it is · `bundle.py` unpacking strangers' archives · `sources.py`
+script or clone · `templates.py` filling in templates · `git.py` git that runs nothing strange · `workbench.py` commands
+on a tether · `output.py` their lines · `folders.py` scratch and removal · `making.py` the way from order to outcome.
+"""
+
+from typing import Final
+
+from corporation import clock
+from corporation.errors import CorporationError
+from corporation.federation.hq import HqRefusedError
+from corporation.missions.outcomes import Done, Failed, Later, Outcome, Stop
+from factory_tasks.bootstrap_repo.claim import StillRunningError, claimed, name_claimed_by, resolve_target
+from factory_tasks.bootstrap_repo.folders import scratch_folder
+from factory_tasks.bootstrap_repo.making import make, shortened
+from factory_tasks.bootstrap_repo.order import OrderRefusedError, RepositoryOrder, default_name, read_order
+from factory_tasks.bootstrap_repo.output import Forwarder
+from factory_tasks.bootstrap_repo.workbench import Workbench
+from factory_tasks.handlers import Mission, handles
+
+_LOOK_AGAIN_SECONDS: Final = 30.0
+# HQ's word that the bundle is not there for us; 404 and 409 mean "stop retrying" (contract http §11).
+_FINAL_REFUSALS: Final = frozenset({400, 404, 409, 413})
+
+
+@handles("bootstrap_repo", needs="tutorial_bootstrap_consumer", stops_itself=True)
+def bootstrap_repo(mission: Mission) -> Outcome:
+    """A new git repository with a commit lies below the factory's repositories, and `context.verify` passed in it.
+
+    The files come from a script in a bundle (HQ's or inline) or from another git repository, whose history is always
+    left behind. Everything happens within `timeout_seconds` from the call; no process and no scratch file is left.
+    Running it again for the same mission starts over, unless it was finished: then it gives the same answer and touches
+    nothing. A folder that another mission or a person made is never touched.
+    """
+    deadline = clock.monotonic() + mission.timeout_seconds
+    try:
+        return _ordered(mission, read_order(mission.job_id, mission.task, mission.context), deadline)
+    except OrderRefusedError as refused:
+        return Stop(shortened(str(refused)))
+    except StillRunningError as running:
+        return Later(mission.grace_seconds + _LOOK_AGAIN_SECONDS, str(running))
+    except HqRefusedError as refused:
+        why = f"HQ does not give out the bundle: {refused}; look at context.tutorial_run_path"
+        return Stop(why) if refused.status in _FINAL_REFUSALS else Failed(why)
+    except (CorporationError, OSError) as error:
+        return Failed(shortened(str(error)))
+
+
+def _ordered(mission: Mission, order: RepositoryOrder, deadline: float) -> Outcome:
+    target = resolve_target(mission.repositories_root, order.target_root)
+    name = order.repo_name or name_claimed_by(order.job_id, target) or default_name(order.title, clock.utc_now())
+    with claimed(order.job_id, target, name) as claim:
+        if claim.result is not None:
+            return Done(claim.result)
+        with scratch_folder(claim.scratch) as scratch:
+            forward = Forwarder(mission.reporter.log)
+            bench = Workbench(scratch, deadline, mission.grace_seconds, forward, claim.lock)
+            return make(mission, order, claim, bench)

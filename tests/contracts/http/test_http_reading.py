@@ -1,0 +1,202 @@
+"""Reading missions, health, and what every answer carries."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import httpx
+import pytest
+from served_api import OPS_TOKEN, PUBLISH, Api, served, settings_for
+
+MISSIONS = "/api/v1/missions"
+Make = Callable[..., dict[str, Any]]
+ROW_KEYS = {
+    *("job_id", "idempotency_key", "mission_kind", "requested_kind", "state", "state_reason", "priority", "source"),
+    *("target_factory_id", "factory_id", "attempt", "attempts_left", "created_at", "started_at", "finished_at"),
+    *("deadline_at", "next_attempt_at", "error"),
+}
+DETAIL_KEYS = {
+    *("aliases", "parent_job_id", "replay_of", "timeout_seconds", "max_retries", "envelope", "result"),
+    *("result_published_at", "attempts"),
+}
+
+
+def publish(api: Api, count: int, kind: str = "general_task") -> None:
+    batch = [{"job_id": f"{kind}-{n}", "mission_kind": kind, "payload": {"task": "Tidy"}} for n in range(count)]
+    assert api.ops.post(PUBLISH, json={"missions": batch}).status_code == 202
+
+
+def test_rows_and_details_have_the_keys_of_the_contract(api: Api) -> None:
+    publish(api, 1)
+
+    row = api.ops.get(MISSIONS).json()["missions"][0]
+    detail = api.ops.get(MISSIONS + "/general_task-0").json()
+    assert set(row) == ROW_KEYS
+    assert set(detail) == ROW_KEYS | DETAIL_KEYS
+    assert row["created_at"].endswith("+00:00")
+    assert len(row["created_at"]) == len("2026-06-01T08:00:00.000000+00:00")
+
+
+def test_pages_together_are_the_whole_list_also_when_missions_arrive_meanwhile(api: Api) -> None:
+    publish(api, 7)
+    seen: list[str] = []
+    cursor = None
+    while True:
+        page = api.ops.get(MISSIONS, params={"limit": 3} | ({"cursor": cursor} if cursor else {})).json()
+        seen += [row["job_id"] for row in page["missions"]]
+        cursor = page["next_cursor"]
+        if not cursor:
+            break
+        api.ops.post(PUBLISH, json={"payload": {"task": "late"}})
+
+    assert seen == [f"general_task-{n}" for n in range(7)]
+
+
+def test_filters_must_all_hold(api: Api) -> None:
+    publish(api, 2)
+    publish(api, 3, "research_task")
+    start = api.ops.get(MISSIONS).json()["missions"][0]["created_at"]
+
+    def count(**wanted: Any) -> int:
+        answer = api.ops.get(MISSIONS, params=wanted)
+        assert answer.status_code == 200, answer.text
+        return len(answer.json()["missions"])
+
+    assert count(mission_kind="research_task") == 3
+    assert count(mission_kind="research_task, general_task", state="waiting,queued") == 5
+    assert count(state="running") == 0
+    assert count(idempotency_key="general_task-1", source="rest") == 1
+    assert count(created_after="2020-01-01", created_before="2100-01-01T00:00:00Z") == 5
+    assert count(created_after="2100-01-01T00:00:00+01:00") == 0
+    assert count(created_before=start) == 2
+
+
+def test_a_plus_that_became_a_space_is_understood(api: Api) -> None:
+    assert api.ops.get(f"{MISSIONS}?created_after=2026-06-01T08:00:00.000000+00:00").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("limit=0", "limit"),
+        ("limit=201", "limit"),
+        ("limit=x", "limit"),
+        ("state=dancing", "state"),
+        ("created_after=yesterday", "created_after"),
+        ("created_after=1700000000", "created_after"),
+        ("created_before=9999-99-99T00:00:00Z", "created_before"),
+        ("factory_id=a%00b", "factory_id"),
+        ("mission_kind=%00", "mission_kind"),
+    ],
+)
+def test_a_bad_parameter_is_named(api: Api, query: str, field: str) -> None:
+    answer = api.ops.get(f"{MISSIONS}?{query}")
+
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["loc"] == ["query", field]
+    assert answer.json()["detail"][0]["input"] is None
+
+
+@pytest.mark.parametrize("cursor", ["x", "%00", "W10=", "WyJhIiwgImIiXQ==", "bnVsbA==", "%C3%BC", "W1siYSJdLCAxXQ=="])
+def test_a_cursor_that_is_not_ours_is_a_bad_request(api: Api, cursor: str) -> None:
+    answer = api.ops.get(f"{MISSIONS}?cursor={cursor}")
+
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith("bad_cursor: ")
+
+
+@pytest.mark.parametrize("name", ["nobody", "a%00b", "%ff", "%ED%A0%80", ""])
+def test_an_unknown_mission_is_not_found(api: Api, name: str) -> None:
+    assert api.ops.get(f"{MISSIONS}/{name}").status_code == 404
+    assert api.ops.get(f"{MISSIONS}/{name}/events").status_code == 404
+
+
+def test_the_history_continues_where_it_was_left(api: Api) -> None:
+    publish(api, 1)
+    path = f"{MISSIONS}/general_task-0/events"
+
+    first = api.ops.get(path).json()
+    rest = api.ops.get(path, params={"after": first["next_after"]}).json()
+    assert [event["type"] for event in first["events"]] == ["published"]
+    assert set(first["events"][0]) == {"seq", "at", "type", "attempt", "factory_id", "detail"}
+    assert rest == {"events": [], "next_after": 1}
+
+
+def test_half_a_surrogate_pair_from_a_factory_does_not_break_the_answer(api: Api) -> None:
+    publish(api, 1)
+    api.sql("UPDATE corporation.missions SET envelope = CAST(:text AS json)", text='{"a": "\\ud800"}')
+
+    answer = api.ops.get(MISSIONS + "/general_task-0")
+
+    assert answer.status_code == 200
+    assert b'"\\ud800"' in answer.content
+
+
+def test_health_shows_redis_but_lets_the_ledger_decide(api: Api) -> None:
+    answer = httpx.get(api.url + "/api/v1/health")
+
+    body = answer.json()
+    assert answer.status_code == 200
+    assert (body["status"], body["db_status"], body["redis_status"]) == ("healthy", "connected", "disconnected")
+    assert datetime.fromisoformat(body["timestamp"]).utcoffset() is not None
+
+
+def test_health_is_503_without_a_ledger_and_tells_no_address(order: Make) -> None:
+    with served(settings_for("postgresql://nobody:hunter2@127.0.0.1:1/none")) as api:
+        answer = httpx.get(api.url + "/api/v1/health")
+
+    assert answer.status_code == 503
+    assert (answer.json()["status"], answer.json()["db_status"]) == ("unhealthy", "disconnected")
+    assert "hunter2" not in answer.text
+
+
+def test_health_is_503_on_a_ledger_that_was_never_migrated(api: Api, wait_until: Callable[..., None]) -> None:
+    wait_until(lambda: api.sql("SELECT 1 FROM corporation.factories"))  # headquarters has registered itself
+    api.sql("ALTER SCHEMA corporation RENAME TO elsewhere")
+
+    answer = httpx.get(api.url + "/api/v1/health")
+
+    assert (answer.status_code, answer.json()["db_status"]) == (503, "error")
+
+
+def test_the_open_addresses_answer_without_a_token(api: Api) -> None:
+    assert httpx.get(api.url + "/").json()["name"] == "corporation"
+    assert httpx.get(api.url + "/api/v1/hooks/readyz").json()["ready"] is False
+    assert set(httpx.get(api.url + "/api/v1/version").json()) == {"commit", "branch", "started_at"}
+
+
+@pytest.mark.parametrize("path", ["/", MISSIONS, "/nowhere", PUBLISH])
+def test_every_answer_has_an_id_and_the_security_headers(api: Api, path: str) -> None:
+    answer = httpx.get(api.url + path, headers={"x-request-id": "req-1.a:b"})
+
+    assert answer.headers["x-request-id"] == "req-1.a:b"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+    assert "server" not in answer.headers
+
+
+@pytest.mark.parametrize("given", ["", "a b", "x" * 129, "ü", "<script>"])
+def test_an_id_that_is_not_fit_for_a_log_is_replaced(api: Api, given: str) -> None:
+    answer = httpx.get(api.url + "/", headers=[(b"x-request-id", given.encode()), (b"x-correlation-id", b"corr-1")])
+
+    assert answer.headers["x-request-id"] == "corr-1"
+
+
+def test_an_accident_shows_neither_its_text_nor_a_stack(
+    api: Api, capfd: pytest.CaptureFixture[str], order: Make
+) -> None:
+    # A trigger that fails is an accident the application cannot foresee.
+    api.sql("""
+        CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE EXCEPTION 'hunter2' USING ERRCODE = 'data_exception'; END $$
+    """)
+    api.sql("CREATE TRIGGER t BEFORE INSERT ON corporation.missions FOR EACH ROW EXECUTE FUNCTION fail()")
+
+    answer = api.ops.post(PUBLISH, json=order(), headers={"x-request-id": "req-9"})
+
+    output = "".join(capfd.readouterr())
+    assert (answer.status_code, answer.json()) == (500, {"detail": "Internal Server Error"})
+    assert answer.headers["x-request-id"] == "req-9"
+    assert "req-9" in output
+    for secret in ("hunter2", "Traceback", OPS_TOKEN):
+        assert secret not in output

@@ -1,0 +1,209 @@
+"""The house rules that a machine can hold (CONTRIBUTING.md lists them); a failure says what to do."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("corporation", "factory_tasks", "hq_api")
+MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py")) + [ROOT / "celeryconfig.py"]
+SOUP = {"util", "utils", "helper", "helpers", "common", "misc", "manager", "managers", "service", "services", "base"}
+CLOCKS = {"now", "utcnow", "today", "time", "time_ns"}
+CHANCE = {"uuid1", "uuid4", "random", "randint", "choice"}
+
+# Where the environment may be read: the settings' own module and the edges of processes.
+MAY_READ_ENVIRONMENT = {
+    "corporation/engine/__main__.py",
+    "corporation/secrets.py",
+    "factory_tasks/node.py",
+    "hq_api/__main__.py",
+    "hq_api/app.py",
+}
+MAY_READ_ENVIRONMENT_BELOW = ("corporation/cli/",)
+# A program of its own that must not import the package: it has to start in milliseconds and outlive everything.
+STANDS_ALONE = {"factory_tasks/tether.py"}
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+def lines_without_docstring(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    whole = (function.end_lineno or function.lineno) - function.lineno + 1
+    first = function.body[0]
+    if ast.get_docstring(function) is None:
+        return whole
+    return whole - ((first.end_lineno or first.lineno) - first.lineno + 1)
+
+
+def calls(tree: ast.Module) -> Iterator[tuple[ast.Call, str, str]]:
+    """Every call of the form `owner.name(…)`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            owner = node.func.value
+            owner_name = owner.id if isinstance(owner, ast.Name) else owner.attr if isinstance(owner, ast.Attribute) else ""
+            yield node, owner_name, node.func.attr
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_is_short_and_says_what_it_is_for(path: Path) -> None:
+    text = path.read_text()
+
+    assert ast.get_docstring(ast.parse(text)), f"{name_of(path)}: begin with one sentence that says what it is for"
+    assert len(text.splitlines()) <= 400, f"{name_of(path)}: over 400 lines; split it by step"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_is_named_after_what_it_does(path: Path) -> None:
+    words = set(path.stem.split("_"))
+
+    assert not words & SOUP, f"{name_of(path)}: {words & SOUP} says nothing; name the step or the thing"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_function_fits_on_a_page(path: Path) -> None:
+    long = [
+        f"{name_of(path)}:{function.lineno} {function.name}"
+        for function in functions(ast.parse(path.read_text()))
+        if lines_without_docstring(function) > 50
+    ]
+
+    assert not long, f"over 50 lines, split them by step: {long}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_what_is_public_has_a_docstring(path: Path) -> None:
+    if "migrations/versions" in name_of(path):
+        return
+    tree = ast.parse(path.read_text())
+    public = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef)]
+    for owner in [node for node in public if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]:
+        public += [node for node in owner.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    bare = [
+        f"{name_of(path)}:{node.lineno} {node.name}"
+        for node in public
+        if not node.name.startswith("_") and not ast.get_docstring(node) and not is_a_property_of_a_protocol(node)
+    ]
+
+    assert not bare, f"say what is true afterwards: {bare}"
+
+
+def is_a_property_of_a_protocol(node: ast.AST) -> bool:
+    """`def name(self) -> str: ...` declares a shape; the class's docstring speaks for it."""
+    body = getattr(node, "body", [])
+    return len(body) == 1 and isinstance(body[0], ast.Expr) and getattr(body[0].value, "value", None) is ...
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_only_the_clock_looks_at_time_and_chance(path: Path) -> None:
+    if name_of(path) == "corporation/clock.py" or name_of(path) in STANDS_ALONE:
+        return
+    looks = [
+        f"{name_of(path)}:{call.lineno} {owner}.{name}()"
+        for call, owner, name in calls(ast.parse(path.read_text()))
+        if (owner in {"datetime", "date", "time"} and name in CLOCKS | {"monotonic"})
+        or (owner in {"uuid", "random"} and name in CHANCE)
+    ]
+
+    assert not looks, f"take `now`, `chance` or `new_id` as an argument, or ask corporation.clock: {looks}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_only_the_edges_read_the_environment(path: Path) -> None:
+    name = name_of(path)
+    if name in MAY_READ_ENVIRONMENT or name.startswith(MAY_READ_ENVIRONMENT_BELOW):
+        return
+    reads = [
+        f"{name}:{node.lineno}"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"} and isinstance(node.value, ast.Name)
+    ]
+
+    assert not reads, f"take Settings as an argument: {reads}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_nothing_below_the_edge_commits(path: Path) -> None:
+    if name_of(path) == "corporation/db.py":
+        return
+    commits = [
+        f"{name_of(path)}:{call.lineno}"
+        for call, owner, name in calls(ast.parse(path.read_text()))
+        if name == "commit" and owner in {"connection", "session", "db"}
+    ]
+
+    assert not commits, f"one transaction per request or tick, opened by corporation.db.transaction: {commits}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_nothing_reaches_the_broker_but_through_the_outbox(path: Path) -> None:
+    if name_of(path) == "factory_tasks/broker.py":
+        return
+    sends = [
+        f"{name_of(path)}:{call.lineno} .{name}()"
+        for call, _, name in calls(ast.parse(path.read_text()))
+        if name in {"delay", "apply_async", "send_task"}
+    ]
+
+    assert not sends, f"write an outbox row; the engine sends it: {sends}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_headquarters_never_builds_a_result_object_from_a_row_a_factory_wrote(path: Path) -> None:
+    text = path.read_text()
+
+    assert "AsyncResult(" not in text, f"{name_of(path)}: read the mailbox with SQL and json (notes on security, rule 1)"
+
+
+def test_the_layers_hold() -> None:
+    """The import contracts of pyproject.toml: who may know whom."""
+    answer = subprocess.run(
+        [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+def test_every_core_module_has_a_layer() -> None:
+    """A module that no contract names could import anything; give it a layer in pyproject.toml."""
+    contracts = (ROOT / "pyproject.toml").read_text()
+    names = {
+        "corporation." + path.relative_to(ROOT / "corporation").as_posix().removesuffix(".py").split("/")[0]
+        for path in (ROOT / "corporation").rglob("*.py")
+        if path.name != "__init__.py" or path.parent != ROOT / "corporation"
+    }
+
+    homeless = sorted(name for name in names if name not in contracts)
+    assert not homeless, f"not in an import contract: {homeless}"
+
+
+def test_the_lock_file_names_public_hosts_only() -> None:
+    hosts = set(re.findall(r"https?://([^/\"]+)", (ROOT / "uv.lock").read_text()))
+
+    assert hosts <= {"pypi.org", "files.pythonhosted.org"}, "lock again without UV_DEFAULT_INDEX"
+
+
+def test_no_committed_file_names_a_private_place() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    private = re.compile(r"/(?:root|home|work|tmp/lead)/[a-z]|(?:pypi|npm|index)\.[a-z.]*(?:corp|internal|local)\b")
+    found = [
+        name
+        for name in tracked
+        if name and name != "tests/test_architecture.py" and (ROOT / name).is_file()
+        and private.search((ROOT / name).read_text(errors="replace"))
+    ]
+
+    assert not found, f"these files name a place that only one machine has: {found}"
