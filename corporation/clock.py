@@ -16,6 +16,11 @@ def monotonic() -> float:
     return time.monotonic()
 
 
+def pause(seconds: float) -> None:
+    """Let `seconds` pass."""
+    time.sleep(seconds)
+
+
 def new_id() -> str:
     """A fresh random UUID4 as text."""
     return str(uuid.uuid4())

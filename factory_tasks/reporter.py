@@ -1,7 +1,8 @@
 """How a running attempt is going: progress and log lines to HQ while it works, by a thread that can fail no mission."""
 
 import json
-from threading import Condition, Thread
+import os
+from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,6 +22,8 @@ RENEW_SECONDS = 30.0
 """A silent mission still says this often that it lives; a lease lasts 180 s."""
 LAST_WORD_SECONDS = 5.0
 """How long the end of a mission may wait for its last log lines to be taken; then its report goes without them."""
+LOOK_SECONDS = 0.25
+IDLE_LOOKS = 8
 LINES_AT_ONCE = 500
 MOST_LINES = 20_000
 """Lines kept for an HQ that does not answer; beyond it the oldest are dropped, and the gap shows in their numbers."""
@@ -34,17 +37,18 @@ class LiveReporter:
         self._hq = hq
         self._spool = spool
         self._attempt_id = attempt_id
-        self._changed = Condition()
+        self._began = clock.monotonic()
+        self._told_at = float("-inf")
+        self._changing = Lock()
+        self._telling = Lock()
         self._lines: list[str] = []
         self._first_number = 1
         self._progress: dict[str, Any] | None = None
         self._told: dict[str, Any] | None = None
-        self._ended = False
-        self._thread = Thread(target=self._run, name="reporter", daemon=True)
 
     def log(self, line: str, stream: str = "log") -> None:
         """Keep one line, cut at 4,000 characters; NUL is shown as a symbol, since no text column takes it."""
-        with self._changed:
+        with self._changing:
             self._lines.append(line[:LONGEST_LINE].replace("\0", "\u2400"))
             if len(self._lines) > MOST_LINES:
                 del self._lines[0]
@@ -55,56 +59,101 @@ class LiveReporter:
         bounded = min(max(percent, 0), 100) if percent is not None else None
         progress = {"percent": bounded, "message": message[:500].replace("\0", "\u2400")}
         self._spool.set_progress(self._attempt_id, json.dumps(progress))
-        with self._changed:
+        with self._changing:
             self._progress = progress
 
     def __enter__(self) -> Self:
         if self._hq is not None:
-            self._thread.start()
+            teller_of_this_process().follow(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with self._changed:
-            self._ended = True
-            self._changed.notify()
-        if self._hq is not None:
-            self._thread.join(LAST_WORD_SECONDS)
-
-    def _run(self) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._ended, FIRST_WORD_SECONDS)
-        last = float("-inf")
-        while not self._ended:
-            if self._has_news() or clock.monotonic() - last > RENEW_SECONDS:
-                self._tell()
-                last = clock.monotonic()
-            with self._changed:
-                self._changed.wait_for(lambda: self._ended, EVERY_SECONDS)
+        if self._hq is None:
+            return
+        teller_of_this_process().follow(None)
         deadline = clock.monotonic() + LAST_WORD_SECONDS
-        while self._lines and clock.monotonic() < deadline and self._tell():
+        while self._lines and clock.monotonic() < deadline and self._tell(self._hq, deadline - clock.monotonic()):
             pass
 
-    def _has_news(self) -> bool:
-        return bool(self._lines) or self._progress != self._told
+    def tell_if_due(self) -> None:
+        """Called by the teller every quarter of a second: send what is new, or that we live, when it is time."""
+        now = clock.monotonic()
+        news = bool(self._lines) or self._progress != self._told
+        every = EVERY_SECONDS if news else RENEW_SECONDS
+        if self._hq is not None and now - self._began >= FIRST_WORD_SECONDS and now - self._told_at >= every:
+            self._told_at = now
+            self._tell(self._hq, LAST_WORD_SECONDS)
 
-    def _tell(self) -> bool:
-        """Send what is new; what HQ did not take is sent again next time. False when it did not take it."""
-        with self._changed:
-            lines, first, progress = self._lines[:LINES_AT_ONCE], self._first_number, self._progress
-        body: dict[str, Any] = {"log": lines, "log_from": first, **(progress or {})}
-        if self._hq is None:
+    def _tell(self, hq: Hq, patience: float) -> bool:
+        """Send some of what is new; what HQ did not take is sent again next time. False when it did not take it."""
+        if not self._telling.acquire(timeout=max(0.0, patience)):
             return False
+        with self._changing:
+            lines, first, progress = self._lines[:LINES_AT_ONCE], self._first_number, self._progress
         try:
-            self._hq.progress(self._attempt_id, body)
+            hq.progress(self._attempt_id, {"log": lines, "log_from": first, **(progress or {})})
         except HqRefusedError as refused:
             log.warning("progress_refused", attempt_id=self._attempt_id, status=refused.status)
         except CorporationError:
             return False
-        with self._changed:
-            taken = first + len(lines) - self._first_number
-            del self._lines[: max(0, taken)]
-            self._first_number = max(self._first_number, first + len(lines))
-            self._told = progress
+        finally:
+            self._telling.release()
+        self._forget(first + len(lines), progress)
         return True
+
+    def _forget(self, next_number: int, progress: dict[str, Any] | None) -> None:
+        with self._changing:
+            del self._lines[: max(0, next_number - self._first_number)]
+            self._first_number = max(self._first_number, next_number)
+            self._told = progress
+
+
+class Teller:
+    """One thread of a pool process that speaks for the attempt it runs.
+
+    One for all attempts, and never woken by a short one: a thread for each cost a tenth of a short mission's time.
+    """
+
+    def __init__(self) -> None:
+        self._current: LiveReporter | None = None
+        self._wake = Event()
+        Thread(target=self._run, name="teller", daemon=True).start()
+
+    def follow(self, reporter: LiveReporter | None) -> None:
+        """Speak for `reporter` from now on, or for nobody."""
+        self._current = reporter
+        if reporter is not None and not self._wake.is_set():
+            self._wake.set()
+
+    def _run(self) -> None:
+        idle = 0
+        while self._wake.wait():
+            clock.pause(LOOK_SECONDS)
+            reporter = self._current
+            idle = idle + 1 if reporter is None else 0
+            if reporter is not None:
+                self._tell_safely(reporter)
+            elif idle > IDLE_LOOKS:
+                # A mission that begins right now sets it again, or is seen at the next look.
+                self._wake.clear()
+                if self._current is not None:
+                    self._wake.set()
+
+    def _tell_safely(self, reporter: LiveReporter) -> None:
+        try:
+            reporter.tell_if_due()
+        except Exception:
+            log.exception("teller_failed")
+
+
+_tellers: dict[int, Teller] = {}
+
+
+def teller_of_this_process() -> Teller:
+    """This process's teller; a fork has its own, since threads are not forked."""
+    pid = os.getpid()
+    if pid not in _tellers:
+        _tellers[pid] = Teller()
+    return _tellers[pid]

@@ -1,0 +1,1 @@
+"""What operators and CI run: `run`, `test`, benches, the demo and the decisions."""

@@ -125,13 +125,14 @@ def _refuse_credentials(url: str) -> None:
     try:
         address = urlsplit(url)
         secret = address.password is not None or (address.scheme == "https" and address.username is not None)
-        strange_host = address.scheme != "" and not (address.hostname or "")[:1].isalnum()
+        # ssh would read a host that starts with a dash as an option.
+        strange_host = address.scheme != "" and (address.hostname or "-").startswith("-")
     except ValueError:
         raise OrderRefusedError("context.git_url is not a URL that can be read; check its host part") from None
     if secret:
         raise OrderRefusedError("context.git_url holds a credential; give it to the factory's git instead")
     if strange_host:
-        raise OrderRefusedError("context.git_url must name a host that starts with a letter or a digit")
+        raise OrderRefusedError("context.git_url must name a host, which cannot start with a dash")
 
 
 def _variables(given: Any) -> Mapping[str, Scalar] | None:

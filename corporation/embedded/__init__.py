@@ -1,0 +1,10 @@
+"""The servers and processes of one machine: Valkey, PostgreSQL and a whole stack, for development, tests and one host.
+
+`binaries.py` where the server programs are · `ports.py` free ports on loopback · `server_folder.py` one folder, one
+server: its lock and its password · `server_process.py` a server as a process, bound to its launcher ·
+`valkey.py` start Valkey · `postgres.py` start PostgreSQL · `postgres_cluster.py` its data folder ·
+`postgres_place.py` where that lies · `unprivileged.py` as whom PostgreSQL runs when we are root.
+
+`stack.py` the supervisor of HQ and one factory · `stack_plan.py` which processes · `stack_environment.py` what each
+may see · `stack_process.py` one child · `stack_restarts.py` restart or give up · `stack_state.py` the state folder.
+"""

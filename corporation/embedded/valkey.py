@@ -1,0 +1,88 @@
+"""Start Valkey, a Redis-compatible server, in a folder of its own: durable, with a password, on loopback only."""
+
+import signal
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from corporation.embedded.binaries import find_valkey
+from corporation.embedded.ports import LOOPBACK
+from corporation.embedded.server_folder import held, note_holder, password_of, write_private
+from corporation.embedded.server_process import Server, fresh_log, on_a_port, spawn, usable, wait_until_ready
+
+NAME: Final = "Valkey"
+# No eviction: a queue that silently drops messages is worse than one that refuses them.
+CONFIGURATION: Final = """\
+bind {address}
+port {port}
+protected-mode yes
+daemonize no
+dir {data}
+aclfile {users}
+appendonly yes
+appendfsync everysec
+save ""
+maxmemory-policy noeviction
+"""
+
+
+def start_valkey(folder: Path, *, port: int | None = None) -> Server:
+    """A Valkey server that answers; its data, users and password in `folder` survive restarts and crashes.
+
+    A crash of the server loses nothing, a power failure up to the last second of writes. Without `port` a free one is
+    taken. Call it from the main thread. Raises ServerError when it cannot start, and when `folder` is in use.
+    """
+    folder = folder.absolute()
+    program = find_valkey()
+    with held(folder, NAME) as lock:
+        password = password_of(folder)
+        with usable(folder):
+            (folder / "data").mkdir(mode=0o700, exist_ok=True)
+            _write_users(folder / "users.acl", password)
+        return on_a_port(port, lambda port: _start(program, folder, lock, password, port))
+
+
+def _start(program: Path, folder: Path, lock: int, password: str, port: int) -> Server:
+    configuration, log = folder / "valkey.conf", folder / "valkey.log"
+    with usable(folder):
+        write_private(configuration, _configuration(folder, port))
+    written = fresh_log(log)
+    argv = [str(program), str(configuration)]
+    process = spawn(argv, folder=folder, log=log, lock=lock, stop_signal=signal.SIGTERM)
+    note_holder(lock, process.pid)
+    wait_until_ready(NAME, process, lambda: _answers(port, password, process.pid), log, written)
+    return Server(NAME, f"redis://:{password}@{LOOPBACK}:{port}/0", process.pid, log, port, process)
+
+
+def _configuration(folder: Path, port: int) -> str:
+    data, users = _quoted(folder / "data"), _quoted(folder / "users.acl")
+    return CONFIGURATION.format(address=LOOPBACK, port=port, data=data, users=users)
+
+
+def _quoted(path: Path) -> str:
+    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _write_users(path: Path, password: str) -> None:
+    """Give the default user our password and leave every other user as `ACL SAVE` wrote it.
+
+    Here and not as `requirepass`, which Valkey ignores beside a file of users.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    others = [line for line in lines if line.strip() and line.split()[:2] != ["user", "default"]]
+    default = f"user default on sanitize-payload #{sha256(password.encode()).hexdigest()} ~* &* +@all"
+    write_private(path, "\n".join([default, *others]) + "\n")
+
+
+def _answers(port: int, password: str, pid: int) -> bool:
+    """Whether this very server answers: on a port that is taken, somebody else might."""
+    once = Retry(NoBackoff(), 0)
+    with redis.Redis(host=LOOPBACK, port=port, password=password, socket_timeout=2, retry=once) as client:
+        try:
+            return client.info("server").get("process_id") == pid
+        except redis.RedisError:
+            return False

@@ -1,0 +1,142 @@
+"""A whole HQ and one factory as separate processes on given servers, for benches and fault tests.
+
+Every process has its own group and log, and can be killed and started again; leaving the block ends them all.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from corporation.embedded.ports import free_port
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+TOKEN = "a-token-for-one-minute-on-loopback"  # noqa: S105
+Waiting = Callable[[Callable[[], Any]], Any]
+
+
+@dataclass
+class Cluster:
+    """The processes by name: `api`, `engine`, and as many workers as are started.
+
+    `wait` blocks until a condition holds, and fails otherwise; `more` are further variables for every process.
+    """
+
+    folder: Path
+    database_url: str
+    redis_url: str
+    wait: Waiting
+    more: Mapping[str, str] = field(default_factory=dict[str, str])
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict[str, "subprocess.Popen[bytes]"])
+    port: int = field(default_factory=lambda: free_port(None))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for name in list(self.processes):
+            self.kill(name)
+
+    @property
+    def client(self) -> httpx.Client:
+        """A fresh client of this cluster's API that may do everything."""
+        base = f"http://127.0.0.1:{self.port}"
+        return httpx.Client(base_url=base, headers={"x-ua-ops-token": TOKEN}, timeout=30)
+
+    def start_api(self) -> None:
+        """The API answers when this returns."""
+        self._start("api", ["-m", "hq_api"], self._hq())
+        self.wait(self._healthy)
+
+    def start_engine(self, name: str = "engine") -> None:
+        """Every loop of the engine has ticked when this returns."""
+        ready = self._fresh(name)
+        self._start(name, ["-m", "corporation.engine", "--ready-file", str(ready)], self._hq())
+        self.wait(ready.exists)
+
+    def start_worker(self, name: str = "worker", slots: int = 2, queue: str = "local_factory") -> None:
+        """The worker takes missions when this returns; all workers are of one factory, `bench`."""
+        ready = self._fresh(name)
+        arguments = ["-m", "celery", "-A", "factory_tasks", "worker", "-Q", queue, "-n", f"{name}@%h", "-l", "INFO"]
+        env = {**self._factory(), "UA_FACTORY_SLOTS": str(slots), "UA_READY_FILE": str(ready)}
+        self._start(name, arguments, env)
+        self.wait(ready.exists)
+
+    def kill(self, name: str) -> None:
+        """SIGKILL to the process and its whole group: what a power cut looks like to the others."""
+        process = self.processes.pop(name)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def stop(self, name: str, limit_seconds: float = 20) -> int:
+        """SIGTERM, as a supervisor does, and the exit status; SIGKILL for the group when it takes too long."""
+        process = self.processes.pop(name)
+        process.send_signal(signal.SIGTERM)
+        try:
+            return process.wait(timeout=limit_seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            return process.wait()
+
+    def log(self, name: str) -> str:
+        """All that the process named `name` wrote, over its restarts."""
+        return (self.folder / f"{name}.log").read_text(errors="replace")
+
+    def _hq(self) -> dict[str, str]:
+        return {
+            "FACTORY_ROLE": "HEADQUARTERS",
+            "UA_FACTORY_ID": "bench-hq",
+            "UA_DATABASE_URL": self.database_url,
+            "UA_GATEWAY_PORT": str(self.port),
+            "UA_ARTIFACT_ROOT": str(self.folder / "artifacts"),
+            **self._shared(),
+        }
+
+    def _factory(self) -> dict[str, str]:
+        return {
+            "FACTORY_ROLE": "LOCAL_WORKER",
+            "UA_FACTORY_ID": "bench",
+            "UA_RESULT_BACKEND_URL": self.database_url,
+            "UA_HQ_BASE_URL": f"http://127.0.0.1:{self.port}",
+            "UA_HANDLER_MODULES": "ops.bench.noop",
+            "UA_VP_DB_PATH": str(self.folder / "spool.db"),
+            "UA_TUTORIAL_BOOTSTRAP_LOCAL_ROOT": str(self.folder / "repositories"),
+            **self._shared(),
+        }
+
+    def _shared(self) -> dict[str, str]:
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        return {**inherited, "UA_REDIS_URL": self.redis_url, "UA_OPS_TOKEN": TOKEN, **self.more}
+
+    def _start(self, name: str, arguments: Sequence[str], env: Mapping[str, str]) -> None:
+        with (self.folder / f"{name}.log").open("ab") as output:
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=ROOT,
+                env=dict(env),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def _fresh(self, name: str) -> Path:
+        ready = self.folder / f"{name}.ready"
+        ready.unlink(missing_ok=True)
+        return ready
+
+    def _healthy(self) -> bool:
+        try:
+            with self.client as client:
+                return client.get("/api/v1/health").status_code == 200
+        except httpx.HTTPError:
+            return False
