@@ -87,7 +87,7 @@ def _fail(standing: Standing, final: State, why: str, result: Mapping[str, Any])
 
 
 def _result(standing: Standing, result: Mapping[str, Any]) -> dict[str, Any]:
-    """The handler's own keys, and over them the ones that are ours to say (streams §7)."""
+    """The handler's own keys, without and under those that are ours to say (streams §7)."""
     ours = {
         "mission_id": standing.job_id,
         "mission_kind": standing.mission_kind,
@@ -95,4 +95,5 @@ def _result(standing: Standing, result: Mapping[str, Any]) -> dict[str, Any]:
         "attempts": standing.attempt,
     }
     reference = result.get("result_ref")
-    return {**result, "result_ref": reference if isinstance(reference, str) else "", **ours}
+    theirs = {key: value for key, value in result.items() if key != "terminal_status"}
+    return {**theirs, "result_ref": reference if isinstance(reference, str) else "", **ours}

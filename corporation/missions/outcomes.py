@@ -83,7 +83,7 @@ def from_report(report: object) -> Outcome:
     fields = {str(key): value for key, value in report.items()}
     result = fields.get("result")
     evidence: dict[str, Any] = {str(k): v for k, v in result.items()} if isinstance(result, Mapping) else {}
-    why = str(fields.get("error") or "no reason was given")
+    why = _text(fields.get("error")) or "no reason was given"
     match fields.get("outcome"):
         case "done":
             return Done(evidence)
@@ -101,17 +101,26 @@ def from_report(report: object) -> Outcome:
             return _from_celery(fields)
 
 
+def _text(value: object) -> str:
+    try:
+        return "" if value is None else str(value)
+    except ValueError:  # an integer of more digits than Python writes
+        return "a number too long to be written"
+
+
 def _seconds(value: object) -> float:
     # A factory's number: never negative, never NaN, at most a day (the longest wait a handler may ask for).
-    number = float(value) if isinstance(value, int | float) else 0.0
-    return min(max(number, 0.0), 86_400.0) if number == number else 0.0
+    # Compared before it is converted: an integer may be larger than every float.
+    if not isinstance(value, int | float) or value != value:
+        return 0.0
+    return float(min(max(value, 0), 86_400))
 
 
 def _from_celery(fields: Mapping[str, Any]) -> Outcome:
     """What Celery itself stores when the task never got to report: a killed process, an unknown task."""
-    kind, message = str(fields.get("exc_type", "")), fields.get("exc_message")
-    words: list[Any] = list(message) if isinstance(message, list | tuple) else [message or ""]
-    text = " ".join(str(word) for word in words)
+    kind, message = _text(fields.get("exc_type")), fields.get("exc_message")
+    words: list[Any] = list(message) if isinstance(message, list | tuple) else [message]
+    text = " ".join(_text(word) for word in words)
     if kind in ("TimeLimitExceeded", "SoftTimeLimitExceeded"):
         return TimedOut(f"the time limit passed ({text})")
     if kind in ("WorkerLostError", "Terminated", "WorkerShutdown"):

@@ -1,6 +1,12 @@
 """How many attempts a mission has, and how long it waits before the next one (contract streams S-27 to S-29)."""
 
+import re
 from dataclasses import dataclass
+
+LARGEST_COUNT = 2**53 - 1
+"""What a count beyond every number is read as; the ledger can hold it."""
+
+_DIGITS = re.compile(r"\s*([+-]?)0*([0-9]+)\s*")
 
 
 @dataclass(frozen=True)
@@ -27,9 +33,9 @@ def read_retry_count(value: object) -> int | None:
     """The `_retry_count` of a context: negative counts as 0, and None means that it is no count at all (S-27)."""
     if value is None:
         return 0
-    if isinstance(value, bool) or not isinstance(value, int | str):
+    if isinstance(value, str) and (written := _DIGITS.fullmatch(value)):
+        # int() refuses 4,300 digits with an error of its own; 20 of them are beyond LARGEST_COUNT already.
+        value = int(written[1] + written[2][:20])
+    if isinstance(value, bool) or not isinstance(value, int):
         return None
-    try:
-        return max(0, int(value))
-    except ValueError:
-        return None
+    return min(max(0, value), LARGEST_COUNT)
