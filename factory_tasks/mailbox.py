@@ -102,7 +102,8 @@ class MailboxBackend(BaseBackend):
             return {"task_id": task_id, "status": "PENDING", "result": None, "traceback": None}
         names = ("task_id", "status", "result", "traceback", "date_done", "name", "worker", "retries", "queue")
         meta = dict(zip(names, row, strict=True))
-        return {**meta, "result": json.loads(bytes(meta["result"])) if meta["result"] else None}
+        result = json.loads(bytes(meta["result"])) if meta["result"] else None
+        return self.meta_from_decoded({**meta, "result": result})
 
     def as_uri(self, include_password: bool = False) -> str:
         """The address for banners and logs, without its password."""

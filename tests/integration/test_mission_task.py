@@ -1,0 +1,164 @@
+"""One attempt on a factory: run once, written down before it is told, and honest about every way to fail."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from celery.exceptions import Ignore, SoftTimeLimitExceeded
+
+from corporation.federation.processes import ProcessIdentity
+from corporation.missions.outcomes import Done, Outcome, Stop
+from corporation.settings import load_settings
+from factory_tasks.handlers import Handler, Mission, Registration
+from factory_tasks.mailbox import MissionFailed
+from factory_tasks.mission_task import Order, attempt, deliver, fit, read_order
+from factory_tasks.node import Node, build_node
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Node:
+    return build_node(load_settings({"UA_FACTORY_ID": "desk-7", "UA_VP_DB_PATH": str(tmp_path / "spool.db")}))
+
+
+def kind(handler: Handler) -> Registration:
+    return Registration("t", None, handler, stops_itself=False)
+
+
+def order(**changes: Any) -> Order:
+    return Order(**{**ORDER, **changes})
+
+
+ORDER: dict[str, Any] = {
+    "job_id": "m-1",
+    "attempt": 1,
+    "factory_id": "desk-7",
+    "timeout_seconds": 60,
+    "task": "t",
+    "context": {},
+}
+
+
+def counting(answers: Callable[[], Outcome]) -> tuple[list[str], Registration]:
+    runs: list[str] = []
+
+    def handler(mission: Mission) -> Outcome:
+        runs.append(mission.attempt_id)
+        return answers()
+
+    return runs, kind(handler)
+
+
+def test_a_second_copy_of_the_message_gets_the_first_answer_and_does_no_work(here: Node) -> None:
+    runs, registration = counting(lambda: Done({"n": 1}))
+    attempt_id = str(uuid4())
+
+    first = attempt(here, registration, attempt_id, order())
+    second = attempt(here, registration, attempt_id, order())
+
+    assert first == second
+    assert len(runs) == 1
+
+
+def test_the_report_is_on_the_disk_before_it_is_told(here: Node) -> None:
+    _, registration = counting(lambda: Done({"n": 1}))
+    attempt_id = str(uuid4())
+
+    report = attempt(here, registration, attempt_id, order())
+
+    assert here.spool.unreported() == [(attempt_id, report)]
+
+
+def test_an_attempt_that_another_process_runs_is_left_to_it(here: Node) -> None:
+    runs, registration = counting(lambda: Done())
+    attempt_id = str(uuid4())
+    import psutil
+
+    me = psutil.Process()
+    here.spool.accept(attempt_id, "m-1", 1, ProcessIdentity(me.pid, me.create_time()), "now")
+
+    with pytest.raises(Ignore):
+        attempt(here, registration, attempt_id, order())
+    assert runs == []
+
+
+def test_an_attempt_whose_process_died_is_reported_lost_and_not_run_again(here: Node) -> None:
+    runs, registration = counting(lambda: Done())
+    attempt_id = str(uuid4())
+    here.spool.accept(attempt_id, "m-1", 1, ProcessIdentity(2**22 + 1, 1.0), "now")
+
+    report = attempt(here, registration, attempt_id, order())
+
+    assert report["outcome"] == "lost"
+    assert runs == []
+
+
+def test_an_older_attempt_than_one_already_seen_is_dropped(here: Node) -> None:
+    runs, registration = counting(lambda: Done())
+    attempt(here, registration, str(uuid4()), order(attempt=2))
+
+    with pytest.raises(Ignore):
+        attempt(here, registration, str(uuid4()), order(attempt=1))
+    assert len(runs) == 1
+
+
+def test_a_message_for_another_factory_is_not_run(here: Node) -> None:
+    runs, registration = counting(lambda: Done())
+
+    with pytest.raises(Ignore):
+        attempt(here, registration, str(uuid4()), order(factory_id="desk-8"))
+    assert runs == []
+
+
+def test_what_a_handler_raises_is_a_failed_attempt(here: Node) -> None:
+    def broken() -> Outcome:
+        raise ZeroDivisionError("by zero")
+
+    _, registration = counting(broken)
+    report = attempt(here, registration, str(uuid4()), order())
+
+    assert report["outcome"] == "failed"
+    assert report["error"] == "ZeroDivisionError: by zero"
+
+
+def test_the_soft_limit_is_a_time_limit_and_not_a_failure(here: Node) -> None:
+    def slow() -> Outcome:
+        raise SoftTimeLimitExceeded
+
+    _, registration = counting(slow)
+
+    assert attempt(here, registration, str(uuid4()), order())["outcome"] == "timed_out"
+
+
+def test_a_result_too_large_for_the_mailbox_is_dropped_but_the_outcome_is_not() -> None:
+    report = fit({"outcome": "done", "result": {"result_ref": "workspace://x", "text": "x" * 2_000_000}})
+
+    assert report["outcome"] == "done"
+    assert report["result"] == {"result_ref": "workspace://x", "truncated": True}
+
+
+def test_only_success_is_success_for_celery() -> None:
+    assert deliver({"outcome": "done"}) == {"outcome": "done"}
+    with pytest.raises(MissionFailed):
+        deliver({"outcome": "later", "error": "busy"})
+
+
+def test_a_failure_survives_the_way_from_the_pool_to_the_worker() -> None:
+    import pickle
+
+    failed = pickle.loads(pickle.dumps(MissionFailed({"outcome": "stop", "error": "no"})))  # noqa: S301
+
+    assert failed.report == {"outcome": "stop", "error": "no"}
+
+
+@pytest.mark.parametrize("junk", [{}, {"envelope": None}, {"envelope": {"payload": {}}}, {"job_id": "x"}])
+def test_an_order_that_is_none_is_refused(junk: dict[str, Any]) -> None:
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        read_order(junk)
+
+
+def test_a_permanent_failure_says_so(here: Node) -> None:
+    _, registration = counting(lambda: Stop("no such folder"))
+
+    assert attempt(here, registration, str(uuid4()), order())["outcome"] == "stop"
