@@ -38,7 +38,7 @@ class Mission:
     """Between the soft stop (SIGTERM) and the hard one (SIGKILL) at the time limit."""
     reporter: Reporter
     fetch_bundle: Callable[[], bytes]
-    """Download this mission's bundle (tar.gz) from HQ; raises BundleError."""
+    """Download this mission's bundle (tar.gz) from HQ; raises HqRefusedError for good, HqUnavailableError for now."""
 
 
 Handler = Callable[[Mission], Outcome]

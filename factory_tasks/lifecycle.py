@@ -1,5 +1,6 @@
 """Start and stop of a worker: its private queue, its row in the spool, old reports, the pulse, the ready file."""
 
+import ctypes
 import sys
 from typing import Any
 
@@ -15,12 +16,17 @@ from factory_tasks.pulse import Pulse
 
 log = structlog.get_logger()
 
+PR_SET_DUMPABLE = 4
+"""From linux/prctl.h."""
+
 _pulses: list[Pulse] = []
 
 
 def connect() -> None:
     """Celery calls us at each step of a worker's life from now on; safe to call twice."""
     signals.celeryd_after_setup.connect(take_private_queue)
+    signals.celeryd_after_setup.connect(hide_environment)
+    signals.worker_process_init.connect(hide_environment)
     signals.worker_ready.connect(be_ready)
     signals.worker_shutting_down.connect(stop_the_pulse)
     signals.worker_shutdown.connect(be_gone)
@@ -38,6 +44,16 @@ def take_private_queue(sender: str, instance: Any, **_: Any) -> None:
         )
         raise SystemExit(EXIT_CONFIG)
     instance.app.amqp.queues.select_add(celeryconfig.private_queue(here.settings))
+
+
+def hide_environment(**_: Any) -> None:
+    """Other processes of this user cannot read our variables: a mission's script runs as the same user.
+
+    `PR_SET_DUMPABLE` makes `/proc/<pid>/environ` root's. It does nothing against root itself, and nothing on systems
+    without it.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def be_ready(sender: Any, **_: Any) -> None:
