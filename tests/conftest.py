@@ -135,7 +135,9 @@ def _database(postgres: Server, template: str) -> Generator[str]:
     from psycopg import sql
 
     name = f"test_{next(_numbers)}"
-    create = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+    # Measured: the default strategy makes each drop three times slower, and nothing faster.
+    statement = "CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy"
+    create = sql.SQL(statement).format(sql.Identifier(name), sql.Identifier(template))
     drop = sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
     address = urlsplit(postgres.url)
     with psycopg.connect(address._replace(path="/postgres").geturl(), autocommit=True) as connection:

@@ -32,7 +32,8 @@ def held(folder: Path, name: str) -> Generator[int]:
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         _take(lock, folder, name)
-        note_holder(lock, os.getpid())
+        with usable(folder):
+            note_holder(lock, os.getpid())
         yield lock
     finally:
         os.close(lock)
@@ -40,8 +41,8 @@ def held(folder: Path, name: str) -> Generator[int]:
 
 def note_holder(lock: int, pid: int) -> None:
     """Write into the lock file who holds it and who started that, for the message of whoever comes second."""
-    os.truncate(lock, 0)
-    os.pwrite(lock, f"{pid} {os.getpid()}\n".encode(), 0)
+    # Always the same length: writing over it needs no space, so it cannot fail once a server runs.
+    os.pwrite(lock, f"{pid:>20} {os.getpid():>20}\n".encode(), 0)
 
 
 def _take(lock: int, folder: Path, name: str) -> None:
@@ -61,7 +62,7 @@ def _take(lock: int, folder: Path, name: str) -> None:
 
 def _holder(lock: int) -> tuple[int, int]:
     words = os.pread(lock, 100, 0).split()
-    return (int(words[0]), int(words[1])) if len(words) == 2 else (0, 0)
+    return (int(words[0]), int(words[1])) if len(words) == 2 and all(map(bytes.isdigit, words)) else (0, 0)
 
 
 def _runs_under(pid: int, launcher: int) -> bool:
@@ -69,7 +70,7 @@ def _runs_under(pid: int, launcher: int) -> bool:
     try:
         process = psutil.Process(pid)
         return process.status() != psutil.STATUS_ZOMBIE and launcher in (pid, process.ppid())
-    except (psutil.Error, ValueError):
+    except psutil.Error:
         return False
 
 

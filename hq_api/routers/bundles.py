@@ -4,7 +4,7 @@ import io
 import re
 import tarfile
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends
@@ -17,6 +17,7 @@ from hq_api.dependencies import Ledger, ReadSettings, headquarters_only, princip
 from hq_api.responses import Refusal
 
 LARGEST_BUNDLE_BYTES: Final = 50 * 1024 * 1024
+LARGEST_RUN_BYTES: Final = 200 * 1024 * 1024
 PACKED: Final = (".tgz", ".tar.gz")
 FOLDER: Final = "implementation"
 
@@ -71,7 +72,11 @@ def find_run(artifact_root: Path, run_path: str) -> Path:
 def pack(run: Path) -> bytes:
     """The run as tar.gz bytes; links and special files are left out, since they could lead anywhere."""
     if run.is_file():
-        return _small_enough(run.read_bytes())
+        if run.stat().st_size > LARGEST_BUNDLE_BYTES:
+            raise _too_large()
+        return run.read_bytes()
+    if sum(path.lstat().st_size for path in (run / FOLDER).rglob("*")) > LARGEST_RUN_BYTES:
+        raise Refusal(413, "bundle_too_large", f"the run's files are larger than {LARGEST_RUN_BYTES} bytes")
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
         archive.add(run / FOLDER, arcname=FOLDER, filter=_plain)
@@ -81,11 +86,16 @@ def pack(run: Path) -> bytes:
 def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
     if not (member.isfile() or member.isdir()):
         return None
-    owner: dict[str, Any] = {"uid": 0, "gid": 0, "uname": "", "gname": ""}
-    return member.replace(**owner)
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    return member
 
 
 def _small_enough(data: bytes) -> bytes:
     if len(data) > LARGEST_BUNDLE_BYTES:
-        raise Refusal(413, "bundle_too_large", f"the bundle is larger than {LARGEST_BUNDLE_BYTES} bytes")
+        raise _too_large()
     return data
+
+
+def _too_large() -> Refusal:
+    return Refusal(413, "bundle_too_large", f"the bundle is larger than {LARGEST_BUNDLE_BYTES} bytes")
