@@ -119,6 +119,17 @@ def database_url(postgres: Server, _migrated: str) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="module")
+def module_servers(postgres: Server, valkey: Server, _migrated: str) -> Iterator[tuple[str, str]]:
+    """A migrated database and an empty Redis for all tests of a module: those that start whole processes on them."""
+    import redis
+
+    with redis.Redis.from_url(valkey.url) as client:
+        client.flushall()
+    with _database(postgres, _migrated) as url:
+        yield url, valkey.url
+
+
 @pytest.fixture(scope="session")
 def _migrated(postgres: Server) -> Iterator[str]:  # pyright: ignore[reportUnusedFunction]
     """A migrated database that nobody connects to any more, for cloning."""
