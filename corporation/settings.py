@@ -5,20 +5,32 @@ Nothing here runs at import: a process calls `load_settings(os.environ, …)` an
 
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+)
+from pydantic_core import PydanticCustomError
 
 from corporation.errors import SettingsError
 from corporation.roles import FactoryRole, default_factory_id, default_queue, read_role
 
 TRUE_WORDS = frozenset({"1", "true", "yes", "on"})
 FALSE_WORDS = frozenset({"0", "false", "no", "off"})
+LONGEST_SECONDS = 3_155_760_000
+"""A hundred years: more is a slip, and the database could not add it to a time."""
 
 
 def read_flag(word: str | None, default: bool) -> bool:
@@ -34,6 +46,36 @@ def _flag(default: bool) -> BeforeValidator:
         return word if isinstance(word, bool) else read_flag(str(word), default)
 
     return BeforeValidator(read)
+
+
+def _address(*schemes: str) -> AfterValidator:
+    """The text must be an address with one of `schemes`; what is wrong with it is said without repeating any of it."""
+
+    def check(given: str | SecretStr) -> str | SecretStr:
+        address = given if isinstance(given, str) else given.get_secret_value()
+        try:
+            parts = urlsplit(address)
+            _ = parts.port  # only reading it shows that it is no number
+        except ValueError:
+            raise PydanticCustomError("address", "is no address; write special characters as %XX") from None
+        if address and parts.scheme not in schemes:
+            allowed = " or ".join(f"{scheme}://" for scheme in schemes)
+            raise PydanticCustomError("address", "must start with {allowed}", {"allowed": allowed})
+        return given
+
+    return AfterValidator(check)
+
+
+def _long_secret(secret: SecretStr) -> SecretStr:
+    if len(secret.get_secret_value().encode()) < 32:
+        raise PydanticCustomError("secret", "must be at least 32 bytes long")
+    return secret
+
+
+_Redis = Annotated[SecretStr, _address("redis", "rediss")]
+_Web = Annotated[str, _address("http", "https")]
+_LongSecret = Annotated[SecretStr, AfterValidator(_long_secret)]
+_Postgres = Annotated[SecretStr, _address("postgresql", "postgres", "postgresql+psycopg")]
 
 
 def _env(*names: str, default: Any, **limits: Any) -> Any:
@@ -52,24 +94,24 @@ class Settings(BaseModel):
     deployment_profile: str = _env("UA_DEPLOYMENT_PROFILE", default="local_workstation")
     queue_name: str | None = _env("UA_FACTORY_QUEUE", default=None)
 
-    redis_url_given: SecretStr | None = _env("UA_REDIS_URL", default=None)
+    redis_url_given: _Redis | None = _env("UA_REDIS_URL", default=None)
     redis_host: str = _env("UA_REDIS_HOST", default="127.0.0.1")
     redis_port: int = _env("UA_REDIS_PORT", default=6379, ge=1, le=65535)
     redis_db: int = _env("UA_REDIS_DB", default=0, ge=0)
     redis_password: SecretStr | None = _env("REDIS_PASSWORD", default=None)
-    database_url_given: SecretStr | None = _env("UA_DATABASE_URL", "DATABASE_URL", default=None)
-    mailbox_url_given: SecretStr | None = _env("UA_RESULT_BACKEND_URL", default=None)
+    database_url_given: _Postgres | None = _env("UA_DATABASE_URL", "DATABASE_URL", default=None)
+    mailbox_url_given: _Postgres | None = _env("UA_RESULT_BACKEND_URL", default=None)
 
-    hq_base_url: str = _env("UA_HQ_BASE_URL", "UA_BASE_URL", "UA_GATEWAY_URL", default="")
+    hq_base_url: _Web = _env("UA_HQ_BASE_URL", "UA_BASE_URL", "UA_GATEWAY_URL", default="")
     # Loopback, although the contract's H-1 says 0.0.0.0: ops/decisions/0002-loopback-by-default.md.
     gateway_host: str = _env("UA_GATEWAY_HOST", default="127.0.0.1")
     gateway_port: int = _env("UA_GATEWAY_PORT", default=8002, ge=1, le=65535)
     ops_token: SecretStr | None = _env("UA_OPS_TOKEN", default=None)
-    ops_jwt_secret: SecretStr | None = _env("UA_OPS_JWT_SECRET", default=None)
+    ops_jwt_secret: _LongSecret | None = _env("UA_OPS_JWT_SECRET", default=None)
     ops_auth_allow_legacy: Annotated[bool, _flag(True)] = _env("UA_OPS_AUTH_ALLOW_LEGACY", default=True)
 
     heartbeat_interval_seconds: int = _env(
-        "UA_HEARTBEAT_INTERVAL_SECONDS", "UA_FACTORY_REGISTRATION_INTERVAL_SECONDS", default=60
+        "UA_HEARTBEAT_INTERVAL_SECONDS", "UA_FACTORY_REGISTRATION_INTERVAL_SECONDS", default=60, ge=10
     )
     handler_modules: str = _env("UA_HANDLER_MODULES", default="")
     """Python modules with further mission kinds, separated by commas; workers import them beside our own."""
@@ -89,12 +131,12 @@ class Settings(BaseModel):
     ready_file: Path | None = _env("UA_READY_FILE", default=None)
     """A worker creates this file when it takes missions and removes it when it stops; supervisors wait for it."""
 
-    attempt_lease_seconds: int = _env("UA_ATTEMPT_LEASE_SECONDS", default=180, ge=1)
-    retry_base_seconds: float = _env("UA_MISSION_RETRY_BASE_SECONDS", default=15.0, ge=0)
-    retry_cap_seconds: float = _env("UA_MISSION_RETRY_CAP_SECONDS", default=900.0, ge=0)
+    attempt_lease_seconds: int = _env("UA_ATTEMPT_LEASE_SECONDS", default=180, ge=1, le=LONGEST_SECONDS)
+    retry_base_seconds: float = _env("UA_MISSION_RETRY_BASE_SECONDS", default=15.0, ge=0, le=LONGEST_SECONDS)
+    retry_cap_seconds: float = _env("UA_MISSION_RETRY_CAP_SECONDS", default=900.0, ge=0, le=LONGEST_SECONDS)
     retry_jitter: float = _env("UA_MISSION_RETRY_JITTER", default=0.2, ge=0, le=1)
     timeout_grace_seconds: int = _env("UA_MISSION_TIMEOUT_GRACE_SECONDS", default=30, ge=1)
-    default_ttl_seconds: int = _env("UA_MISSION_DEFAULT_TTL_SECONDS", default=604800, ge=0)
+    default_ttl_seconds: int = _env("UA_MISSION_DEFAULT_TTL_SECONDS", default=604800, ge=0, le=LONGEST_SECONDS)
     waiting_limit: int = _env("UA_MISSION_WAITING_LIMIT", default=10000, ge=1)
     """Missions that may wait before publish answers 429 `queue_full` (notes, bad-input §1)."""
 
@@ -167,20 +209,24 @@ def load_settings(environ: Mapping[str, str], *required: str) -> Settings:
     `required` names variables this process cannot do without. Calling twice gives equal values.
     """
     given = {name: value for name, value in environ.items() if value.strip()}
-    problems: list[str] = []
-    settings: Settings | None = None
-    try:
-        settings = Settings.model_validate(given)
-    except ValidationError as error:
-        problems += [
-            f"{detail['loc'][0]}: {detail['msg']}" for detail in error.errors(include_url=False, include_input=False)
-        ]
+    settings, wrong = _read(given)
+    problems = [f"{name}: {message}" for name, message in wrong.items()]
     problems += [_missing(name, given) for name in required if not _is_set(name, given)]
-    if settings is not None:
-        problems += _contradictions(settings)
-    if problems or settings is None:
+    problems += _contradictions(settings, wrong)
+    if problems:
         raise SettingsError(problems)
     return settings
+
+
+def _read(given: Mapping[str, str]) -> tuple[Settings, dict[str, str]]:
+    """The settings in `given` with defaults in place of what is wrong, and what is wrong with which variable."""
+    try:
+        return Settings.model_validate(given), {}
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False)
+        wrong = {str(detail["loc"][0]): detail["msg"] for detail in details}
+        settings, more = _read({name: value for name, value in given.items() if name not in wrong})
+        return settings, wrong | more
 
 
 def warnings_about(environ: Mapping[str, str]) -> list[str]:
@@ -229,31 +275,13 @@ def _missing(name: str, given: Mapping[str, str]) -> str:
     return f"{name} is missing{hint}"
 
 
-def _contradictions(settings: Settings) -> list[str]:
+def _contradictions(settings: Settings, wrong: Collection[str]) -> list[str]:
+    """Values that do not go together; one that is wrong in itself is not compared, since its default stands there."""
+    families = [names_of(field) for field in Settings.model_fields]
+    unknown = {names[0] for names in families if any(name in wrong for name in names)}
     problems: list[str] = []
-    if settings.heartbeat_interval_seconds < 10:
-        problems.append("UA_HEARTBEAT_INTERVAL_SECONDS: must be at least 10")
     if settings.attempt_lease_seconds < 2 * settings.heartbeat_interval_seconds:
         problems.append("UA_ATTEMPT_LEASE_SECONDS: must be at least twice UA_HEARTBEAT_INTERVAL_SECONDS")
     if settings.factory_offline_seconds <= settings.factory_stale_seconds:
         problems.append("UA_FACTORY_OFFLINE_SECONDS: must exceed UA_FACTORY_STALE_SECONDS")
-    for name, url, schemes in _addresses(settings):
-        if url and urlsplit(url).scheme not in schemes:
-            problems.append(f"{name}: must start with {' or '.join(f'{scheme}://' for scheme in schemes)}")
-    secret = settings.ops_jwt_secret
-    if secret and len(secret.get_secret_value().encode()) < 32:
-        problems.append("UA_OPS_JWT_SECRET: must be at least 32 bytes long")
-    return problems
-
-
-def _addresses(settings: Settings) -> list[tuple[str, str, tuple[str, ...]]]:
-    def text(secret: SecretStr | None) -> str:
-        return secret.get_secret_value() if secret else ""
-
-    postgres = ("postgresql", "postgres", "postgresql+psycopg")
-    return [
-        ("UA_REDIS_URL", text(settings.redis_url_given), ("redis", "rediss")),
-        ("UA_DATABASE_URL", text(settings.database_url_given), postgres),
-        ("UA_RESULT_BACKEND_URL", text(settings.mailbox_url_given), postgres),
-        ("UA_HQ_BASE_URL", settings.hq_base_url, ("http", "https")),
-    ]
+    return [problem for problem in problems if not any(name in problem for name in unknown)]

@@ -3,6 +3,7 @@
 Life of a row: `running` (a process works on it) → `finished` (its report is on disk) → `reported` (HQ has it).
 """
 
+import fcntl
 import json
 import os
 import sqlite3
@@ -212,13 +213,14 @@ class Spool:
 
     def _open(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
-        db.row_factory = sqlite3.Row
-        db.execute(f"PRAGMA busy_timeout = {self._busy_timeout_ms:d}")
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = NORMAL")
-        db.executescript(SCHEMA)
-        self.path.chmod(0o600)
+        with _alone_in(self.path.parent):
+            db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+            db.row_factory = sqlite3.Row
+            db.execute(f"PRAGMA busy_timeout = {self._busy_timeout_ms:d}")
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = NORMAL")
+            db.executescript(SCHEMA)
+            self.path.chmod(0o600)
         return db
 
     @contextmanager
@@ -237,6 +239,20 @@ class Spool:
                 db.execute("ROLLBACK")
                 raise
             db.execute("COMMIT")
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Generator[None]:
+    """One opener at a time: SQLite does not wait, but fails, when two processes turn a new file to WAL at once.
+
+    The lock is on the folder, because closing any other handle of the file itself would drop SQLite's own locks.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def lost_report() -> dict[str, Any]:

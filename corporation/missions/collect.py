@@ -1,6 +1,6 @@
 """From the mailbox into the ledger: what factories reported becomes each mission's end, its next try, or evidence."""
 
-import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +20,10 @@ LONGEST_ERROR = 4000
 
 LONGEST_RUN_SECONDS = 10 * 365 * 86_400.0
 """A factory's duration beyond this is a mistake or a lie; it is only used to show when the attempt started."""
+
+
+# PostgreSQL's text holds no NUL, and half a surrogate pair cannot be written as UTF-8.
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def collect_some(connection: Connection, policy: RetryPolicy, chance: Callable[[], float], limit: int) -> int:
@@ -72,7 +76,7 @@ def settle(
         standing=standing,
         verdict=verdict,
         result=strict_json.dump(dict(verdict.result)) if isinstance(verdict, Finish) else "null",
-        report=json.dumps(dict(report)).replace("\\u0000", "\\ufffd"),
+        report=strict_json.dump(_clean(report)),
         seconds=float(seconds) if isinstance(seconds, int | float) and honest else 0.0,
         attempt_state=_attempt_state(verdict, outcome),
     )
@@ -87,11 +91,10 @@ def _attempt_state(verdict: Verdict, outcome: Outcome) -> str:
 
 
 def _storable(verdict: Verdict) -> Verdict:
-    """PostgreSQL's text holds no NUL, and an error of a megabyte helps nobody."""
+    """The verdict in texts that the ledger and every reader can take; an error of a megabyte helps nobody."""
     match verdict:
         case Finish(state, result, error):
-            clean = json.loads(json.dumps(dict(result)).replace("\\u0000", "\\ufffd"))
-            return Finish(state, clean, _short(error) if error is not None else None)
+            return Finish(state, _clean(result), _short(error) if error is not None else None)
         case Again(delay, error):
             return Again(delay, _short(error))
         case TooLate():
@@ -99,4 +102,13 @@ def _storable(verdict: Verdict) -> Verdict:
 
 
 def _short(error: str) -> str:
-    return error.replace("\0", "\ufffd")[-LONGEST_ERROR:]
+    return _UNSTORABLE.sub("\ufffd", error)[-LONGEST_ERROR:]
+
+
+def _clean(value: Any) -> Any:
+    """`value` with the replacement character for every NUL and half a surrogate pair in its texts."""
+    if isinstance(value, str):
+        return _UNSTORABLE.sub("\ufffd", value)
+    if isinstance(value, Mapping):
+        return {_clean(str(key)): _clean(item) for key, item in value.items()}
+    return [_clean(item) for item in value] if isinstance(value, list | tuple) else value

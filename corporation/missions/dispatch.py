@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection
 
 from corporation.factories.staleness import Thresholds, judge_status
-from corporation.missions.kinds import KINDS, needed_label
+from corporation.missions.kinds import KINDS, known_kinds, needed_label
 from corporation.missions.routing import Assigned, FactoryView, Held, Need, plan, route
 from corporation.missions.store import dispatching
 from corporation.missions.store.dispatching import Assignment, Due, FactoryRow
@@ -34,9 +34,8 @@ def dispatch_some(connection: Connection, rules: DispatchRules, new_id: Callable
     room = sum(factory.room for factory in roomy)
     if not room:
         return 0
-    due = dispatching.take_due(
-        connection, kinds_for(roomy), [factory.factory_id for factory in roomy], min(room, rules.batch)
-    )
+    able = [(factory.factory_id, kind) for factory in roomy for kind in kinds_of(factory)]
+    due = dispatching.take_due(connection, able, min(room, rules.batch))
     assignments = _assignments(due, factories, new_id)
     if assignments:
         dispatching.assign(connection, assignments, rules.lease_seconds)
@@ -76,8 +75,12 @@ def need_of(mission_id: int, kind: str, target: str | None) -> Need:
     return Need(mission_id, needed_label(kind), target, routable=not (registered and registered.system))
 
 
-def kinds_for(factories: Sequence[FactoryView]) -> list[str]:
-    """Every kind that one of these factories can run."""
-    labels = {label for factory in factories for label in factory.labels}
-    ours = [kind.name for kind in KINDS.values() if not kind.system and (kind.needs is None or kind.needs in labels)]
-    return ours + [label.removeprefix("kind:") for label in labels if label.startswith("kind:")]
+def kinds_of(factory: FactoryView) -> list[str]:
+    """Every kind that this factory can be sent; a label that claims one of ours is not believed."""
+    advertised = {label.removeprefix("kind:") for label in factory.labels if label.startswith("kind:")}
+    return [kind for kind in known_kinds(frozenset(advertised)) if _can_run(kind, factory)]
+
+
+def _can_run(kind: str, factory: FactoryView) -> bool:
+    need = need_of(0, kind, None)
+    return need.routable and (need.label is None or need.label in factory.labels)

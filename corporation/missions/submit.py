@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from sqlalchemy import Connection
@@ -41,16 +41,24 @@ def submit(connection: Connection, submissions: Sequence[Submission], default_tt
     Nothing is true before the caller commits. Calling again with the same missions stores nothing and answers
     `existed`; so do two calls at once, since the unique keys decide (H-24).
     """
-    if not submissions:
-        return []
-    stored = submitting.insert(connection, [_row(one, default_ttl_seconds) for one in _first_of_each(submissions)])
-    _tell_oddities(connection, [one for one in submissions if one.envelope.job_id in stored])
+    receipts: list[Receipt] = []
+    fresh: set[str] = set()
+    # One round, unless job_ids and keys cross in a batch: J1/k1 in conflict leaves k1 to the J2/k1 behind it. The first
+    # of every round is stored or known by then, so each round answers at least one.
+    while left := submissions[len(receipts) :]:
+        fresh |= _store(connection, _first_of_each(left), default_ttl_seconds)
+        answers, aliases = _answer(left, fresh, _known(connection, left))
+        submitting.add_aliases(connection, aliases)
+        receipts += answers
+    return receipts
+
+
+def _store(connection: Connection, candidates: Sequence[Submission], default_ttl_seconds: int) -> set[str]:
+    stored = submitting.insert(connection, [_row(one, default_ttl_seconds) for one in candidates])
+    _tell_oddities(connection, [one for one in candidates if one.envelope.job_id in stored])
     if stored:
         wake(connection, DISPATCH)
-    known = _known(connection, submissions)
-    receipts, aliases = _answer(submissions, stored, known)
-    submitting.add_aliases(connection, aliases)
-    return receipts
+    return stored
 
 
 def _first_of_each(submissions: Sequence[Submission]) -> list[Submission]:
@@ -70,24 +78,28 @@ def _known(connection: Connection, submissions: Sequence[Submission]) -> list[Kn
 
 
 def _answer(
-    submissions: Sequence[Submission], stored: set[str], known: Sequence[Known]
+    submissions: Sequence[Submission], fresh: set[str], known: Sequence[Known]
 ) -> tuple[list[Receipt], list[tuple[str, int]]]:
+    """The receipts of `submissions` up to the first that is not known yet, and the aliases they make.
+
+    A job_id in `fresh` was stored just now; it is taken out, since a repetition further on has merely existed.
+    """
     by_job = {found.alias or found.job_id: found for found in known}
     by_key = {found.idempotency_key: found for found in known}
     receipts: list[Receipt] = []
     aliases: list[tuple[str, int]] = []
-    fresh = set(stored)
-    for one in submissions:
-        envelope = one.envelope
+    for envelope in (one.envelope for one in submissions):
         if envelope.job_id in fresh:
-            fresh.discard(envelope.job_id)  # a repetition further on in this batch has merely existed
+            fresh.discard(envelope.job_id)
             receipts.append(Receipt("stored", envelope.job_id, State.WAITING))
         elif (found := by_job.get(envelope.job_id)) is not None:
             receipts.append(_same_or_conflict(envelope, found))
-        else:
-            found = by_key[envelope.idempotency_key]
+        elif (found := by_key.get(envelope.idempotency_key)) is not None:
+            by_job[envelope.job_id] = replace(found, alias=envelope.job_id)  # spares a round for each J2/k2 behind it
             aliases.append((envelope.job_id, found.mission_id))
             receipts.append(Receipt("existed", found.job_id, found.state))
+        else:
+            break
     return receipts, aliases
 
 

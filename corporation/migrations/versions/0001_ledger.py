@@ -48,7 +48,8 @@ CREATE TABLE corporation.missions (
   CONSTRAINT live_has_an_attempt CHECK ((state IN ('queued', 'claimed', 'running')) <= (attempt_id IS NOT NULL)),
   CONSTRAINT waiting_has_no_attempt CHECK (state <> 'waiting' OR attempt_id IS NULL),
   CONSTRAINT success_has_no_error CHECK (state <> 'succeeded' OR error IS NULL),
-  CONSTRAINT failure_has_an_error CHECK (state NOT IN ('failed', 'timed_out', 'cancelled') OR error <> ''),
+  CONSTRAINT failure_has_an_error CHECK
+    (state NOT IN ('failed', 'timed_out', 'cancelled') OR coalesce(error, '') <> ''),
   CONSTRAINT attempts_are_bounded CHECK (attempt <= attempts_total)
 );
 CREATE INDEX missions_newest ON corporation.missions (created_at DESC, job_id);

@@ -35,25 +35,27 @@ TAKE_DUE = text("""
        AND (next_attempt_at IS NULL OR next_attempt_at <= now())
        AND (deadline_at IS NULL OR deadline_at > now())
        AND mission_kind = ANY(CAST(:kinds AS text[]))
-       AND (target_factory_id IS NULL OR target_factory_id = ANY(CAST(:factory_ids AS text[])))
+       AND (target_factory_id IS NULL OR (target_factory_id, mission_kind) IN
+            (SELECT * FROM unnest(CAST(:able_ids AS text[]), CAST(:able_kinds AS text[]))))
      ORDER BY broker_priority, created_at, id
      LIMIT :limit
        FOR NO KEY UPDATE SKIP LOCKED
 """)
 
-# One statement, so that mission, attempt, event, mailbox row and outbox row exist together or not at all.
+# One statement, so that mission, attempt, event, mailbox row and outbox row exist together or not at all. The outbox is
+# filled in the order of urgency, which is the order in which the sender empties it.
 ASSIGN = text("""
     WITH given AS (
       SELECT * FROM unnest(CAST(:mission_ids AS bigint[]), CAST(:attempts AS integer[]), CAST(:attempt_ids AS uuid[]),
                            CAST(:factory_ids AS text[]), CAST(:queues AS text[]))
-             AS t(mission_id, attempt, attempt_id, factory_id, queue)
+             WITH ORDINALITY AS t(mission_id, attempt, attempt_id, factory_id, queue, place)
     ), moved AS (
       UPDATE corporation.missions m
          SET state = 'queued', state_reason = NULL, attempt = m.attempt + 1, attempt_id = g.attempt_id,
              factory_id = g.factory_id, next_attempt_at = NULL, updated_at = now(), event_seq = m.event_seq + 1
         FROM given g
        WHERE m.id = g.mission_id AND m.state = 'waiting' AND m.attempt = g.attempt
-      RETURNING m.id, m.attempt, m.attempt_id, m.factory_id, m.mission_kind, m.event_seq, g.queue
+      RETURNING m.id, m.attempt, m.attempt_id, m.factory_id, m.mission_kind, m.event_seq, g.queue, g.place
     ), tried AS (
       INSERT INTO corporation.attempts (id, mission_id, number, factory_id, queue, lease_expires_at)
       SELECT attempt_id, id, attempt, factory_id, queue,
@@ -65,7 +67,7 @@ ASSIGN = text("""
       INSERT INTO mailbox.celery_taskmeta (task_id, name, queue, factory)
       SELECT attempt_id, 'mission.' || mission_kind, queue, factory_id FROM moved
     )
-    INSERT INTO corporation.outbox (topic, attempt_id) SELECT 'attempt', attempt_id FROM moved
+    INSERT INTO corporation.outbox (topic, attempt_id) SELECT 'attempt', attempt_id FROM moved ORDER BY place
 """)
 
 WAITING_GROUPS = text("""
@@ -73,11 +75,14 @@ WAITING_GROUPS = text("""
      WHERE state = 'waiting' AND (next_attempt_at IS NULL OR next_attempt_at <= now())
 """)
 
+# A mission that somebody else is changing is left for the next time: waiting for it could close a ring of waits.
 EXPLAIN_GROUP = text("""
     UPDATE corporation.missions SET state_reason = :reason
-     WHERE state = 'waiting' AND (next_attempt_at IS NULL OR next_attempt_at <= now())
-       AND mission_kind = :kind AND target_factory_id IS NOT DISTINCT FROM :target
-       AND state_reason IS DISTINCT FROM :reason
+     WHERE id IN (SELECT id FROM corporation.missions
+                   WHERE state = 'waiting' AND (next_attempt_at IS NULL OR next_attempt_at <= now())
+                     AND mission_kind = :kind AND target_factory_id IS NOT DISTINCT FROM :target
+                     AND state_reason IS DISTINCT FROM :reason
+                     FOR NO KEY UPDATE SKIP LOCKED)
 """)
 
 EXPIRE = text("""
@@ -153,9 +158,14 @@ def read_factories(connection: Connection) -> list[FactoryRow]:
     ]
 
 
-def take_due(connection: Connection, kinds: Sequence[str], factory_ids: Sequence[str], limit: int) -> list[Due]:
-    """Lock up to `limit` missions that are due and that one of `factory_ids` could take, the most urgent first."""
-    values = {"kinds": list(kinds), "factory_ids": list(factory_ids), "limit": limit}
+def take_due(connection: Connection, able: Sequence[tuple[str, str]], limit: int) -> list[Due]:
+    """Lock up to `limit` missions that are due, the most urgent first; `able` says which (factory, kind) could run."""
+    values = {
+        "able_ids": [factory_id for factory_id, _ in able],
+        "able_kinds": [kind for _, kind in able],
+        "kinds": list({kind for _, kind in able}),
+        "limit": limit,
+    }
     rows = connection.execute(TAKE_DUE, values)
     return [Due(row.id, row.mission_kind, row.target_factory_id, row.attempt) for row in rows]
 

@@ -32,7 +32,7 @@ START = text("""
          SET state = 'running', started_at = now(), updated_at = now(), event_seq = m.event_seq + 1
         FROM corporation.attempts a
        WHERE m.attempt_id = ANY(CAST(:ids AS uuid[])) AND m.state IN ('queued', 'claimed')
-         AND a.id = m.attempt_id AND a.factory_id = :factory_id
+         AND a.id = m.attempt_id AND a.factory_id = :factory_id AND a.state IN ('queued', 'claimed')
       RETURNING m.id, m.attempt, m.attempt_id, m.factory_id, m.event_seq
     ), marked AS (
       UPDATE corporation.attempts a

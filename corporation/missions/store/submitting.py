@@ -6,6 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+# In the order of the keys, so that two batches with the same keys wait for each other in one order and never for ever.
+# The rows must be sorted here: the plan that a connection chose decides the order in which the join gives them.
 INSERT = text("""
     WITH given AS (
       SELECT * FROM unnest(
@@ -25,6 +27,7 @@ INSERT = text("""
              CAST(envelope AS json), body_digest, now() + ttl_seconds * interval '1 second', 1
         FROM given
        WHERE NOT EXISTS (SELECT 1 FROM corporation.mission_aliases a WHERE a.job_id = given.job_id)
+       ORDER BY idempotency_key
           ON CONFLICT DO NOTHING
       RETURNING id, job_id, source
     ), told AS (
@@ -78,9 +81,7 @@ def insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> set[str]:
 
     The whole batch is one statement. A row that loses a race against another transaction is simply not returned.
     """
-    # Sorted, so that two batches with the same keys wait for each other in one order and never for ever.
-    ordered = sorted(rows, key=lambda row: row["idempotency_key"])
-    columns = {name: [row[name] for row in ordered] for name in ordered[0]}
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
     return {row.job_id for row in connection.execute(INSERT, columns)}
 
 

@@ -1,0 +1,53 @@
+"""An empty ledger for each test, whose history is checked when the test is over, whatever the test was about."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+from history import assert_history_is_whole
+from ledger_at_work import LedgerAtWork
+from sqlalchemy import Engine, text
+
+from corporation.db import migrate, open_ledger
+
+if TYPE_CHECKING:
+    from corporation.embedded.server_process import Server
+
+EMPTY = text("""
+    TRUNCATE corporation.missions, corporation.mission_aliases, corporation.attempts, corporation.mission_events,
+             corporation.outbox, corporation.mission_log, corporation.factories, mailbox.celery_taskmeta
+     RESTART IDENTITY
+""")
+
+
+@pytest.fixture(scope="session")
+def ledger_url(postgres: "Server") -> str:
+    """One migrated database for all tests of this process: emptying it is six times as fast as making another."""
+    address = urlsplit(postgres.url)
+    with psycopg.connect(address._replace(path="/postgres").geturl(), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE ledger_tests")
+    url = address._replace(path="/ledger_tests").geturl()
+    migrate(url)
+    return url
+
+
+@pytest.fixture(scope="session")
+def ledger_engine(ledger_url: str) -> Iterator[Engine]:
+    """Connections enough for tests with many threads."""
+    engine = open_ledger(ledger_url, pool_size=24)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def ledger(ledger_engine: Engine) -> Iterator[LedgerAtWork]:
+    """An empty ledger at work."""
+    yield LedgerAtWork(ledger_engine)
+    try:
+        with ledger_engine.connect() as connection:
+            assert_history_is_whole(connection)
+    finally:
+        with ledger_engine.begin() as connection:
+            connection.execute(EMPTY)

@@ -1,0 +1,103 @@
+"""The checker: whatever happened in a test, every mission's history is whole (invariants I1, I2, I3, I4 and I6)."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from corporation.missions.states import FINAL, LIVE, State, may_follow
+
+FINAL_EVENTS = {str(state) for state in FINAL}
+AFTERWORDS = {"late_result", "duplicate", "conflict", "dead_lettered", "result_published", "replayed"}
+"""What may be said of a mission that is over; none of it changes the mission."""
+WITHOUT_ATTEMPT = {"imported", "published", "unknown_kind", "retry_count_ignored", "duplicate", "conflict", "waiting"}
+
+
+@dataclass
+class Replayed:
+    """A mission as its events alone tell it."""
+
+    state: State = State.WAITING
+    attempt: int = 0
+    started: set[int] = field(default_factory=set[int])
+    lost: set[int] = field(default_factory=set[int])
+    finals: int = 0
+
+
+def assert_history_is_whole(connection: Connection) -> None:
+    """Fails with the mission's name when any mission's row, attempts and events do not tell one story."""
+    missions = connection.execute(text("SELECT * FROM corporation.missions ORDER BY id")).all()
+    for mission in missions:
+        events = connection.execute(
+            text("SELECT * FROM corporation.mission_events WHERE mission_id = :id ORDER BY seq"), {"id": mission.id}
+        ).all()
+        attempts = connection.execute(
+            text("SELECT * FROM corporation.attempts WHERE mission_id = :id ORDER BY number"), {"id": mission.id}
+        ).all()
+        _check(mission, list(events), list(attempts))
+    _check_mailbox(connection)
+
+
+def _check(mission: Any, events: list[Any], attempts: list[Any]) -> None:
+    story = [(event.seq, event.type, event.attempt) for event in events]
+    told = f"{mission.job_id} is {mission.state}, attempt {mission.attempt}: {story}"
+    assert [event.seq for event in events] == list(range(1, mission.event_seq + 1)), f"a gap in seq: {told}"
+    assert events[0].type in ("imported", "published"), f"does not begin at the beginning: {told}"
+    replayed = Replayed()
+    for event in events:
+        _replay(replayed, event, told)
+    assert (replayed.state, replayed.attempt) == (mission.state, mission.attempt), f"I6, the row differs: {told}"
+    assert replayed.finals == (mission.state in FINAL), f"I1, {replayed.finals} final events: {told}"
+    _check_attempts(mission, attempts, replayed, told)
+
+
+def _replay(replayed: Replayed, event: Any, told: str) -> None:
+    if replayed.finals:
+        assert event.type in AFTERWORDS, f"I2, {event.type} after the end: {told}"
+        return
+    if event.type == "queued":
+        assert event.attempt == replayed.attempt + 1, f"I4, attempts do not grow by one: {told}"
+        replayed.attempt = event.attempt
+    elif event.type == "late_result":
+        assert event.attempt <= replayed.attempt, f"I4, late before it began: {told}"
+        return
+    elif event.type not in WITHOUT_ATTEMPT and (replayed.state in LIVE or event.attempt is not None):
+        assert event.attempt == replayed.attempt, f"I4, {event.type} of another attempt: {told}"
+    if event.type == "started":
+        assert replayed.attempt not in replayed.started, f"I3, started twice: {told}"
+        replayed.started.add(replayed.attempt)
+    if event.type == "attempt_lost":
+        replayed.lost.add(replayed.attempt)
+    _step(replayed, event.type, told)
+
+
+def _step(replayed: Replayed, event: str, told: str) -> None:
+    steps = {"queued": State.QUEUED, "started": State.RUNNING, "retry_scheduled": State.WAITING}
+    after = State(event) if event in FINAL_EVENTS else steps.get(event)
+    if after is None:
+        return
+    assert may_follow(replayed.state, after), f"{replayed.state} cannot become {after}: {told}"
+    replayed.state = after
+    replayed.finals += event in FINAL_EVENTS
+
+
+def _check_attempts(mission: Any, attempts: list[Any], replayed: Replayed, told: str) -> None:
+    assert [one.number for one in attempts] == list(range(1, mission.attempt + 1)), f"I4, attempts: {told}"
+    assert {one.number for one in attempts if one.state == "lost"} == replayed.lost, f"lost attempts differ: {told}"
+    live = [one for one in attempts if one.state in LIVE]
+    if mission.state in LIVE:
+        [current] = live
+        assert current.id == mission.attempt_id, f"I4, the current attempt is not the last one: {told}"
+        assert (current.state, current.factory_id) == (mission.state, mission.factory_id), f"attempt differs: {told}"
+    else:
+        assert not live, f"an attempt outlives its mission's hold: {told}"
+
+
+def _check_mailbox(connection: Connection) -> None:
+    """Every attempt has its row in the mailbox from the moment it exists, and only attempts have one from us."""
+    missing = connection.execute(
+        text("""SELECT a.id FROM corporation.attempts a
+                 WHERE NOT EXISTS (SELECT 1 FROM mailbox.celery_taskmeta t
+                                    WHERE t.task_id = a.id::text AND t.factory = a.factory_id AND t.queue = a.queue)""")
+    ).all()
+    assert not missing, f"attempts without their mailbox row: {missing}"

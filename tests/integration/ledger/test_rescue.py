@@ -1,0 +1,316 @@
+"""An attempt nobody speaks of is given up, but never because HQ or the broker was away."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from uuid import UUID
+
+import pytest
+from ledger_at_work import AT_ONCE, POLICY, LedgerAtWork
+
+from corporation.db import transaction
+from corporation.engine.rescuer import Rescuer
+from corporation.missions.collect import collect_some
+from corporation.missions.outbox import BrokerUnavailableError
+from corporation.missions.outcomes import Done
+from corporation.missions.rescue import rescue_some
+from corporation.missions.store.leases import Sign, renew
+
+LEASE = 180.0
+
+
+class Hands:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def rescuer(ledger: LedgerAtWork, monotonic: Callable[[], float], batch: int = 200) -> Rescuer:
+    return Rescuer(ledger.engine, ledger.broker, POLICY, LEASE, lambda: 0.5, monotonic, batch)
+
+
+def taken(ledger: LedgerAtWork, *job_ids: str) -> list[str]:
+    """Attempts that a factory took from its queue."""
+    attempts = ledger.hand_out(*job_ids)
+    ledger.broker.take("desk-7-missions")
+    return attempts
+
+
+def test_a_silent_attempt_is_lost_and_followed_by_another(ledger: LedgerAtWork) -> None:
+    [attempt] = taken(ledger, "j-1")
+    ledger.lapse(attempt)
+
+    assert ledger.rescue() == 1
+    assert (ledger.state(), ledger.mission().state_reason) == ("waiting", "backoff")
+    assert ledger.events() == ["published", "queued", "attempt_lost", "retry_scheduled"]
+    assert ledger.detail("attempt_lost")["error"] == "lost: desk-7 was silent for longer than its lease"
+
+
+def test_a_silent_running_attempt_is_lost_too(ledger: LedgerAtWork) -> None:
+    [attempt] = taken(ledger, "j-1")
+    ledger.hear(attempt)
+    ledger.lapse(attempt)
+
+    assert ledger.rescue() == 1
+    assert ledger.events() == ["published", "queued", "started", "attempt_lost", "retry_scheduled"]
+
+
+def test_a_mission_whose_last_attempt_fell_silent_fails_as_lost(ledger: LedgerAtWork) -> None:
+    attempts = ledger.hand_out("j-1", max_retries=1)
+    ledger.lapse(*attempts)
+
+    assert ledger.rescue() == 1
+    mission = ledger.mission()
+    assert (mission.state, mission.started_at) == ("failed", None)
+    assert mission.error == "lost: desk-7 was silent for longer than its lease"
+    assert mission.result["terminal_status"] == "failed"
+    assert ledger.events() == ["published", "queued", "attempt_lost", "failed"]
+
+
+def test_an_attempt_that_takes_its_worker_down_every_time_is_not_tried_for_ever(ledger: LedgerAtWork) -> None:
+    ledger.hand_out("j-1", max_retries=3)
+    for _ in range(3):
+        ledger.lapse(ledger.attempt_of())
+        ledger.rescue(AT_ONCE)
+        ledger.dispatch()
+        ledger.send()
+
+    assert (ledger.state(), ledger.mission().attempt) == ("failed", 3)
+
+
+def test_a_lease_that_is_not_over_is_left_alone(ledger: LedgerAtWork) -> None:
+    taken(ledger, "j-1")
+
+    assert ledger.rescue() == 0
+    assert ledger.state() == "queued"
+
+
+def test_an_attempt_still_in_the_outbox_cannot_have_been_lost(ledger: LedgerAtWork) -> None:
+    ledger.beat()
+    ledger.publish("j-1")
+    ledger.dispatch()
+    ledger.lapse(ledger.attempt_of())
+
+    assert ledger.rescue() == 0
+    assert ledger.state() == "queued"
+
+
+def test_what_was_given_up_is_not_given_up_again(ledger: LedgerAtWork) -> None:
+    [attempt] = taken(ledger, "j-1")
+    ledger.lapse(attempt)
+
+    assert [ledger.rescue(), ledger.rescue()] == [1, 0]
+
+
+def test_only_as_many_are_given_up_at_once_as_asked_for_the_longest_silent_first(ledger: LedgerAtWork) -> None:
+    first, second = taken(ledger, "j-1", "j-2")
+    ledger.lapse(second)
+    ledger.lapse(first)
+
+    assert ledger.rescue(limit=1) == 1
+    assert (ledger.state("j-1"), ledger.state("j-2")) == ("queued", "waiting")
+
+
+def test_a_report_that_arrived_before_the_rescue_but_was_not_read_becomes_a_late_one(ledger: LedgerAtWork) -> None:
+    [attempt] = taken(ledger, "j-1")
+    ledger.report(attempt, Done({}))
+    ledger.lapse(attempt)
+    ledger.rescue()
+    ledger.collect()
+
+    assert ledger.state() == "waiting"
+    assert ledger.events()[-1] == "late_result"
+
+
+def blocked(ledger: LedgerAtWork) -> bool:
+    """Whether somebody waits for a lock in this ledger."""
+    statement = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    return bool(ledger.sql(statement))
+
+
+def test_a_renewal_that_came_first_saves_the_attempt_even_when_the_rescue_had_begun(
+    ledger: LedgerAtWork, wait_until: Callable[..., object]
+) -> None:
+    [attempt] = taken(ledger, "j-1")
+    ledger.lapse(attempt)
+    with ThreadPoolExecutor(1) as pool:
+        with transaction(ledger.engine) as connection:
+            renew(connection, "desk-7", [Sign(UUID(attempt))], LEASE)
+            rescued = pool.submit(ledger.rescue)
+            wait_until(lambda: blocked(ledger), 10, "the rescue waits for the beat")
+        assert rescued.result(10) == 0
+
+    assert ledger.events() == ["published", "queued", "started"]
+
+
+def test_a_report_that_came_first_ends_the_mission_even_when_the_rescue_had_begun(
+    ledger: LedgerAtWork, wait_until: Callable[..., object]
+) -> None:
+    [attempt] = taken(ledger, "j-1")
+    ledger.lapse(attempt)
+    ledger.report(attempt)
+    with ThreadPoolExecutor(1) as pool:
+        with transaction(ledger.engine) as connection:
+            collect_some(connection, POLICY, lambda: 0.5, 500)
+            rescued = pool.submit(ledger.rescue)
+            wait_until(lambda: blocked(ledger), 10, "the rescue waits for the collector")
+        assert rescued.result(10) == 0
+
+    assert ledger.events() == ["published", "queued", "started", "succeeded"]
+
+
+def test_a_rescue_that_came_first_makes_a_waiting_report_a_late_one(
+    ledger: LedgerAtWork, wait_until: Callable[..., object]
+) -> None:
+    [attempt] = taken(ledger, "j-1")
+    ledger.lapse(attempt)
+    ledger.report(attempt)
+    with ThreadPoolExecutor(1) as pool:
+        with transaction(ledger.engine) as connection:
+            assert rescue_some(connection, POLICY, lambda: 0.5, 200) == 1
+            collected = pool.submit(ledger.collect)
+            wait_until(lambda: blocked(ledger), 10, "the collector waits for the rescue")
+        assert collected.result(10) == 1
+
+    assert ledger.events() == ["published", "queued", "attempt_lost", "retry_scheduled", "late_result"]
+
+
+def test_a_rescue_that_came_first_is_told_to_a_factory_that_renews_too_late(
+    ledger: LedgerAtWork, wait_until: Callable[..., object]
+) -> None:
+    [attempt] = taken(ledger, "j-1")
+    ledger.lapse(attempt)
+    with ThreadPoolExecutor(1) as pool:
+        with transaction(ledger.engine) as connection:
+            rescue_some(connection, POLICY, lambda: 0.5, 200)
+            renewed = pool.submit(ledger.hear, attempt)
+            wait_until(lambda: blocked(ledger), 10, "the beat waits for the rescue")
+        assert renewed.result(10) == {}
+
+    assert ledger.state() == "waiting"
+
+
+def test_a_message_that_still_lies_in_its_queue_is_renewed(ledger: LedgerAtWork) -> None:
+    [attempt] = ledger.hand_out("j-1")
+    ledger.lapse(attempt)
+
+    assert ledger.renew_lying() == 1
+    assert ledger.attempts()[0].lease_left.total_seconds() > 170
+    assert ledger.rescue() == 0
+
+
+def test_a_message_that_was_taken_is_not_renewed(ledger: LedgerAtWork) -> None:
+    [attempt] = taken(ledger, "j-1")
+    ledger.lapse(attempt)
+
+    assert ledger.renew_lying() == 0
+    assert ledger.rescue() == 1
+
+
+def test_a_lease_with_much_time_left_is_not_asked_about(ledger: LedgerAtWork) -> None:
+    ledger.hand_out("j-1")
+
+    assert ledger.renew_lying(lease_seconds=180) == 0
+
+
+def test_a_message_lying_in_another_factorys_queue_renews_nothing(ledger: LedgerAtWork) -> None:
+    [attempt] = ledger.hand_out("j-1")
+    ledger.sql("UPDATE corporation.attempts SET queue = 'elsewhere'")
+    ledger.lapse(attempt)
+
+    assert ledger.renew_lying() == 0
+    ledger.sql("UPDATE corporation.attempts SET queue = 'desk-7-missions'")
+
+
+def test_the_first_sweep_extends_every_lease_since_nobody_could_renew_while_hq_was_away(ledger: LedgerAtWork) -> None:
+    [attempt] = taken(ledger, "j-1")
+    ledger.lapse(attempt)
+    sweeper = rescuer(ledger, Hands())
+
+    assert not sweeper.tick()
+    assert ledger.state() == "queued"
+    assert ledger.attempts()[0].lease_left.total_seconds() > LEASE - 10
+    ledger.lapse(attempt)
+    sweeper.tick()
+    assert ledger.state() == "waiting"
+
+
+def test_after_a_long_gap_between_sweeps_every_lease_is_extended_first(ledger: LedgerAtWork) -> None:
+    [attempt] = taken(ledger, "j-1")
+    hands = Hands()
+    sweeper = rescuer(ledger, hands)
+    sweeper.tick()
+    ledger.lapse(attempt)
+    hands.now += LEASE
+    sweeper.tick()
+
+    assert ledger.state() == "queued"
+
+
+def test_sweeps_in_their_ordinary_rhythm_extend_nothing(ledger: LedgerAtWork) -> None:
+    [attempt] = taken(ledger, "j-1")
+    hands = Hands()
+    sweeper = rescuer(ledger, hands)
+    sweeper.tick()
+    ledger.lapse(attempt)
+    hands.now += 5
+    sweeper.tick()
+
+    assert ledger.state() == "waiting"
+
+
+def test_a_longer_lease_is_never_cut_short_by_the_extension(ledger: LedgerAtWork) -> None:
+    taken(ledger, "j-1")
+    ledger.sql("UPDATE corporation.attempts SET lease_expires_at = now() + interval '1 hour'")
+    rescuer(ledger, Hands()).tick()
+
+    assert ledger.attempts()[0].lease_left.total_seconds() > 3500
+
+
+def test_while_no_factory_is_heard_nothing_is_given_up_since_hq_may_be_deaf(ledger: LedgerAtWork) -> None:
+    [attempt] = taken(ledger, "j-1")
+    sweeper = rescuer(ledger, Hands())
+    sweeper.tick()
+    ledger.lapse(attempt)
+    ledger.sql("UPDATE corporation.factories SET last_seen_at = now() - interval '181 seconds'")
+    sweeper.tick()
+
+    assert ledger.state() == "queued"
+    ledger.beat("another")
+    sweeper.tick()
+    assert ledger.state() == "waiting"
+
+
+def test_while_the_broker_is_away_nothing_is_given_up(ledger: LedgerAtWork) -> None:
+    [attempt] = taken(ledger, "j-1")
+    sweeper = rescuer(ledger, Hands())
+    sweeper.tick()
+    ledger.lapse(attempt)
+    ledger.broker.away = True
+    sweeper.tick()
+
+    assert ledger.state() == "queued"
+    ledger.broker.away = False
+    sweeper.tick()
+    assert ledger.state() == "waiting"
+
+
+def test_asking_a_broker_that_is_away_says_so(ledger: LedgerAtWork) -> None:
+    [attempt] = ledger.hand_out("j-1")
+    ledger.lapse(attempt)
+    ledger.broker.away = True
+
+    with pytest.raises(BrokerUnavailableError):
+        ledger.renew_lying()
+
+
+def test_a_full_batch_asks_for_another_sweep_at_once(ledger: LedgerAtWork) -> None:
+    attempts = taken(ledger, "j-1", "j-2", "j-3")
+    sweeper = rescuer(ledger, Hands(), batch=2)
+    sweeper.tick()
+    ledger.lapse(*attempts)
+
+    assert [sweeper.tick(), sweeper.tick()] == [True, False]
