@@ -9,6 +9,7 @@ from typing import Any
 
 from kombu.entity import Exchange, Queue
 
+from corporation.roles import control_queue, private_queue, slug_of
 from corporation.settings import Settings
 
 LONGEST_MISSION_SECONDS = 86_400
@@ -35,23 +36,13 @@ def configuration(settings: Settings) -> dict[str, Any]:
     }
 
 
-def control_queue(settings: Settings) -> str:
-    """The queue of this node's control worker: heartbeats and orders, never behind a long mission."""
-    return f"{settings.factory_slug}.control"
-
-
-def private_queue(settings: Settings) -> str:
-    """The queue that reaches this factory and no other, even when several share a mission queue (F-2)."""
-    return f"factory.{settings.factory_slug}"
-
-
 def direct_queue(name: str) -> Queue:
     """The queue `name` on the anonymous exchange: no binding in Redis, so nobody can bind his own queue to it too."""
     return Queue(name, Exchange("", type="direct"), routing_key=name, no_declare=True)
 
 
 def _broker(settings: Settings) -> dict[str, Any]:
-    node = settings.factory_slug
+    node = slug_of(settings.factory_id)
     return {
         "broker_url": settings.redis_url,
         "broker_connection_retry_on_startup": True,
@@ -90,12 +81,14 @@ def _keepalive() -> dict[int, int]:
 
 
 def _queues(settings: Settings) -> dict[str, Any]:
-    names = dict.fromkeys((settings.mission_queue, private_queue(settings), control_queue(settings)))
+    names = dict.fromkeys(
+        (settings.mission_queue, private_queue(settings.factory_id), control_queue(settings.factory_id))
+    )
     return {
         "task_queues": [direct_queue(name) for name in names],
-        "task_default_queue": control_queue(settings),
+        "task_default_queue": control_queue(settings.factory_id),
         "task_default_exchange": "",
-        "task_default_routing_key": control_queue(settings),
+        "task_default_routing_key": control_queue(settings.factory_id),
         "task_create_missing_queues": False,  # a slip in -Q is an error, not a silent queue nobody fills
     }
 
@@ -179,7 +172,11 @@ def _beat(settings: Settings) -> dict[str, Any]:
                 "task": HEARTBEAT_TASK,
                 "schedule": float(every),  # seconds
                 # A beat that waited for longer than an interval is old news.
-                "options": {"queue": control_queue(settings), "expires": float(every), "ignore_result": True},
+                "options": {
+                    "queue": control_queue(settings.factory_id),
+                    "expires": float(every),
+                    "ignore_result": True,
+                },
             }
         },
         "beat_schedule_filename": str(settings.spool_path.parent / "celerybeat-schedule"),

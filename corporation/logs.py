@@ -4,7 +4,7 @@ import logging
 import sys
 from collections.abc import Callable, MutableMapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import structlog
 
@@ -38,7 +38,9 @@ def secrets_of(settings: Settings) -> list[str]:
         value = getattr(settings, name)
         if hasattr(value, "get_secret_value"):
             text = str(value.get_secret_value())
-            found.add((urlsplit(text).password or "") if "://" in text else text)
+            # A password is percent-encoded in an address, and drivers may print it either way.
+            password = urlsplit(text).password or "" if "://" in text else text
+            found |= {password, unquote(password)}
     # Shorter ones would mask ordinary words; the settings refuse short signing secrets.
     return sorted((secret for secret in found if len(secret) >= 6), key=len, reverse=True)
 
@@ -47,17 +49,19 @@ def mask_secrets(secrets: list[str]) -> Callable[..., MutableMapping[str, Any]]:
     """A structlog processor after which no value of the event holds one of `secrets`."""
 
     def masked(value: Any) -> Any:
-        if isinstance(value, str):
-            for secret in secrets:
-                value = value.replace(secret, MASK)
+        if value is None or isinstance(value, bool | int | float):
             return value
         if isinstance(value, dict):
-            return {key: masked(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
+            return {masked(str(key)): masked(item) for key, item in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
             return [masked(item) for item in value]
-        return value
+        # Anything else, an exception or bytes, is written as its text would be, and that is where a secret hides.
+        text = value if isinstance(value, str) else repr(value)
+        for secret in secrets:
+            text = text.replace(secret, MASK)
+        return text
 
     def process(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        return {key: masked(value) for key, value in event.items()}
+        return {masked(key): masked(value) for key, value in event.items()}
 
     return process

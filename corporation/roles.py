@@ -1,5 +1,6 @@
 """What a node is: the three roles, and how the environment's word for one is read (contract env §2)."""
 
+import re
 from enum import StrEnum
 
 
@@ -28,3 +29,18 @@ def default_factory_id(role: FactoryRole, host: str) -> str:
 def default_queue(role: FactoryRole) -> str:
     """The mission queue a node's workers listen on unless `UA_FACTORY_QUEUE` names another (architecture §6)."""
     return "local_factory" if role is FactoryRole.LOCAL_WORKER else "headquarters"
+
+
+def slug_of(factory_id: str) -> str:
+    """The identity inside names of queues and keys: only letters, digits, `:`, `_` and `-` (S-1, F-2)."""
+    return re.sub(r"[^A-Za-z0-9:_-]+", "-", factory_id)
+
+
+def private_queue(factory_id: str) -> str:
+    """The queue that reaches this factory and no other, even when several share a mission queue (F-2)."""
+    return f"factory.{slug_of(factory_id)}"
+
+
+def control_queue(factory_id: str) -> str:
+    """The queue of the factory's control worker: heartbeats and orders, never behind a long mission."""
+    return f"{slug_of(factory_id)}.control"

@@ -157,11 +157,6 @@ class Settings(BaseModel):
         return self.factory_name or default_factory_id(self.role, self.host)
 
     @cached_property
-    def factory_slug(self) -> str:
-        """The identity inside the names of queues and keys: only letters, digits, `:`, `_` and `-` (S-1, F-2)."""
-        return re.sub(r"[^A-Za-z0-9:_-]+", "-", self.factory_id)
-
-    @cached_property
     def mission_queue(self) -> str:
         """The queue that this node's mission workers share."""
         return self.queue_name or default_queue(self.role)

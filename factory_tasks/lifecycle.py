@@ -7,10 +7,10 @@ from typing import Any
 import structlog
 from celery import signals
 
-import celeryconfig
 from corporation.errors import EXIT_CONFIG
 from corporation.federation.processes import my_identity
 from corporation.federation.spool import report_all
+from corporation.roles import private_queue
 from factory_tasks.node import Node, node
 from factory_tasks.pulse import Pulse
 
@@ -43,7 +43,7 @@ def take_private_queue(sender: str, instance: Any, **_: Any) -> None:
             "`corporation env` prints a working set\n"
         )
         raise SystemExit(EXIT_CONFIG)
-    instance.app.amqp.queues.select_add(celeryconfig.private_queue(here.settings))
+    instance.app.amqp.queues.select_add(private_queue(here.settings.factory_id))
 
 
 def hide_environment(**_: Any) -> None:

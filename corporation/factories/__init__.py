@@ -1,3 +1,1 @@
-"""Who works for HQ: `beat.py` what a factory says of itself, `staleness.py` how its silence is judged,
-`store.py` its row in the ledger.
-"""
+"""Who works for HQ: `staleness.py` how a factory's silence is judged, `store.py` its row in the ledger."""

@@ -24,7 +24,7 @@ class FactoryView:
     """Attempts it holds now: queued, claimed and running."""
     finished_per_second: float = 0.0
     mission_queue: str | None = None
-    private_queue: str | None = None
+    private_queue: str = ""
 
     @property
     def room(self) -> int:
@@ -103,8 +103,7 @@ def queue_of(factory: FactoryView, factories: Sequence[FactoryView], *, targeted
     shared = any(
         other.factory_id != factory.factory_id and other.mission_queue == factory.mission_queue for other in factories
     )
-    private = factory.private_queue or f"factory.{factory.factory_id}"
-    return private if targeted or shared or factory.mission_queue is None else factory.mission_queue
+    return factory.private_queue if targeted or shared or factory.mission_queue is None else factory.mission_queue
 
 
 def plan(needs: Sequence[Need], factories: Sequence[FactoryView]) -> list[tuple[Need, Assigned | Held]]:

@@ -100,3 +100,17 @@ def test_masking_reaches_every_depth_and_changes_nothing_else(value: Any) -> Non
     masked = mask_secrets([TOKEN])(None, "info", {"value": value})
 
     assert masked == {"value": json.loads(json.dumps(value).replace(TOKEN, MASK))}
+
+
+@pytest.mark.parametrize("wrapped", [ValueError(TOKEN), TOKEN.encode(), {TOKEN: 1}, {TOKEN}, [ValueError(f"x{TOKEN}")]])
+def test_a_secret_inside_an_exception_bytes_or_a_key_is_masked_too(wrapped: Any) -> None:
+    event = mask_secrets(secrets_of(settings()))(None, "info", {"what": wrapped})
+
+    assert TOKEN not in repr(event)
+    assert MASK in repr(event)
+
+
+def test_a_password_is_masked_as_it_stands_in_the_address_and_as_it_is_meant() -> None:
+    encoded = load_settings({"UA_REDIS_URL": "redis://:p%40ss-word@h:6379/0"})
+
+    assert {"p%40ss-word", "p@ss-word"} <= set(secrets_of(encoded))

@@ -53,7 +53,7 @@ def test_a_mission_queue_that_two_factories_share_is_never_used_to_reach_one_of_
 
 
 def test_a_factory_that_named_no_queue_is_reached_by_its_private_one() -> None:
-    factories = [factory_view("a", mission_queue=None, private_queue=None)]
+    factories = [factory_view("a", mission_queue=None)]
 
     assert route(need(), factories) == Assigned("a", "factory.a")
 

@@ -28,7 +28,7 @@ CREATE TABLE corporation.missions (
 
   state             text NOT NULL DEFAULT 'waiting' CHECK (state IN
                       ('waiting', 'queued', 'claimed', 'running', 'succeeded', 'failed', 'timed_out', 'cancelled')),
-  state_reason      text,
+  state_reason      text DEFAULT 'behind_others',                      -- a code of H-29 while waiting
   attempt           integer NOT NULL DEFAULT 0 CHECK (attempt >= 0),
   attempt_id        uuid,                                              -- the current attempt, while there is one
   factory_id        text,                                              -- who holds it, or held it last
@@ -46,6 +46,7 @@ CREATE TABLE corporation.missions (
   CONSTRAINT final_has_an_end CHECK
     ((state IN ('succeeded', 'failed', 'timed_out', 'cancelled')) = (finished_at IS NOT NULL)),
   CONSTRAINT live_has_an_attempt CHECK ((state IN ('queued', 'claimed', 'running')) <= (attempt_id IS NOT NULL)),
+  CONSTRAINT waiting_has_a_reason CHECK (state <> 'waiting' OR coalesce(state_reason, '') <> ''),
   CONSTRAINT waiting_has_no_attempt CHECK (state <> 'waiting' OR attempt_id IS NULL),
   CONSTRAINT success_has_no_error CHECK (state <> 'succeeded' OR error IS NULL),
   CONSTRAINT failure_has_an_error CHECK

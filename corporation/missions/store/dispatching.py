@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 from corporation.missions.routing import QUEUE_SECONDS, Assigned, FactoryView
+from corporation.roles import private_queue
 
 DISPATCH_LOCK = 7_203_114_901_553
 """One dispatcher routes at a time: two would both fill the same free slots."""
@@ -148,8 +149,9 @@ def read_factories(connection: Connection) -> list[FactoryRow]:
                 slots=row.slots,
                 held=row.held,
                 finished_per_second=row.finished / QUEUE_SECONDS,
-                mission_queue=next((q for q in row.queues if not str(q).startswith("factory.")), None),
-                private_queue=next((q for q in row.queues if str(q).startswith("factory.")), None),
+                mission_queue=next((str(q) for q in row.queues if not str(q).startswith("factory.")), None),
+                # Its own and no other's, whatever it says: a factory must not be sent into somebody else's queue.
+                private_queue=private_queue(row.factory_id),
             ),
             float(row.silent_seconds),
             row.paused,

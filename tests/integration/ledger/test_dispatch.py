@@ -294,7 +294,7 @@ def test_explaining_never_waits_for_a_mission_that_somebody_holds(ledger: Ledger
             explain_waiting(connection, rules())
         other.rollback()
 
-    assert ledger.mission("held").state_reason is None
+    assert ledger.mission("held").state_reason == "behind_others"
     assert ledger.mission("free").state_reason == "no_live_factory"
 
 

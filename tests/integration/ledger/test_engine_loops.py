@@ -69,7 +69,7 @@ def test_the_dispatcher_explains_what_waits_but_not_more_often_than_every_two_se
     now[0] = 1.9
     loop.tick()
 
-    assert ledger.mission().state_reason is None
+    assert ledger.mission().state_reason == "behind_others"
     now[0] = 2.0
     loop.tick()
     assert ledger.mission().state_reason == "no_live_factory"
