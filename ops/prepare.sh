@@ -2,6 +2,8 @@
 # Afterwards $project is set. Everything it makes lies in .boot and .venv below the project; a second time takes a blink.
 
 uv_version=0.13.9
+# 3.11.4 is the first 3.11 that can unpack an archive from a stranger safely (tarfile's data filter).
+oldest_python=3.11.4
 project="$(cd -- "$here/.." && pwd)"
 boot="$project/.boot"
 log="$boot/prepare.log"
@@ -28,25 +30,28 @@ find_python() {
   local probe candidate found
   probe='
 import hashlib, sys
-if sys.version_info < (3, 11): sys.exit(1)
+if sys.version_info < tuple(map(int, sys.argv[1].split("."))): sys.exit(1)
 digest = hashlib.sha256(sys.executable.encode())
-for name in sys.argv[1:]:
+for name in sys.argv[2:]:
     with open(name, "rb") as file: digest.update(file.read())
 print(sys.executable, digest.hexdigest(), sep="\n")'
   for candidate in python3.11 python3.12 python3.13 python3; do
-    if found="$("$candidate" -I -c "$probe" "$project/uv.lock" "$project/pyproject.toml" 2>/dev/null)"; then
+    if found="$("$candidate" -I -c "$probe" "$oldest_python" "$project/uv.lock" "$project/pyproject.toml" 2>/dev/null)"; then
       python="${found%$'\n'*}" fingerprint="${found##*$'\n'}"
       return
     fi
   done
-  die "Python 3.11 or newer is not on PATH: install it (Debian, Ubuntu: apt install python3 python3-pip; macOS: brew install python) and run this again." 69
+  die "Python $oldest_python or newer is not on PATH: install it (Debian 13, Ubuntu 24.04: apt install python3 python3-pip; macOS: brew install python; elsewhere: pyenv install 3.12) and run this again." 69
 }
 
 # why WHAT: one line for the person, made from the log.
 why() {
-  if grep -qiE 'no space left|disk quota' "$log"; then
+  local free_kilobytes
+  free_kilobytes="$(df -Pk "$project" 2>/dev/null | awk 'NR == 2 { print $4 }')"
+  # uv may also be aborted by a full disk before it can say so.
+  if grep -qiE 'no space left|disk quota' "$log" || [ "${free_kilobytes:-99999}" -lt 10240 ]; then
     die "$1: the disk is full; make room (about 600 MB) and run this again. Details: $log" 74
-  elif grep -qiE 'dns|connect|resolve|network|timed out|unreachable|proxy|certificate|tls' "$log"; then
+  elif grep -qiE 'dns|connect|resolve|network|timed out|unreachable|proxy|certificate|tls|no matching distribution' "$log"; then
     die "$1: the package index is not reached; check the network or proxy and run this again. Details: $log" 69
   fi
   die "$1. Details: $log" 70
@@ -73,9 +78,11 @@ sync_packages() {
   [ "$mode" = test ] && groups=(--group dev)
   printf 'Installing the packages of uv.lock into .venv …\n' >&2
   rm -f "$boot/stamp"
-  UV_PYTHON_DOWNLOADS=never UV_PROJECT_ENVIRONMENT="$project/.venv" "$boot/bin/uv" sync --quiet --frozen --no-config \
-    --project "$project" --python "$python" --extra embedded "${groups[@]}" >"$log" 2>&1 ||
-    why "The packages could not be installed"
+  # In braces, so that the shell's own remark on a killed uv goes into the log as well.
+  {
+    UV_PYTHON_DOWNLOADS=never UV_PROJECT_ENVIRONMENT="$project/.venv" "$boot/bin/uv" sync --quiet --frozen --no-config \
+      --project "$project" --python "$python" --extra embedded "${groups[@]}"
+  } >"$log" 2>&1 || why "The packages could not be installed"
   printf '%s\n' "$fingerprint $mode" >"$boot/stamp"
 }
 

@@ -1,0 +1,79 @@
+"""What an answer of HQ means to a person and to a script: one sentence and one exit status for each HTTP status."""
+
+import math
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+import httpx
+
+from corporation.cli import exits
+from corporation.cli.exits import Refusal
+
+LONGEST_WAIT_SECONDS: Final = 30.0
+"""However long HQ asks us to wait, a person at a terminal is told before this."""
+
+MAY_RETRY: Final = frozenset({429, 502, 503, 504})
+
+_MEANING: Final[dict[int, tuple[int, str, str]]] = {
+    400: (exits.DATA, "refused the request", "correct it and run the command again"),
+    401: (exits.NO_PERMISSION, "does not accept the token", "check that it is this HQ's current token"),
+    403: (exits.NO_PERMISSION, "says the token may not do this", "use a token with the scope `ops`"),
+    404: (exits.UNAVAILABLE, "does not know it", "check the name; `corporation missions list` shows what there is"),
+    405: (exits.SOFTWARE, "does not offer this", "update the older of the two sides"),
+    409: (exits.DATA, "reports a conflict", "choose another --job-id, or look at the mission that has it"),
+    413: (exits.DATA, "says it is too large", "send less, or let the mission fetch it"),
+    415: (exits.SOFTWARE, "does not take this form of request", "update the older of the two sides"),
+    422: (exits.DATA, "says the request is not valid", "correct it and run the command again"),
+    429: (exits.TRY_LATER, "is too busy", "run the same command again later"),
+    502: (exits.TRY_LATER, "is not reached by its proxy", "run the same command again later"),
+    503: (exits.TRY_LATER, "cannot answer at the moment", "run the same command again later"),
+    504: (exits.TRY_LATER, "did not answer its proxy in time", "run the same command again later"),
+}
+
+
+def refusal_of(response: httpx.Response, base_url: str, token_from: str) -> Refusal:
+    """The refusal that `response` (an error) is: what happened, why as HQ says it, what next."""
+    status = response.status_code
+    default = (exits.SOFTWARE, f"answered {status}", "look into the log of HQ's API")
+    exit_code, what, what_next = _MEANING.get(status, default)
+    source = f" from {token_from}" if status in (401, 403) else ""
+    why = detail_of(response)
+    return Refusal(exit_code, f"HQ at {base_url} {what}{source} ({status}{': ' + why if why else ''}); {what_next}")
+
+
+def detail_of(response: httpx.Response) -> str:
+    """HQ's own words about an error, from either of its shapes, or an empty text."""
+    try:
+        body = response.json()
+    except ValueError:
+        return ""
+    detail = body.get("detail") if isinstance(body, dict) else None
+    if isinstance(detail, list):
+        return "; ".join(_item(item) for item in detail[:10])
+    return str(detail)[:1000] if detail else ""
+
+
+def _item(item: Any) -> str:
+    if not isinstance(item, dict):
+        return str(item)[:200]
+    place = ".".join(str(part) for part in item.get("loc", ()) if part != "body")
+    return f"{place or 'body'}: {str(item.get('msg', ''))[:300]}"
+
+
+def seconds_to_wait(response: httpx.Response | None, attempt: int, now: datetime) -> float:
+    """How long to wait before try `attempt` + 1 (from 1): as `Retry-After` asks, else doubling from half a second."""
+    header = response.headers.get("retry-after", "") if response is not None else ""
+    asked = _retry_after(header, now)
+    return min(asked if asked is not None else 0.5 * 2 ** (attempt - 1), LONGEST_WAIT_SECONDS)
+
+
+def _retry_after(header: str, now: datetime) -> float | None:
+    try:
+        seconds = float(header) if header.strip() else math.nan
+    except ValueError:
+        try:
+            seconds = (parsedate_to_datetime(header) - now).total_seconds()
+        except (TypeError, ValueError):
+            return None
+    return max(seconds, 0.0) if math.isfinite(seconds) else None

@@ -1,0 +1,165 @@
+"""HQ's REST API as typed calls: bounded tries, `Retry-After` honoured, and every failure a Refusal with its words."""
+
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+from corporation import clock
+from corporation.cli import exits
+from corporation.cli.answers import MAY_RETRY, refusal_of, seconds_to_wait
+from corporation.cli.connection import Connection
+from corporation.cli.exits import Refusal
+
+TRIES: Final = 4
+CONNECT_SECONDS: Final = 5.0
+ANSWER_SECONDS: Final = 30.0
+# The log stream sends a comment at least every 15 s (H-28); twice that is silence.
+STREAM_SILENCE_SECONDS: Final = 32.0
+_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of missions, newest first; `next_cursor` asks for the one after it."""
+
+    missions: list[Json]
+    next_cursor: str | None
+
+
+class HqClient:
+    """A connection to one HQ; use it as a context manager. Redirects are not followed: they would carry the token."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        tries: int = TRIES,
+        pause: Callable[[float], None] = time.sleep,
+        answer_seconds: float = ANSWER_SECONDS,
+    ) -> None:
+        self.connection = connection
+        self._tries = tries
+        self._pause = pause
+        self._http = httpx.Client(
+            base_url=connection.base_url,
+            headers={"authorization": f"Bearer {connection.token}", "user-agent": "corporation-cli"},
+            timeout=httpx.Timeout(answer_seconds, connect=CONNECT_SECONDS),
+            # A proxy for the outside world must not see what is meant for this machine.
+            trust_env=urlsplit(connection.base_url).hostname not in _LOOPBACK,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._http.close()
+
+    def publish(self, envelope: Json, key: str, *, wait: bool = False) -> Json:
+        """The stored mission: `job_id`, `state`, `location`, `created`; the same key never makes a second one."""
+        response = self._call("POST", "/api/v1/delegation/publish", json=envelope, key=key, params=_wait(wait))
+        return self._object(response)
+
+    def publish_batch(self, envelopes: Sequence[Json], key: str, *, wait: bool = False) -> Json:
+        """HQ's answer for each of at most 1000 envelopes: `accepted`, `existing`, `rejected`, `missions`."""
+        body = {"missions": list(envelopes)}
+        return self._object(self._call("POST", "/api/v1/delegation/publish", json=body, key=key, params=_wait(wait)))
+
+    def missions(self, filters: Mapping[str, str | int | None]) -> Page:
+        """The missions that match; `filters` are the query parameters of the contract, None = not given."""
+        given = {name: str(value) for name, value in filters.items() if value is not None}
+        body = self._object(self._call("GET", "/api/v1/missions", params=given))
+        return Page(_objects(body.get("missions")), body.get("next_cursor"))
+
+    def mission(self, job_id: str) -> Json:
+        """The whole mission with its attempts and its result."""
+        return self._object(self._call("GET", _path(job_id)))
+
+    def events(self, job_id: str, after: int = 0) -> list[Json]:
+        """The events with a `seq` above `after`, oldest first, at most 1000."""
+        found = self._call("GET", _path(job_id, "/events"), params={"after": str(after), "limit": "1000"})
+        return _objects(self._object(found).get("events"))
+
+    def health(self) -> tuple[Json, float]:
+        """What HQ says about itself, also when it is unhealthy, and how many seconds the answer took."""
+        response = self._send("GET", "/api/v1/health", {})
+        return self._object(response), response.elapsed.total_seconds()
+
+    @contextmanager
+    def log_stream(self, job_id: str, after: str) -> Generator[Iterator[str] | None]:
+        """The lines of the mission's log stream after event id `after`, or None where HQ offers none."""
+        headers = {"accept": "text/event-stream"} | ({"last-event-id": after} if after else {})
+        timeout = httpx.Timeout(STREAM_SILENCE_SECONDS, connect=CONNECT_SECONDS)
+        with self._http.stream("GET", _path(job_id, "/log"), headers=headers, timeout=timeout) as response:
+            streams = response.headers.get("content-type", "").startswith("text/event-stream")
+            yield response.iter_lines() if response.status_code == 200 and streams else None
+
+    def _call(self, method: str, path: str, *, key: str = "", json: Any = None, params: Any = None) -> httpx.Response:
+        """The answer, after at most `tries` tries; every call may be repeated: it reads, or it carries a key."""
+        options: Json = {"params": params, "headers": {"idempotency-key": key} if key else {}}
+        if json is not None:
+            options["json"] = json
+        for attempt in range(1, self._tries):
+            response = self._try(method, path, options)
+            if response is not None and response.status_code not in MAY_RETRY:
+                return self._accepted(response)
+            self._pause(seconds_to_wait(response, attempt, clock.utc_now()))
+        return self._accepted(self._send(method, path, options))
+
+    def _accepted(self, response: httpx.Response) -> httpx.Response:
+        if response.status_code >= 300:
+            raise refusal_of(response, self.connection.base_url, self.connection.token_from)
+        return response
+
+    def _try(self, method: str, path: str, options: Json) -> httpx.Response | None:
+        try:
+            return self._http.request(method, path, **options)
+        except httpx.TransportError:
+            return None
+
+    def _send(self, method: str, path: str, options: Json) -> httpx.Response:
+        where = self.connection.base_url
+        try:
+            return self._http.request(method, path, **options)
+        except httpx.ConnectError:
+            raise Refusal(
+                exits.UNAVAILABLE,
+                f"HQ at {where} is not reached; start it with `corporation up`, or check UA_HQ_BASE_URL",
+            ) from None
+        except httpx.TimeoutException:
+            raise Refusal(exits.TRY_LATER, f"HQ at {where} did not answer in time; run it again") from None
+        except httpx.HTTPError as error:
+            raise Refusal(
+                exits.UNAVAILABLE, f"The talk with HQ at {where} broke off ({type(error).__name__}); run it again"
+            ) from None
+
+    def _object(self, response: httpx.Response) -> Json:
+        try:
+            body = response.json()
+        except ValueError:
+            body = None
+        if not isinstance(body, dict):
+            raise Refusal(
+                exits.SOFTWARE,
+                f"What answers at {self.connection.base_url} is not Corporation's HQ; check UA_HQ_BASE_URL",
+            )
+        return {str(name): value for name, value in body.items()}
+
+
+def _objects(value: object) -> list[Json]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _path(job_id: str, rest: str = "") -> str:
+    return f"/api/v1/missions/{quote(job_id, safe='')}{rest}"
+
+
+def _wait(wait: bool) -> dict[str, str]:
+    return {"wait": "true"} if wait else {}

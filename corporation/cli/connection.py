@@ -1,0 +1,86 @@
+"""Which HQ a command talks to, and with which token: the environment first, then the stack of the state folder."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+
+import corporation
+from corporation.cli import exits
+from corporation.cli.exits import Refusal
+from corporation.embedded.stack_environment import from_facts, variables_of
+from corporation.embedded.stack_state import StateFolder, StateFolderError, default_state_folder
+from corporation.settings import names_of
+
+_STATE_HELP = "The state folder of `corporation up` (default: .corporation in the project)."
+StateOption = Annotated[Path | None, typer.Option("--state", "--state-dir", metavar="DIR", help=_STATE_HELP)]
+StateDirOption = Annotated[Path | None, typer.Option("--state-dir", metavar="DIR", help=_STATE_HELP)]
+"""For a command whose `--state` means the state of a mission."""
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+
+
+@dataclass(frozen=True)
+class Connection:
+    """An HQ and the right to talk to it; `token_from` says in errors where the token was found, never the token."""
+
+    base_url: str
+    token: str
+    token_from: str
+
+
+def state_folder(given: Path | None) -> StateFolder:
+    """The state folder named on the command line, else the one of this project."""
+    return (
+        StateFolder(given.absolute()) if given else default_state_folder(Path.cwd(), Path(corporation.__file__).parent)
+    )
+
+
+def find_connection(environ: Mapping[str, str], folder: StateFolder) -> Connection:
+    """The HQ of `environ`, else of the stack in `folder`; refuses (78) with what to do when either half is missing.
+
+    The token kept in the state folder goes to the HQ of that folder only.
+    """
+    facts = folder.read_facts() or {}
+    here = str(facts.get("hq_base_url") or "")
+    given = next((environ[name] for name in names_of("hq_base_url") if environ.get(name)), "").rstrip("/")
+    base_url = _checked(given or here, folder)
+    if environ.get("UA_OPS_TOKEN"):
+        return Connection(base_url, environ["UA_OPS_TOKEN"], "UA_OPS_TOKEN")
+    token = _token(facts) if base_url == here else ""
+    if not token:
+        raise Refusal(exits.CONFIG, f"There is no token for {base_url}; put HQ's ops token into UA_OPS_TOKEN")
+    return Connection(base_url, token, str(folder.facts))
+
+
+def effective(environ: Mapping[str, str], folder: StateFolder) -> dict[str, str]:
+    """`environ`, completed with the addresses of the stack in `folder` where nothing of its own is set."""
+    try:
+        facts = folder.read_facts()
+    except StateFolderError:
+        facts = None
+    stack = from_facts(folder.path, facts, {}) if facts else None
+    return (variables_of("engine", stack) if stack else {}) | {name: value for name, value in environ.items() if value}
+
+
+def _token(facts: Mapping[str, Any]) -> str:
+    token = facts.get("ops_token")
+    return token if isinstance(token, str) else ""
+
+
+def _checked(url: str, folder: StateFolder) -> str:
+    if not url:
+        raise Refusal(
+            exits.CONFIG,
+            f"No HQ is known: UA_HQ_BASE_URL is not set and {folder.facts} does not exist; "
+            "run `corporation up` in another terminal, or set UA_HQ_BASE_URL and UA_OPS_TOKEN",
+        )
+    try:
+        parts = httpx.URL(url)
+    except httpx.InvalidURL:
+        parts = httpx.URL("")
+    if parts.scheme not in ("http", "https") or not parts.host or parts.userinfo:
+        raise Refusal(exits.CONFIG, "UA_HQ_BASE_URL must look like https://hq.example, without user and password")
+    return url

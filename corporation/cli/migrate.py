@@ -1,0 +1,33 @@
+"""`corporation migrate`: the ledger brought to the schema that this code expects."""
+
+import os
+
+from corporation.cli import exits
+from corporation.cli.connection import JsonOption, StateOption, effective, state_folder
+from corporation.cli.exits import Refusal
+from corporation.cli.output import say, say_json, working
+from corporation.settings import load_settings, shown
+
+
+def migrate(as_json: JsonOption = False, state: StateOption = None) -> None:
+    """Bring the ledger of UA_DATABASE_URL to the newest schema; safe to repeat."""
+    # Late: SQLAlchemy and Alembic, which most commands do not need.
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from corporation import db
+
+    settings = load_settings(effective(os.environ, state_folder(state)), "UA_DATABASE_URL")
+    if settings.database_url is None:
+        raise Refusal(exits.CONFIG, "A LOCAL_WORKER has no ledger (FACTORY_ROLE); migrate at headquarters")
+    try:
+        with working("Migrating"):
+            revision = db.migrate(settings.database_url)
+    except SQLAlchemyError as error:
+        cause = str(getattr(error, "orig", None) or type(error).__name__).strip().splitlines()[0]
+        raise Refusal(
+            exits.UNAVAILABLE, f"{shown(settings.database_url)} cannot be migrated: {cause}; check UA_DATABASE_URL"
+        ) from None
+    if as_json:
+        say_json({"revision": revision})
+    else:
+        say(f"The ledger is at revision {revision}")

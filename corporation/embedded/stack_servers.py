@@ -1,0 +1,99 @@
+"""The two servers a stack keeps its data in: its own, or the ones the environment names; restarted when they end."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from corporation.embedded.ports import free_port
+from corporation.embedded.postgres import start_postgres
+from corporation.embedded.server_process import PortTakenError, Server, ServerError
+from corporation.embedded.stack_restarts import pause_before
+from corporation.embedded.stack_state import StateFolder
+from corporation.embedded.valkey import start_valkey
+from corporation.settings import shown
+
+VALKEY_PORT: Final = 6379
+POSTGRES_PORT: Final = 5432
+STOP_SECONDS: Final = 10.0
+STOP_AT_ONCE_SECONDS: Final = 1.0
+
+
+@dataclass
+class DataServer:
+    """One of the two; `start` is None when somebody else runs it."""
+
+    name: str
+    url: str
+    start: Callable[[], Server] | None = None
+    server: Server | None = None
+    restarts: int = 0
+    resume_at: float = 0.0
+    why: str = ""
+
+    @property
+    def address(self) -> str:
+        """Where it is, without its password."""
+        return shown(self.url)
+
+    @property
+    def state(self) -> str:
+        """`given` by the environment, `ready`, `restarting` or `stopped`."""
+        if self.start is None:
+            return "given"
+        if self.server:
+            return "ready"
+        return "restarting" if self.why else "stopped"
+
+    def tick(self, now: float) -> None:
+        """Start it again when it has ended; a failure to do so is tried again later, after a growing pause."""
+        if self.start is None:
+            return
+        if self.server and self.server.process.poll() is not None:
+            self.server.stop(timeout_seconds=STOP_AT_ONCE_SECONDS)
+            self.server, self.why = None, "it ended"
+            self.resume_at = now + pause_before(1)
+        if self.server is None and self.why and now >= self.resume_at:
+            self._restart(now)
+
+    def _restart(self, now: float) -> None:
+        self.restarts += 1
+        try:
+            self.server, self.why = (self.start() if self.start else None), ""
+        except ServerError as error:
+            self.why = str(error).splitlines()[0]
+            self.resume_at = now + pause_before(self.restarts)
+
+    def stop(self, *, at_once: bool) -> None:
+        """Afterwards our server does not run; one that the environment gave is left alone. Safe to call twice."""
+        if self.server:
+            self.server.stop(timeout_seconds=STOP_AT_ONCE_SECONDS if at_once else STOP_SECONDS)
+        self.server, self.why = None, ""
+
+
+def start_servers(folder: StateFolder, environ: Mapping[str, str], keep: Callable[[DataServer], None]) -> None:
+    """Start what `environ` does not give, Valkey first; `keep` gets each as soon as it runs, so that none is lost
+    when the next one fails with ServerError."""
+    redis_url = environ.get("UA_REDIS_URL", "")
+    database_url = environ.get("UA_DATABASE_URL") or environ.get("DATABASE_URL", "")
+    keep(DataServer("valkey", redis_url) if redis_url else _own_valkey(folder))
+    keep(DataServer("postgresql", database_url) if database_url else _own_postgres(folder))
+
+
+def _own_valkey(folder: StateFolder) -> DataServer:
+    return _started("valkey", VALKEY_PORT, lambda port: start_valkey(folder.path / "valkey", port=port))
+
+
+def _own_postgres(folder: StateFolder) -> DataServer:
+    def start(port: int | None) -> Server:
+        return start_postgres(folder.path / "postgres", port=port, database="corporation")
+
+    return _started("postgresql", POSTGRES_PORT, start)
+
+
+def _started(name: str, preferred: int, start: Callable[[int | None], Server]) -> DataServer:
+    try:
+        server = start(free_port(preferred))
+    except PortTakenError:  # somebody took it in between; the server finds one itself
+        server = start(None)
+    # A restart must come back where everybody looks for it.
+    return DataServer(name, server.url, lambda: start(server.port), server)

@@ -1,0 +1,127 @@
+"""What the command line says about itself: usage, the state folder, and the environment of a running stack."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from corporation.embedded.stack_environment import Stack, variables_of
+from corporation.embedded.stack_state import StateFolder
+
+COMMAND = [sys.executable, "-m", "corporation.cli"]
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        env={"PATH": os.environ["PATH"], **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Stack:
+    """The facts of a stack with a password that a careless shell would break on."""
+    stack = Stack(
+        state=tmp_path,
+        python=sys.executable,
+        host="desk",
+        redis_url="redis://:it's $HOME `id`@127.0.0.1:6379/0",
+        database_url="postgresql://u:p@127.0.0.1:5432/corporation",
+        gateway_port=1,
+        flower_port=2,
+        ops_token="the-token-of-the-state-folder",
+        jwt_secret="the-signing-secret-which-is-long-enough",
+        flower_password="p",
+        inherited={},
+    )
+    StateFolder(tmp_path).prepare()
+    StateFolder(tmp_path).write_facts(stack.to_facts())
+    return stack
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [(["publsh"], "publish"), (["missions", "lst"], "list"), (["publish", "x", "--jsn"], "--json")],
+)
+def test_a_slip_of_the_hand_gets_the_nearest_name(arguments: list[str], hint: str) -> None:
+    ended = run(*arguments)
+
+    assert ended.returncode == 2
+    assert hint in ended.stderr
+
+
+@pytest.mark.parametrize("option", ["--token", "--token=hunter2", "--ops-token"])
+def test_a_token_on_the_command_line_is_refused_and_not_repeated(option: str) -> None:
+    ended = run("publish", "x", option, "hunter2")
+
+    assert ended.returncode == 2
+    assert "UA_OPS_TOKEN" in ended.stderr
+    assert "hunter2" not in ended.stderr + ended.stdout
+
+
+def test_without_a_stack_the_person_is_told_to_start_one(tmp_path: Path) -> None:
+    for command in (["env"], ["missions", "list"], ["publish", "x"]):
+        ended = run(*command, "--state-dir", str(tmp_path))
+
+        assert ended.returncode == 78
+        assert "corporation up" in ended.stderr
+
+
+def test_the_environment_survives_a_shell(stack: Stack) -> None:
+    printed = run("env", "--state", str(stack.state)).stdout
+    script = f"set -eu\n{printed}\nexec {sys.executable} -c 'import os, json; print(json.dumps(dict(os.environ)))'"
+
+    ended = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=60, check=True, env={})
+
+    assert variables_of("factory-worker", stack).items() <= json.loads(ended.stdout).items()
+
+
+@pytest.mark.parametrize(("role", "sees"), [("factory", False), ("hq", True)])
+def test_each_role_gets_its_own_environment(stack: Stack, role: str, sees: bool) -> None:
+    variables = json.loads(run("env", "--role", role, "--json", "--state", str(stack.state)).stdout)
+
+    assert ("UA_DATABASE_URL" in variables) is sees
+    assert ("UA_OPS_JWT_SECRET" in variables) is sees
+
+
+def test_the_token_of_the_state_folder_is_not_sent_to_another_headquarters(stack: Stack) -> None:
+    ended = run("missions", "list", "--state-dir", str(stack.state), UA_HQ_BASE_URL="http://127.0.0.1:3")
+
+    assert ended.returncode == 78
+    assert "UA_OPS_TOKEN" in ended.stderr
+
+
+def test_facts_that_others_may_read_are_not_used(stack: Stack) -> None:
+    StateFolder(stack.state).facts.chmod(0o644)
+
+    ended = run("env", "--state", str(stack.state))
+
+    assert ended.returncode == 78
+    assert "chmod 600" in ended.stderr
+
+
+def test_the_version_is_a_document_when_asked() -> None:
+    assert set(json.loads(run("version", "--json").stdout)) == {"version"}
+
+
+def test_a_ledger_that_is_not_reached_ends_migrate_with_69_and_no_password(tmp_path: Path) -> None:
+    ended = run("migrate", "--state", str(tmp_path), UA_DATABASE_URL="postgresql://u:hunter2@127.0.0.1:1/x")
+
+    assert ended.returncode == 69
+    assert "hunter2" not in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_wrong_environment_is_told_by_doctor_with_78(tmp_path: Path) -> None:
+    ended = run("doctor", "--state", str(tmp_path), UA_GATEWAY_PORT="x", UA_REDIS_URLS="redis://127.0.0.1")
+
+    assert ended.returncode == 78
+    assert "UA_GATEWAY_PORT" in ended.stdout
+    assert "did you mean UA_REDIS_URL" in ended.stdout

@@ -1,0 +1,139 @@
+"""`corporation up` as a person meets it: the first mission comes home, and nothing is left afterwards."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from corporation import clock
+
+COMMAND = [sys.executable, "-m", "corporation.cli"]
+LIMIT_SECONDS = 240
+BUNDLE = '{"tutorial_run_path": "youtube-tutorial-creation/first-mission", "repo_name": "second-mission"}'
+
+
+def environment() -> dict[str, str]:
+    return {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+
+
+def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        env=environment() | more,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+        check=False,
+    )
+
+
+def left_in(state: Path) -> list[str]:
+    """The processes that belong to the stack of `state`: their command line or environment names it."""
+    found: list[str] = []
+    for process in psutil.process_iter():
+        try:
+            words = [*process.cmdline(), *process.environ().values()]
+            if process.status() != psutil.STATUS_ZOMBIE and any(str(state) in word for word in words):
+                found.append(f"{process.pid} {process.cmdline()}")
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def until(condition: Callable[[], Any]) -> None:
+    deadline = clock.monotonic() + LIMIT_SECONDS
+    while not condition():
+        assert clock.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+
+
+def test_the_first_mission_comes_home_and_nothing_is_left(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+
+    ended = run("up", "--once", "--state", str(state))
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert (state / "repositories" / "first-mission-1" / ".git").is_dir()
+    assert "passed (python3 -m unittest -v)" in ended.stdout
+    assert "\x1b" not in ended.stdout
+    assert left_in(state) == []
+
+
+def test_a_running_stack_can_be_used_and_killed_without_a_trace(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    output = tmp_path / "output"
+    with output.open("w") as file:
+        launcher = subprocess.Popen(
+            [*COMMAND, "up", "--state", str(state)], env=environment(), stdout=file, stderr=file
+        )
+    try:
+        until(lambda: "Next, in another terminal" in output.read_text() or launcher.poll() is not None)
+        use(state, launcher)
+    finally:
+        launcher.kill()
+        launcher.wait(30)
+
+    until(lambda: not left_in(state))
+
+
+def use(state: Path, launcher: subprocess.Popen[bytes]) -> None:
+    second = run("up", "--state", str(state))
+    assert (second.returncode, str(launcher.pid) in second.stderr) == (75, True)
+
+    doctor = run("doctor", "--json", "--state", str(state))
+    assert doctor.returncode == 0, doctor.stdout
+
+    order = (
+        "publish",
+        "Again",
+        "--kind",
+        "bootstrap_repo",
+        "--context",
+        BUNDLE,
+        "--key",
+        "k",
+        "--json",
+        "--state",
+        str(state),
+    )
+    watched = run(*order, "--watch")
+    assert watched.returncode == 0, watched.stdout + watched.stderr
+    published, *_, last = (json.loads(line) for line in watched.stdout.splitlines())
+    assert last["mission"]["state"] == "succeeded"
+
+    repeated = json.loads(run(*order).stdout)
+    assert (repeated["job_id"], repeated["created"]) == (published["job_id"], False)
+
+
+def test_ctrl_c_during_the_start_leaves_nothing(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    launcher = subprocess.Popen(
+        [*COMMAND, "up", "--state", str(state)], env=environment(), stdout=subprocess.PIPE, text=True
+    )
+    assert launcher.stdout
+    next(line for line in launcher.stdout if line.startswith("ready "))
+
+    launcher.send_signal(signal.SIGINT)
+    launcher.communicate(timeout=LIMIT_SECONDS)
+
+    assert launcher.returncode == 130
+    assert left_in(state) == []
+
+
+def test_a_ledger_that_is_not_reached_is_one_line(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+
+    ended = run("up", "--once", "--state", str(state), UA_DATABASE_URL="postgresql://u:hunter2@127.0.0.1:1/x")
+
+    assert ended.returncode == 1
+    assert len(ended.stderr.strip().splitlines()) == 1
+    assert "cannot be migrated" in ended.stderr
+    assert "hunter2" not in ended.stdout + ended.stderr
+    assert left_in(state) == []
