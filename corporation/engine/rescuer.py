@@ -44,15 +44,18 @@ class Rescuer:
         return rescued == self.batch
 
     def _sweep(self, connection: Connection) -> int:
-        try:
-            renew_what_lies_in_queues(connection, self.broker, self.lease_seconds)
-        except BrokerUnavailableError:
-            # What lies in a queue cannot be told from what was lost, so nothing is given up; running attempts are
-            # renewed by beats over HTTP, and a real loss is found when the broker answers again.
-            return 0
+        could_look = self._look_into_queues(connection)
         if not heard_lately(connection, self.lease_seconds):
             return 0
-        rescued = rescue_some(connection, self.policy, self.chance, self.batch)
+        rescued = rescue_some(connection, self.policy, self.chance, self.batch, queued_too=could_look)
         if rescued:
             log.warning("attempts_given_up", count=rescued, lease_seconds=self.lease_seconds)
         return rescued
+
+    def _look_into_queues(self, connection: Connection) -> bool:
+        """False while the broker is away: then a message that lies in a queue cannot be told from a lost one."""
+        try:
+            renew_what_lies_in_queues(connection, self.broker, self.lease_seconds)
+            return True
+        except BrokerUnavailableError:
+            return False

@@ -29,13 +29,17 @@ def renew_what_lies_in_queues(connection: Connection, broker: Broker, lease_seco
     return len(lying)
 
 
-def rescue_some(connection: Connection, policy: RetryPolicy, chance: Callable[[], float], limit: int) -> int:
+def rescue_some(
+    connection: Connection, policy: RetryPolicy, chance: Callable[[], float], limit: int, *, queued_too: bool = True
+) -> int:
     """Give up on up to `limit` attempts whose lease is over by the database's clock; how many is returned.
+
+    Without `queued_too` an attempt that still waits in a queue is left alone: nobody could look whether it lies there.
 
     Each mission is then tried again or, with no attempts left, failed as lost. What the factory reports later is kept
     and changes nothing.
     """
-    silent = leases.lapsed(connection, limit)
+    silent = leases.lapsed(connection, limit, queued_too=queued_too)
     lost = [
         settle(standing, Lost(f"{standing.factory_id} was silent for longer than its lease"), {}, policy, chance())
         for standing in silent

@@ -61,6 +61,7 @@ QUEUED = text("""
 LAPSED = text("""
     SELECT a.id FROM corporation.attempts a
      WHERE a.state IN ('queued', 'claimed', 'running') AND a.lease_expires_at < now()
+       AND (a.state <> 'queued' OR CAST(:queued_too AS boolean))
        AND NOT EXISTS (SELECT 1 FROM corporation.outbox o WHERE o.attempt_id = a.id)
      ORDER BY a.lease_expires_at LIMIT :limit
 """)
@@ -125,16 +126,18 @@ def renew_queued(connection: Connection, attempt_ids: Sequence[str], lease_secon
     connection.execute(RENEW_QUEUED, {"ids": list(attempt_ids), "lease_seconds": lease_seconds})
 
 
-def lapsed(connection: Connection, limit: int) -> list[Standing]:
+def lapsed(connection: Connection, limit: int, *, queued_too: bool = True) -> list[Standing]:
     """Up to `limit` attempts whose lease is over, with their missions locked until the commit.
 
-    They are read twice: a renewal may have come in while we waited for the locks.
+    Without `queued_too` only those that a factory has spoken of. They are read twice: a renewal may have come in while
+    we waited for the locks.
     """
-    ids = [row.id for row in connection.execute(LAPSED, {"limit": limit})]
+    values = {"limit": limit, "queued_too": queued_too}
+    ids = [row.id for row in connection.execute(LAPSED, values)]
     if not ids:
         return []
     connection.execute(LOCK, {"ids": ids})
-    still = {row.id for row in connection.execute(LAPSED, {"limit": limit})}
+    still = {row.id for row in connection.execute(LAPSED, values)}
     return list(read_standings(connection, [str(one) for one in ids if one in still]).values())
 
 
