@@ -2,8 +2,7 @@
 # Afterwards $project is set. Everything it makes lies in .boot and .venv below the project; a second time takes a blink.
 
 uv_version=0.13.9
-# 3.11.4 is the first 3.11 that can unpack an archive from a stranger safely (tarfile's data filter).
-oldest_python=3.11.4
+oldest_python=3.11
 project="$(cd -- "$here/.." && pwd)"
 boot="$project/.boot"
 log="$boot/prepare.log"
@@ -41,7 +40,7 @@ print(sys.executable, digest.hexdigest(), sep="\n")'
       return
     fi
   done
-  die "Python $oldest_python or newer is not on PATH: install it (Debian 13, Ubuntu 24.04: apt install python3 python3-pip; macOS: brew install python; elsewhere: pyenv install 3.12) and run this again." 69
+  die "Python $oldest_python or newer is not on PATH: install it (Debian 12, Ubuntu 24.04 and newer: apt install python3 python3-pip; macOS: brew install python; elsewhere: pyenv install 3.12) and run this again." 69
 }
 
 # why WHAT: one line for the person, made from the log.

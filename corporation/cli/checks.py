@@ -24,8 +24,7 @@ from corporation.embedded.stack_state import StateFolder, StateFolderError
 from corporation.errors import SettingsError
 from corporation.settings import Settings, load_settings, shown, warnings_about
 
-# The first 3.11 with tarfile's data filter, without which no bundle from a stranger is unpacked.
-OLDEST_PYTHON: Final = (3, 11, 4)
+OLDEST_PYTHON: Final = (3, 11)
 LEAST_FREE_BYTES: Final = 1024**3
 MOST_SKEW_SECONDS: Final = 30.0
 CONNECT_SECONDS: Final = 3

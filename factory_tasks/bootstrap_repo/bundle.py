@@ -2,11 +2,17 @@
 
 import gzip
 import io
-import tarfile
+import sys
 import tempfile
 import zlib
 from pathlib import Path, PurePosixPath
 from typing import IO, Final
+
+if sys.version_info >= (3, 11, 4):
+    import tarfile
+else:
+    # The Python of Debian 12 has no data filter, without which no stranger's archive is unpacked.
+    from backports import tarfile
 
 from corporation.errors import CorporationError
 from factory_tasks.bootstrap_repo.order import OrderRefusedError
