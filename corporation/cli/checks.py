@@ -60,7 +60,7 @@ def python_version(version: tuple[int, ...]) -> Finding:
     text = ".".join(str(part) for part in version)
     if version >= OLDEST_PYTHON:
         return Finding("python", "ok", text)
-    return Finding("python", "problem", f"{text} is too old", "install Python 3.11.4 or newer", exits.CONFIG)
+    return Finding("python", "problem", f"{text} is too old", "install Python 3.11 or newer", exits.CONFIG)
 
 
 def variables(environ: Mapping[str, str]) -> list[Finding]:
