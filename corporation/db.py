@@ -21,6 +21,15 @@ MIGRATION_LOCK = 7_203_114_901_552
 # What SQLAlchemy raises when the database is away, as opposed to when we sent it nonsense.
 DATABASE_IS_AWAY = (OperationalError, InterfaceError, PoolTimeoutError)
 
+ALIVE: dict[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+"""How libpq notices a dead connection (seconds, the last one milliseconds): by default it would wait for hours."""
+
 
 def open_ledger(
     url: str, pool_size: int = 5, *, check_before_use: bool = True, statement_timeout_seconds: int = 15
@@ -39,7 +48,7 @@ def open_ledger(
         pool_timeout=10,
         pool_pre_ping=check_before_use,
         pool_recycle=1800,
-        connect_args={"connect_timeout": 5, "options": options, "application_name": "corporation"},
+        connect_args={**ALIVE, "options": options, "application_name": "corporation"},
     )
 
 

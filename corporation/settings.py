@@ -58,6 +58,9 @@ def _address(*schemes: str) -> AfterValidator:
             _ = parts.port  # only reading it shows that it is no number
         except ValueError:
             raise PydanticCustomError("address", "is no address; write special characters as %XX") from None
+        if "password=" in parts.query.lower():
+            # It would be shown wherever an address is shown; only the part before the @ is hidden there.
+            raise PydanticCustomError("address", "must not carry its password in the query; write it before the @")
         if address and parts.scheme not in schemes:
             allowed = " or ".join(f"{scheme}://" for scheme in schemes)
             raise PydanticCustomError("address", "must start with {allowed}", {"allowed": allowed})

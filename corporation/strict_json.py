@@ -16,6 +16,8 @@ class Limits:
 
 
 DEFAULT: Final = Limits()
+REPORT: Final = Limits(depth=64)
+"""For what a factory reports: deeper than an order, and still far from any parser's end."""
 
 # Possessive on purpose: a hostile string must not make the searches go back.
 _STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)

@@ -1,13 +1,13 @@
 """The engine's broker on Celery: many messages in one round trip, and a look at what still lies in a queue."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import redis
 import redis.exceptions
 from celery import Celery
-from kombu.exceptions import OperationalError
+from kombu.exceptions import KombuError
 
 import celeryconfig
 from corporation.missions.outbox import BrokerUnavailableError
@@ -17,7 +17,8 @@ from corporation.settings import Settings
 KILL_MARGIN_SECONDS = 15
 """Celery's hard limit stands this far behind our own, which also ends a script's children and keeps its output."""
 
-_AWAY = (OperationalError, redis.exceptions.RedisError, OSError)
+# kombu wraps what Redis says of a batch in an error of its own.
+_AWAY = (KombuError, redis.exceptions.RedisError, OSError)
 
 
 class CeleryBroker:
@@ -55,11 +56,23 @@ class CeleryBroker:
 
     def lying_in(self, queue: str) -> set[str]:
         """The attempt ids whose messages lie in `queue`; raises BrokerUnavailableError."""
+        return {attempt_id for body in self._look(queue) if (attempt_id := _task_id(body))}
+
+    def withdraw(self, queue: str, attempt_ids: Collection[str]) -> None:
+        """Take the messages of these attempts out of `queue`; one that a worker took meanwhile is not there."""
+        gone = [body for body in self._look(queue) if _task_id(body) in attempt_ids]
+        try:
+            for body in gone:
+                self._redis.lrem(queue, 0, body)  # pyright: ignore[reportArgumentType] - bytes, as lrange gave them
+        except _AWAY as error:
+            raise BrokerUnavailableError(f"Redis cannot be asked ({type(error).__name__})") from error
+
+    def _look(self, queue: str) -> list[bytes]:
         try:
             bodies: Any = self._redis.lrange(queue, 0, -1)
         except _AWAY as error:
             raise BrokerUnavailableError(f"Redis cannot be asked ({type(error).__name__})") from error
-        return {attempt_id for body in bodies if (attempt_id := _task_id(body))}
+        return list(bodies)
 
 
 def order_of(message: AttemptMessage) -> dict[str, Any]:

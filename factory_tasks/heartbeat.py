@@ -12,11 +12,13 @@ import structlog
 
 from corporation import clock
 from corporation.errors import CorporationError
+from corporation.roles import FactoryRole
 from factory_tasks.handlers import labels
 from factory_tasks.node import Node
 
 log = structlog.get_logger()
 
+FACTORY_ONLY = frozenset({"tutorial_bootstrap_consumer", "vp_general"})
 STARTED = clock.monotonic()
 SENT_AT, LATENCY, FAILURES = "beat_sent_at", "beat_latency_ms", "beat_failures"
 """Notes in the spool, so that beat, control worker and pulse know of each other's beats."""
@@ -34,7 +36,7 @@ def beat_body(here: Node, source: str) -> dict[str, Any]:
         "deployment_profile": settings.deployment_profile,
         "registration_status": "online",
         "heartbeat_latency_ms": float(latency) if latency else None,
-        "capabilities": ["delegation_redis", *labels()],
+        "capabilities": ["delegation_redis", *_earned(settings.role)],
         "metadata": {
             "hostname": settings.host,
             "uptime_seconds": round(clock.monotonic() - STARTED, 1),
@@ -55,6 +57,12 @@ def beat_body(here: Node, source: str) -> dict[str, Any]:
         "queues": list(dict.fromkeys(queue for worker in [*missions, *workers] for queue in worker.queues)),
         "version": running_version(),
     }
+
+
+def _earned(role: FactoryRole) -> list[str]:
+    """The labels of the kinds this node can run; HQ leaves strangers' scripts to its factories (fleet §6)."""
+    at_hq = role is not FactoryRole.LOCAL_WORKER
+    return [label for label in labels() if not (at_hq and label in FACTORY_ONLY)]
 
 
 def send_beat(here: Node, source: str) -> bool:

@@ -2,19 +2,24 @@
 
 import ctypes
 import sys
+from datetime import timedelta
 from typing import Any
 
 import structlog
 from celery import signals
 
+from corporation import clock
 from corporation.errors import EXIT_CONFIG
 from corporation.federation.processes import my_identity
-from corporation.federation.spool import report_all
 from corporation.roles import private_queue
+from factory_tasks.mailbox import MailboxBackend
 from factory_tasks.node import Node, node
 from factory_tasks.pulse import Pulse
 
 log = structlog.get_logger()
+
+REMEMBERED = timedelta(days=4)
+"""How long the spool knows a reported attempt: twice the time after which Redis hands a message out again."""
 
 PR_SET_DUMPABLE = 4
 """From linux/prctl.h."""
@@ -44,6 +49,7 @@ def take_private_queue(sender: str, instance: Any, **_: Any) -> None:
         )
         raise SystemExit(EXIT_CONFIG)
     instance.app.amqp.queues.select_add(private_queue(here.settings.factory_id))
+    MailboxBackend.known_report = staticmethod(here.spool.report_of)
 
 
 def hide_environment(**_: Any) -> None:
@@ -61,25 +67,20 @@ def be_ready(sender: Any, **_: Any) -> None:
     here = node()
     queues = list(sender.app.amqp.queues.consume_from)
     here.spool.put_worker(sender.hostname, my_identity(), sender.controller.concurrency or 1, queues)
+    here.spool.forget(clock.iso(clock.utc_now() - REMEMBERED))
     if _takes_missions(here, sender.app):
-        _report_the_past(here, sender.app.backend)
-        pulse = Pulse(here)
+        if lost := here.spool.bury_the_dead():
+            log.warning("attempts_lost_in_a_crash", count=lost)
+        pulse = Pulse(here, sender.app.backend.fill)
         _pulses.append(pulse)
         pulse.start()
     if here.settings.ready_file:
         here.settings.ready_file.touch()
 
 
-def _report_the_past(here: Node, mailbox: Any) -> None:
-    """A crash leaves running attempts without a process, and reports that were never sent: HQ gets both now."""
-    lost = here.spool.bury_the_dead()
-    sent = report_all(here.spool, mailbox.fill)
-    if lost or sent:
-        log.warning("reported_after_restart", lost=lost, reports=sent)
-
-
-def stop_the_pulse(**_: Any) -> None:
-    """No beat claims free slots while the worker is going."""
+def stop_the_pulse(sender: Any, **_: Any) -> None:
+    """No beat, of whatever process, claims free slots of a worker that is going."""
+    node().spool.remove_worker(str(sender))
     while _pulses:
         _pulses.pop().stop()
 

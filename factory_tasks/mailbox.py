@@ -6,6 +6,7 @@ reading a row never builds an object that the row names: Celery's own database b
 
 import json
 import os
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -26,6 +27,7 @@ READ = """
 """
 
 LONGEST_TRACEBACK = 60_000
+LONGEST_MESSAGE = 4_000
 
 
 class MissionFailed(Exception):
@@ -44,11 +46,18 @@ class ReportedFailure(Exception):
     """What a row says went wrong, as text; the class that the row names is never looked for."""
 
 
+def _nothing_known(_: str) -> dict[str, Any] | None:
+    return None
+
+
 class MailboxBackend(BaseBackend):
     """The mailbox at a postgresql:// address; needs UPDATE of its own unfinished rows and nothing more."""
 
     supports_native_join = False
-    supports_autoexpire = True  # our retention removes old rows; Celery's cleanup job has nothing to do
+    supports_autoexpire = True  # a factory may not delete; Celery's cleanup job has nothing to do
+    known_report: Callable[[str], dict[str, Any] | None] = staticmethod(_nothing_known)
+    """What the factory's spool knows of an attempt; `lifecycle.py` sets it. Celery's own words about a task, such as a
+    time limit that fell into the storing of a result, must not outvote a report that is already on the disk."""
 
     def __init__(self, app: Any, url: str | None = None, **options: Any) -> None:
         super().__init__(app, url=url, **options)
@@ -59,11 +68,14 @@ class MailboxBackend(BaseBackend):
         """A database that is away is waited for; one that refuses the row is not asked again."""
         return isinstance(exc, psycopg.OperationalError | psycopg.InterfaceError)
 
-    def prepare_exception(self, exc: BaseException, serializer: str | None = None) -> dict[str, Any]:
+    def prepare_exception(self, exc: BaseException, serializer: str | None = None) -> Any:
         """A failure as plain JSON: our report when there is one, and the names that Celery's tools look for."""
+        if serializer == "pickle":
+            return exc  # Celery's own error path wants an exception to print; it is never stored in this form
         report = exc.report if isinstance(exc, MissionFailed) else {}
         kind = type(exc)
-        named = {"exc_type": kind.__name__, "exc_message": [str(exc)], "exc_module": kind.__module__}
+        words = str(exc)[-LONGEST_MESSAGE:]
+        named = {"exc_type": kind.__name__, "exc_message": [words], "exc_module": kind.__module__}
         return {**report, **named}
 
     def exception_to_python(self, exc: Any) -> BaseException | None:
@@ -76,6 +88,8 @@ class MailboxBackend(BaseBackend):
     def _store_result(
         self, task_id: str, result: Any, state: str, traceback: str | None = None, request: Any = None, **_: Any
     ) -> Any:
+        if state == "FAILURE" and "outcome" not in result and (known := self.known_report(task_id)):
+            state, result = self._told(known)
         self._run(
             FILL,
             {
@@ -90,11 +104,17 @@ class MailboxBackend(BaseBackend):
         return result
 
     def fill(self, task_id: str, report: dict[str, Any]) -> None:
-        """Store a report of the spool for an attempt whose task is gone; a row that is filled stays as it is."""
-        if report.get("outcome") == "done":
-            self.store_result(task_id, report, "SUCCESS")
-        else:
-            self.store_result(task_id, MissionFailed(report), "FAILURE")
+        """Store a report of the spool for an attempt whose task is gone; a row that is filled stays as it is.
+
+        Tried once: raises psycopg.Error while the database is away, and the caller comes again.
+        """
+        state, result = self._told(report)
+        self._store_result(task_id, result, state)
+
+    def _told(self, report: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        """A report as Celery would have stored it."""
+        done = report.get("outcome") == "done"
+        return ("SUCCESS", report) if done else ("FAILURE", self.prepare_exception(MissionFailed(report)))
 
     def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
         row = self._run(READ, {"task_id": task_id}).fetchone()
@@ -128,6 +148,7 @@ class MailboxBackend(BaseBackend):
                 keepalives_idle=15,
                 keepalives_interval=5,
                 keepalives_count=3,
+                tcp_user_timeout=20_000,
                 options="-c statement_timeout=15s -c lock_timeout=10s",
                 application_name="corporation-mailbox",
             )

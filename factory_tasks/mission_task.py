@@ -2,21 +2,23 @@
 
 import json
 import signal
+from collections import deque
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import Any
 
 import structlog
 from celery import Task
 from celery.exceptions import Ignore, SoftTimeLimitExceeded
 
-from corporation import clock
+from corporation import clock, strict_json
 from corporation.federation.hq import Hq
 from corporation.federation.processes import my_identity
 from corporation.federation.spool import Duplicate, Finished, Fresh
-from corporation.missions.outcomes import Failed, Outcome, TimedOut, to_report
+from corporation.missions.outcomes import Failed, Outcome, Stop, TimedOut, to_report
 from factory_tasks.app import app
 from factory_tasks.handlers import Mission, Registration, registered
 from factory_tasks.mailbox import MissionFailed
@@ -27,6 +29,8 @@ log = structlog.get_logger()
 
 LARGEST_REPORT_BYTES = 900_000
 """The mailbox takes a megabyte (its CHECK `result_size`); the rest is for Celery's own keys."""
+LONGEST_ERROR = 4_000
+"""Characters, the tail; HQ keeps no more either."""
 
 
 @dataclass(frozen=True)
@@ -120,20 +124,31 @@ def run(here: Node, registration: Registration, attempt_id: str, order: Order) -
 
 def _outcome(registration: Registration, mission: Mission) -> Outcome:
     try:
-        return registration.run(mission)
+        answer: Any = registration.run(mission)
     except SoftTimeLimitExceeded:
         return TimedOut(f"the time limit of {mission.timeout_seconds} s passed")
     except Exception as error:
         log.exception("handler_failed", job_id=mission.job_id, attempt_id=mission.attempt_id, kind=mission.kind)
         return Failed(f"{type(error).__name__}: {error}")
+    if isinstance(answer, Outcome):
+        return answer
+    return Stop(f"the handler of {mission.kind} answered {type(answer).__name__}; it must return Done, Later or Stop")
 
 
 def fit(report: dict[str, Any]) -> dict[str, Any]:
-    """The report, without its result if the mailbox could not hold it; the outcome itself is never dropped."""
-    if len(json.dumps(report)) <= LARGEST_REPORT_BYTES:
-        return report
-    kept = {"result_ref": report.get("result", {}).get("result_ref", ""), "truncated": True}
-    return {**report, "result": kept, "error": str(report.get("error", ""))[-4000:]}
+    """The report as HQ will read it; a result that is too large or no plain JSON is dropped, the outcome never is."""
+    report = {**report, **({"error": str(report["error"])[-LONGEST_ERROR:]} if "error" in report else {})}
+    try:
+        text = json.dumps(report, default=str)
+        if len(text) <= LARGEST_REPORT_BYTES:
+            return strict_json.parse(text.encode(), strict_json.REPORT)
+        why = f"larger than {LARGEST_REPORT_BYTES} bytes"
+    except (TypeError, ValueError, RecursionError) as error:
+        why = f"no plain JSON: {error}"
+    result = report.get("result")
+    reference = result.get("result_ref") if isinstance(result, Mapping) else None
+    kept = {"result_ref": reference if isinstance(reference, str) else "", "dropped": why[:500]}
+    return {**report, "result": kept}
 
 
 def _mission(here: Node, registration: Registration, attempt_id: str, order: Order, reporter: LiveReporter) -> Mission:
@@ -161,15 +176,25 @@ def _hq(here: Node) -> Hq:
 
 @contextmanager
 def _soft_limit(registration: Registration) -> Generator[None]:
-    """Celery's soft limit is a signal; a handler that keeps the limit itself must not be hit while it cleans up."""
-    if not registration.stops_itself:
-        yield
+    """Celery's soft limit is a signal to this process, and it bounds the handler only.
+
+    Afterwards it is ignored until the next mission: the report may have to wait for a database that is away, and must
+    not be thrown out of that by the limit of work that is done. A handler that keeps the limit itself never sees it.
+    """
+    if current_thread() is not main_thread():
+        yield  # only a main thread may set signals; a pool of threads has no soft limit
         return
-    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    if (found := signal.getsignal(signal.SIGUSR1)) is not signal.SIG_IGN:
+        _celerys_answer.append(found)
+    wanted = signal.SIG_IGN if registration.stops_itself or not _celerys_answer else _celerys_answer[-1]
+    signal.signal(signal.SIGUSR1, wanted)
     try:
         yield
     finally:
-        signal.signal(signal.SIGUSR1, before)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
+_celerys_answer: deque[Any] = deque(maxlen=1)
 
 
 register_all()

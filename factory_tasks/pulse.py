@@ -4,10 +4,14 @@ It needs no slot, no Redis and no beat: with `celery -A factory_tasks worker -Q 
 or a dead broker the factory is still heard of, and the leases of what it runs are still renewed.
 """
 
+from collections.abc import Callable
 from threading import Event, Thread
+from typing import Any
 
+import psycopg
 import structlog
 
+from corporation.federation.spool import report_all
 from factory_tasks.heartbeat import seconds_since_beat, send_beat
 from factory_tasks.node import Node
 
@@ -20,10 +24,14 @@ LONGEST_WAIT_SECONDS = 300.0
 
 
 class Pulse:
-    """Started when the worker takes missions, stopped when it no longer does."""
+    """Started when the worker takes missions, stopped when it no longer does.
 
-    def __init__(self, here: Node) -> None:
+    `deliver` takes one report of the spool to the mailbox, or raises psycopg.Error.
+    """
+
+    def __init__(self, here: Node, deliver: Callable[[str, dict[str, Any]], None]) -> None:
         self._here = here
+        self._deliver = deliver
         self._stop = Event()
         self._thread = Thread(target=self._run, name="pulse", daemon=True)
 
@@ -37,15 +45,26 @@ class Pulse:
 
     def _run(self) -> None:
         interval = float(self._here.settings.heartbeat_interval_seconds)
-        failures = 0 if send_beat(self._here, "pulse") else 1
-        while not self._stop.wait(interval / 4 if not failures else self._patience(failures, interval)):
+        failures, wait, late = 0, 0.0, 0.0
+        while not self._stop.wait(wait):
             try:
-                if seconds_since_beat(self._here) > interval * LATE:
+                self._report_the_past()
+                if seconds_since_beat(self._here) > late:
                     failures = 0 if send_beat(self._here, "pulse") else failures + 1
-            except Exception:
+                wait = self._patience(failures, interval) if failures else interval / 4
+            except Exception as error:
                 # A full disk or a locked spool must not end the pulse: it is the last thing that still speaks.
-                log.exception("pulse_failed")
-                failures += 1
+                log.warning("pulse_failed", error=error)
+                failures, wait = failures + 1, interval
+            late = interval * LATE
+
+    def _report_the_past(self) -> None:
+        """What was finished and never told, because of a crash or an absent database, is told now or the next time."""
+        try:
+            if told := report_all(self._here.spool, self._deliver):
+                log.warning("reported_later", reports=told)
+        except psycopg.Error as error:
+            log.warning("report_waits", error=type(error).__name__)
 
     def _patience(self, failures: int, interval: float) -> float:
         """Seconds after this many failures (fleet §4); while something runs never more than an interval."""

@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from corporation.missions.queries import MissionFilter, Position
 from corporation.missions.states import State
 from hq_api.responses import Refusal
+from hq_api.validation import UNSTORABLE
 
 _ISO_DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}([T ].*)?", re.DOTALL)
 
@@ -84,7 +85,7 @@ def read_cursor(cursor: str | None) -> Position | None:
     try:
         created_at, job_id = json.loads(base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True))
         moment = datetime.fromisoformat(created_at)
-        if moment.tzinfo is None or not isinstance(job_id, str) or "\0" in job_id:
+        if moment.tzinfo is None or not isinstance(job_id, str) or UNSTORABLE.search(job_id):
             raise ValueError
     except (ValueError, TypeError, RecursionError, binascii.Error):
         message = "this cursor is not one of ours; start again without it"

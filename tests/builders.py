@@ -49,8 +49,7 @@ def factory_view(factory_id: str = "desk-7", **changes: Any) -> FactoryView:
         "labels": frozenset(ALL_LABELS),
         "slots": 2,
         "held": 0,
-        "mission_queue": f"{factory_id}-missions",
-        "private_queue": f"factory.{factory_id}",
+        "queue": f"factory.{factory_id}",
     }
     return FactoryView(factory_id=factory_id, **(fields | changes))
 

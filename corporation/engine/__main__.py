@@ -62,7 +62,15 @@ def build_loops(settings: Settings, ledger: Engine, broker: Broker, only: Sequen
         Dispatcher(ledger, DispatchRules(lease, thresholds), clock.new_id),
         Sender(ledger, broker),
         Collector(ledger, policy, clock.chance),
-        Rescuer(ledger, broker, policy, lease, clock.chance, sweep_seconds=min(5.0, lease / 8)),
+        Rescuer(
+            ledger,
+            broker,
+            policy,
+            lease,
+            clock.chance,
+            sweep_seconds=min(5.0, lease / 8),
+            offline_seconds=thresholds.offline_seconds,
+        ),
     ]
     return [loop for loop in loops if not only or loop.name in only]
 

@@ -30,7 +30,7 @@ class Dispatcher:
         """Dispatch one batch; at most every two seconds also end what is past its deadline and explain what waits."""
         with transaction(self.ledger) as connection:
             sent = dispatch_some(connection, self.rules, self.new_id)
-        if not sent and self.monotonic() - self._explained_at >= self.explain_every_seconds:
+        if self.monotonic() - self._explained_at >= self.explain_every_seconds:
             with transaction(self.ledger) as connection:
                 expire(connection)
                 explain_waiting(connection, self.rules)

@@ -31,6 +31,8 @@ class Rescuer:
     name: str = "rescuer"
     channels: tuple[str, ...] = ()
     sweep_seconds: float = 5.0
+    offline_seconds: float = 900.0
+    """A factory silent for this long holds no queued attempt any more."""
     _swept_at: float = field(default=float("-inf"), init=False)
 
     def tick(self) -> bool:
@@ -47,7 +49,7 @@ class Rescuer:
         could_look = self._look_into_queues(connection)
         if not heard_lately(connection, self.lease_seconds):
             return 0
-        rescued = rescue_some(connection, self.policy, self.chance, self.batch, queued_too=could_look)
+        rescued = rescue_some(connection, self.broker, self.policy, self.chance, self.batch, queued_too=could_look)
         if rescued:
             log.warning("attempts_given_up", count=rescued, lease_seconds=self.lease_seconds)
         return rescued
@@ -55,7 +57,7 @@ class Rescuer:
     def _look_into_queues(self, connection: Connection) -> bool:
         """False while the broker is away: then a message that lies in a queue cannot be told from a lost one."""
         try:
-            renew_what_lies_in_queues(connection, self.broker, self.lease_seconds)
+            renew_what_lies_in_queues(connection, self.broker, self.lease_seconds, self.offline_seconds)
             return True
         except BrokerUnavailableError:
             return False

@@ -7,6 +7,7 @@ import psycopg
 import structlog
 from psycopg import sql
 
+from corporation.db import ALIVE
 from corporation.engine.forever import Running, backoff_seconds
 
 log = structlog.get_logger()
@@ -24,7 +25,7 @@ def listen_forever(url: str, loops: Sequence[Running], stop: Event) -> None:
     failures = 0
     while not stop.is_set():
         try:
-            with psycopg.connect(url, autocommit=True, connect_timeout=5, application_name="corporation-wakeups") as db:
+            with psycopg.connect(url, autocommit=True, application_name="corporation-wakeups", **ALIVE) as db:
                 _subscribe(db, loops)
                 failures = 0
                 _pass_on(db, loops, stop)

@@ -43,9 +43,9 @@ class Hq:
         """Send one heartbeat and return HQ's answer (contract fleet §2 and §3)."""
         return self._json("POST", "/api/v1/factory/registrations", body)
 
-    def progress(self, attempt_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Tell how an attempt is going, which also renews its lease (H-31)."""
-        return self._json("POST", f"/api/v1/factory/missions/{attempt_id}/progress", body)
+    def progress(self, attempt_id: str, body: Mapping[str, Any], patience: float = REQUEST_SECONDS) -> dict[str, Any]:
+        """Tell how an attempt is going, which also renews its lease (H-31); waits `patience` seconds for each step."""
+        return self._json("POST", f"/api/v1/factory/missions/{attempt_id}/progress", body, patience)
 
     def bundle(self, job_id: str) -> bytes:
         """Download the bundle (tar.gz) of a mission, at most 50 MB."""
@@ -63,9 +63,11 @@ class Hq:
         except httpx.HTTPError as error:
             raise HqUnavailableError(f"HQ did not send the bundle ({type(error).__name__})") from error
 
-    def _json(self, method: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    def _json(
+        self, method: str, path: str, body: Mapping[str, Any], patience: float = REQUEST_SECONDS
+    ) -> dict[str, Any]:
         try:
-            answer = self._client().request(method, path, json=dict(body))
+            answer = self._client().request(method, path, json=dict(body), timeout=max(0.1, patience))
             self._check(answer)
             document = answer.json()
         except (httpx.HTTPError, ValueError) as error:

@@ -41,9 +41,6 @@ CREATE TABLE IF NOT EXISTS workers (
 CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 """
 
-KEPT_REPORTED_ROWS = 10_000
-"""Reported attempts remembered, so that a message delivered again days later is still known (48 h visibility)."""
-
 
 @dataclass(frozen=True)
 class Fresh:
@@ -114,6 +111,8 @@ class Spool:
             return Fresh()
 
     def _again(self, db: sqlite3.Connection, row: sqlite3.Row) -> Reception:
+        if row["state"] == "reported":
+            return Duplicate("HQ has this attempt's report")
         if row["report"] is not None:
             return Finished(json.loads(row["report"]))
         if is_alive(ProcessIdentity(row["owner_pid"], row["owner_born"])):
@@ -128,10 +127,11 @@ class Spool:
             _finish(db, attempt_id, report)
 
     def mark_reported(self, attempt_id: str) -> None:
-        """HQ has the report; forgetting this in a crash only reports again."""
+        """HQ has the report, so its words need no room here; forgetting this in a crash only reports again."""
         with self._write() as db:
             db.execute(
-                "UPDATE attempts SET state = 'reported' WHERE attempt_id = ? AND state = 'finished'", (attempt_id,)
+                "UPDATE attempts SET state = 'reported', report = '{}' WHERE attempt_id = ? AND state = 'finished'",
+                (attempt_id,),
             )
 
     def set_progress(self, attempt_id: str, progress: str) -> None:
@@ -148,6 +148,16 @@ class Spool:
                 _finish(db, row["attempt_id"], lost_report())
             return len(dead)
 
+    def report_of(self, attempt_id: str) -> dict[str, Any] | None:
+        """The report of a finished attempt that HQ may not have, or None."""
+        rows = self._read("SELECT report FROM attempts WHERE attempt_id = ? AND state = 'finished'", (attempt_id,))
+        return json.loads(rows[0]["report"]) if rows else None
+
+    def forget(self, before: str) -> None:
+        """Reported attempts that began before this moment (ISO-8601) are not known any more."""
+        with self._write() as db:
+            db.execute("DELETE FROM attempts WHERE state = 'reported' AND started_at < ?", (before,))
+
     def unreported(self) -> list[tuple[str, dict[str, Any]]]:
         """Every finished attempt that HQ may not have, in the order in which they were received (M-13)."""
         rows = self._read("SELECT * FROM attempts WHERE state = 'finished' ORDER BY rowid")
@@ -163,15 +173,11 @@ class Spool:
         ]
 
     def put_worker(self, name: str, owner: ProcessIdentity, slots: int, queues: Sequence[str]) -> None:
-        """The worker `name` is ready with this many slots on these queues; also forgets rows of old attempts."""
+        """The worker `name` is ready with this many slots on these queues."""
         with self._write() as db:
             db.execute(
                 "INSERT OR REPLACE INTO workers (name, pid, born, slots, queues) VALUES (?, ?, ?, ?, ?)",
                 (name, owner.pid, owner.born, slots, json.dumps(list(queues))),
-            )
-            db.execute(
-                "DELETE FROM attempts WHERE state = 'reported' AND rowid <= (SELECT max(rowid) FROM attempts) - ?",
-                (KEPT_REPORTED_ROWS,),
             )
 
     def remove_worker(self, name: str) -> None:

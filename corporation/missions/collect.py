@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from corporation import strict_json
 from corporation.missions.finish import Again, Finish, Standing, TooLate, Verdict, judge
-from corporation.missions.outcomes import Failed, Lost, Outcome, TimedOut, from_report
+from corporation.missions.outcomes import Done, Failed, Lost, Outcome, TimedOut, from_report
 from corporation.missions.retry import RetryPolicy
 from corporation.missions.store import finishing, reporting
 from corporation.missions.store.finishing import Ended
@@ -56,9 +56,11 @@ def apply(connection: Connection, ended: Sequence[Ended]) -> None:
 def read_letter(letter: Letter) -> tuple[Outcome, Mapping[str, Any]]:
     """The outcome in a factory's bytes, and the object it was read from; hostile bytes are a failure that says so."""
     try:
-        report = strict_json.parse(letter.body) if letter.body else {}
+        report = strict_json.parse(letter.body, strict_json.REPORT) if letter.body else {}
     except strict_json.JsonRefused as refused:
-        return Failed(f"the factory's report cannot be read: {refused}"), {}
+        why = f"the factory's report cannot be read: {refused}"
+        # It says itself that the work is done: doing it again would not make its words readable.
+        return (Done({"unreadable": why}) if letter.status == "SUCCESS" else Failed(why)), {}
     fields: dict[str, Any] = report if isinstance(report, dict) else {}
     if letter.status == "REVOKED":
         return Lost("the task was revoked"), fields

@@ -1,6 +1,6 @@
 """Handing committed attempts to the broker: nothing else in the project sends anything."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from sqlalchemy import Connection
@@ -25,6 +25,10 @@ class Broker(Protocol):
 
     def lying_in(self, queue: str) -> set[str]:
         """The attempt ids whose messages lie in `queue` untaken; raises BrokerUnavailableError."""
+        ...
+
+    def withdraw(self, queue: str, attempt_ids: Collection[str]) -> None:
+        """Take the messages of these attempts out of `queue`, if they lie there; raises BrokerUnavailableError."""
         ...
 
 

@@ -23,8 +23,8 @@ class FactoryView:
     held: int
     """Attempts it holds now: queued, claimed and running."""
     finished_per_second: float = 0.0
-    mission_queue: str | None = None
-    private_queue: str = ""
+    queue: str = ""
+    """The factory's private queue: what lies there reaches it and nobody else (ops/decisions/0008)."""
 
     @property
     def room(self) -> int:
@@ -80,7 +80,7 @@ def route(need: Need, factories: Sequence[FactoryView]) -> Assigned | Held:
     if not free:
         return Held(_why_held(need, factories, able, online))
     best = min(free, key=lambda factory: (factory.held / max(factory.slots, 1), factory.factory_id))
-    return Assigned(best.factory_id, queue_of(best, factories, targeted=need.target is not None))
+    return Assigned(best.factory_id, best.queue)
 
 
 def _why_held(
@@ -96,14 +96,6 @@ def _why_held(
     if able or all(factory.status in ("stale", "offline") for factory in factories):
         return "no_live_factory"
     return "no_capable_factory"
-
-
-def queue_of(factory: FactoryView, factories: Sequence[FactoryView], *, targeted: bool) -> str:
-    """The queue that reaches exactly this factory: its mission queue if nobody shares it, else its private one."""
-    shared = any(
-        other.factory_id != factory.factory_id and other.mission_queue == factory.mission_queue for other in factories
-    )
-    return factory.private_queue if targeted or shared or factory.mission_queue is None else factory.mission_queue
 
 
 def plan(needs: Sequence[Need], factories: Sequence[FactoryView]) -> list[tuple[Need, Assigned | Held]]:

@@ -52,6 +52,8 @@ def resolve_target(root: Path, target: str) -> Path:
         raise OrderRefusedError("context.target_root cannot be followed; its links go in a circle") from None
     if not folder.is_relative_to(home):
         raise OrderRefusedError("context.target_root lies outside this factory's repositories; give a path below them")
+    if _OURS in folder.relative_to(home).parts:
+        raise OrderRefusedError(f"context.target_root lies in {_OURS}, which is not for repositories")
     return folder
 
 

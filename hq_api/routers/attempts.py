@@ -33,7 +33,7 @@ class ProgressForm(BaseModel):
     percent: Annotated[int, Field(ge=0, le=100)] | None = None
     message: Annotated[str, StringConstraints(max_length=2000)] | None = None
     log: Annotated[list[Annotated[str, StringConstraints(max_length=65_536)]], Field(max_length=MOST_LINES)] = []
-    log_from: Annotated[int, Field(ge=1, le=2**31 - MOST_LINES)] | None = None
+    log_from: Annotated[int, Field(ge=1, le=10**9 - 1 - MOST_LINES)] | None = None
 
 
 async def _log_object(request: Request) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from sqlalchemy.exc import IntegrityError
 from starlette.responses import Response
 
 from corporation.db import transaction
@@ -83,9 +84,12 @@ def register(
     if caller.scope == FACTORY:
         _must_be_itself(caller, form)
     signs = list(_signs(form.running))
-    with transaction(ledger) as connection:
-        registration = record_beat(connection, _beat(form, request))
-        renewed = leases.renew(connection, form.factory_id, signs, settings.attempt_lease_seconds) if signs else {}
+    try:
+        with transaction(ledger) as connection:
+            registration = record_beat(connection, _beat(form, request))
+            renewed = leases.renew(connection, form.factory_id, signs, settings.attempt_lease_seconds) if signs else {}
+    except IntegrityError:
+        raise Refusal(409, "name_taken", "another factory has this name once it is written in a queue's name") from None
     return Json(
         {
             "ok": True,

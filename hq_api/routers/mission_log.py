@@ -53,7 +53,11 @@ def follow_log(
         mission_id = queries.find_id(connection, job_id) if "\0" not in job_id else None
     if mission_id is None:
         raise Refusal(404, "unknown_mission", "no mission has this job_id")
-    position = int(last_event_id) if last_event_id and last_event_id.isdigit() and len(last_event_id) < 19 else 0
+    position = (
+        int(last_event_id)
+        if last_event_id and last_event_id.isascii() and last_event_id.isdecimal() and len(last_event_id) < 19
+        else 0
+    )
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(_events(ledger, mission_id, position), media_type="text/event-stream", headers=headers)
 

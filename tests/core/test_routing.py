@@ -27,35 +27,23 @@ FULL: dict[str, Any] = {"slots": 1, "held": 3}
 def test_the_least_loaded_factory_gets_the_mission() -> None:
     factories = [factory_view("a", held=2), factory_view("b", held=1), factory_view("c", held=2)]
 
-    assert route(need(), factories) == Assigned("b", "b-missions")
+    assert route(need(), factories) == Assigned("b", "factory.b")
 
 
 def test_load_is_measured_against_the_slots() -> None:
     factories = [factory_view("small", slots=1, held=1), factory_view("large", slots=8, held=4)]
 
-    assert route(need(), factories) == Assigned("large", "large-missions")
+    assert route(need(), factories) == Assigned("large", "factory.large")
 
 
 def test_equals_are_taken_in_the_order_of_their_names_so_that_routing_can_be_repeated() -> None:
-    assert route(need(), [factory_view("b"), factory_view("a")]) == Assigned("a", "a-missions")
+    assert route(need(), [factory_view("b"), factory_view("a")]) == Assigned("a", "factory.a")
 
 
-def test_a_targeted_mission_travels_on_the_private_queue_of_its_target() -> None:
+def test_a_targeted_mission_goes_to_its_target_however_busy_it_is() -> None:
     factories = [factory_view("a"), factory_view("b", held=1)]
 
     assert route(need(target="b"), factories) == Assigned("b", "factory.b")
-
-
-def test_a_mission_queue_that_two_factories_share_is_never_used_to_reach_one_of_them() -> None:
-    factories = [factory_view("a", mission_queue="shared"), factory_view("b", mission_queue="shared")]
-
-    assert route(need(), factories) == Assigned("a", "factory.a")
-
-
-def test_a_factory_that_named_no_queue_is_reached_by_its_private_one() -> None:
-    factories = [factory_view("a", mission_queue=None)]
-
-    assert route(need(), factories) == Assigned("a", "factory.a")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +100,6 @@ factories = st.lists(
         labels=st.frozensets(st.sampled_from(LABELS)),
         slots=st.integers(0, 2),
         held=st.integers(0, 4),
-        mission_queue=st.sampled_from(["shared", "own", None]),
     ),
     max_size=4,
     unique_by=lambda view: view.factory_id,
@@ -165,7 +152,7 @@ def test_a_queue_in_a_plan_reaches_only_the_factory_that_was_meant(
     for _, answer in assigned(plan(wanted, views)):
         others = [view for view in views if view.factory_id != answer.factory_id]
 
-        assert all(answer.queue not in (view.mission_queue, view.private_queue) for view in others)
+        assert all(answer.queue != view.queue for view in others)
 
 
 @given(needs, factories)

@@ -79,4 +79,4 @@ def test_nothing_is_left_in_the_outbox_or_unacknowledged_afterwards(
         wait_until(lambda: broker.hlen("unacked:bench") == 0, 10, "every message acknowledged")
 
         assert count(db, "SELECT count(*) FROM corporation.outbox") == 0
-        assert broker.llen("local_factory") == 0
+        assert broker.llen("factory.bench") == 0

@@ -135,7 +135,7 @@ def test_a_result_too_large_for_the_mailbox_is_dropped_but_the_outcome_is_not() 
     report = fit({"outcome": "done", "result": {"result_ref": "workspace://x", "text": "x" * 2_000_000}})
 
     assert report["outcome"] == "done"
-    assert report["result"] == {"result_ref": "workspace://x", "truncated": True}
+    assert report["result"] == {"result_ref": "workspace://x", "dropped": "larger than 900000 bytes"}
 
 
 def test_only_success_is_success_for_celery() -> None:
@@ -162,3 +162,51 @@ def test_a_permanent_failure_says_so(here: Node) -> None:
     _, registration = counting(lambda: Stop("no such folder"))
 
     assert attempt(here, registration, str(uuid4()), order())["outcome"] == "stop"
+
+
+NOT_PLAIN: dict[str, Any] = {"nan": float("nan"), "huge": 2**60, "deep": {}, "key": {(1, 2): 3}}
+inner = NOT_PLAIN["deep"]
+for _ in range(100):
+    inner["x"] = inner = {}
+
+
+@pytest.mark.parametrize("value", NOT_PLAIN.values(), ids=NOT_PLAIN.keys())
+def test_a_result_that_hq_could_not_read_is_dropped_but_the_outcome_is_not(here: Node, value: Any) -> None:
+    _, registration = counting(lambda: Done({"result_ref": "workspace://x", "value": value}))
+
+    report = attempt(here, registration, str(uuid4()), order())
+
+    assert report["outcome"] == "done"
+    assert report["result"]["result_ref"] == "workspace://x"
+    assert "no plain JSON" in report["result"]["dropped"]
+
+
+def test_values_that_json_lacks_are_kept_as_text(here: Node) -> None:
+    from datetime import UTC, datetime
+
+    _, registration = counting(lambda: Done({"at": datetime(2026, 6, 1, tzinfo=UTC)}))
+
+    assert attempt(here, registration, str(uuid4()), order())["result"] == {"at": "2026-06-01 00:00:00+00:00"}
+
+
+def test_a_handler_that_forgets_its_answer_fails_for_good_and_says_why(here: Node) -> None:
+    _, registration = counting(lambda: None)  # type: ignore[arg-type,return-value]
+
+    report = attempt(here, registration, str(uuid4()), order())
+
+    assert report["outcome"] == "stop"
+    assert "NoneType" in report["error"]
+
+
+def test_the_soft_limit_is_not_heard_once_the_work_is_done(here: Node) -> None:
+    import signal
+
+    before = signal.getsignal(signal.SIGUSR1)
+    signal.signal(signal.SIGUSR1, lambda *_: None)
+    try:
+        _, registration = counting(lambda: Done())
+        attempt(here, registration, str(uuid4()), order())
+
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGUSR1, before)

@@ -144,6 +144,9 @@ CREATE TABLE corporation.mission_log (
 
 CREATE TABLE corporation.factories (
   factory_id          text PRIMARY KEY CHECK (btrim(factory_id) <> '' AND length(factory_id) <= 200),
+  -- Its name inside queues and keys; two factories with one such name would take each other's missions (S-24).
+  slug                text NOT NULL UNIQUE GENERATED ALWAYS AS
+                        (regexp_replace(factory_id, '[^A-Za-z0-9:_-]+', '-', 'g')) STORED,
   factory_role        text NOT NULL DEFAULT 'LOCAL_WORKER',
   deployment_profile  text NOT NULL DEFAULT 'local_workstation',
   source              text NOT NULL CHECK (source IN

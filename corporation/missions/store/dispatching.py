@@ -21,7 +21,7 @@ READ_FACTORIES = text("""
       SELECT factory_id, count(*) AS n FROM corporation.attempts
        WHERE finished_at > now() - CAST(:window AS double precision) * interval '1 second' GROUP BY factory_id
     )
-    SELECT f.factory_id, f.registration_status, f.paused, f.capabilities, f.slots, f.queues,
+    SELECT f.factory_id, f.registration_status, f.paused, f.capabilities, f.slots,
            extract(epoch FROM now() - f.last_seen_at) AS silent_seconds,
            coalesce(held.n, 0) AS held, coalesce(lately.n, 0) AS finished
       FROM corporation.factories f
@@ -149,9 +149,7 @@ def read_factories(connection: Connection) -> list[FactoryRow]:
                 slots=row.slots,
                 held=row.held,
                 finished_per_second=row.finished / QUEUE_SECONDS,
-                mission_queue=next((str(q) for q in row.queues if not str(q).startswith("factory.")), None),
-                # Its own and no other's, whatever it says: a factory must not be sent into somebody else's queue.
-                private_queue=private_queue(row.factory_id),
+                queue=private_queue(row.factory_id),
             ),
             float(row.silent_seconds),
             row.paused,

@@ -48,23 +48,29 @@ TRY_AGAIN = text("""
     WITH given AS (
       SELECT * FROM unnest(
         CAST(:mission_ids AS bigint[]), CAST(:attempt_ids AS uuid[]), CAST(:delays AS double precision[]),
-        CAST(:errors AS text[]), CAST(:attempt_states AS text[]))
-      AS t(mission_id, attempt_id, delay, error, attempt_state)
+        CAST(:errors AS text[]), CAST(:attempt_states AS text[]), CAST(:seconds AS double precision[]))
+      AS t(mission_id, attempt_id, delay, error, attempt_state, seconds)
     ), back AS (
       UPDATE corporation.missions m
          SET state = 'waiting', state_reason = 'backoff', attempt_id = NULL, updated_at = now(), started_at = NULL,
              next_attempt_at = now() + g.delay * interval '1 second',
-             event_seq = m.event_seq + CASE g.attempt_state WHEN 'lost' THEN 2 ELSE 1 END
-        FROM given g
-       WHERE m.id = g.mission_id AND m.attempt_id = g.attempt_id AND m.state IN ('queued', 'claimed', 'running')
-      RETURNING m.id, m.attempt, g.attempt_id, m.factory_id, m.event_seq, g.error, g.delay, g.attempt_state
+             event_seq = m.event_seq + CASE WHEN g.attempt_state = 'lost' OR m.state <> 'running' THEN 2 ELSE 1 END
+        FROM given g, corporation.missions before
+       WHERE m.id = g.mission_id AND before.id = m.id
+         AND m.attempt_id = g.attempt_id AND m.state IN ('queued', 'claimed', 'running')
+      RETURNING m.id, m.attempt, g.attempt_id, m.factory_id, m.event_seq, g.error, g.delay, g.attempt_state, g.seconds,
+                before.state = 'running' AS was_running, g.attempt_state = 'lost' AS lost
     ), closed AS (
-      UPDATE corporation.attempts a SET state = b.attempt_state, finished_at = now(), error = b.error
+      UPDATE corporation.attempts a
+         SET state = b.attempt_state, finished_at = now(), error = b.error,
+             started_at = CASE WHEN b.lost THEN a.started_at
+                               ELSE coalesce(a.started_at, now() - b.seconds * interval '1 second') END
         FROM back b WHERE a.id = b.attempt_id
     )
     INSERT INTO corporation.mission_events (mission_id, seq, type, attempt, factory_id, detail)
-    SELECT id, event_seq - 1, 'attempt_lost', attempt, factory_id, json_build_object('error', error)
-      FROM back WHERE attempt_state = 'lost'
+    SELECT id, event_seq - 1, CASE WHEN lost THEN 'attempt_lost' ELSE 'started' END, attempt, factory_id,
+           CASE WHEN lost THEN json_build_object('error', error) ELSE json_build_object('seconds_ago', seconds) END
+      FROM back WHERE lost OR NOT was_running
     UNION ALL
     SELECT id, event_seq, 'retry_scheduled', attempt, factory_id,
            json_build_object('error', error, 'delay_seconds', delay)
@@ -135,6 +141,7 @@ def apply_retries(connection: Connection, ended: Sequence[Ended]) -> None:
             "delays": [verdict.delay_seconds for _, verdict in retries],
             "errors": [verdict.error for _, verdict in retries],
             "attempt_states": [one.attempt_state for one, _ in retries],
+            "seconds": [one.seconds for one, _ in retries],
         },
     )
 

@@ -1,11 +1,12 @@
 """Who is still alive: renewing the leases of attempts that were heard of, and finding those that fell silent."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from corporation.missions.finish import Standing
 from corporation.missions.store.reporting import read_standings
@@ -50,20 +51,30 @@ RENEW_QUEUED = text("""
      WHERE id = ANY(CAST(:ids AS uuid[])) AND state = 'queued'
 """)
 
+# Only of factories that may still come for them: one that fell silent, or runs no mission worker any more, does not
+# hold its messages for ever.
 QUEUED = text("""
-    SELECT a.id, a.queue FROM corporation.attempts a
-     WHERE a.state = 'queued'
+    SELECT a.id, a.queue FROM corporation.attempts a JOIN corporation.factories f ON f.factory_id = a.factory_id
+     WHERE a.state = 'queued' AND f.slots > 0
+       AND f.last_seen_at > now() - CAST(:offline_seconds AS double precision) * interval '1 second'
        AND a.lease_expires_at < now() + CAST(:within_seconds AS double precision) * interval '1 second'
        AND NOT EXISTS (SELECT 1 FROM corporation.outbox o WHERE o.attempt_id = a.id)
 """)
 
-# An attempt that is still in the outbox was never sent, so nobody can have lost it.
+# An attempt that is still in the outbox was never sent, so nobody can have lost it; one whose report lies uncollected
+# in the mailbox is not silent.
 LAPSED = text("""
     SELECT a.id FROM corporation.attempts a
      WHERE a.state IN ('queued', 'claimed', 'running') AND a.lease_expires_at < now()
        AND (a.state <> 'queued' OR CAST(:queued_too AS boolean))
        AND NOT EXISTS (SELECT 1 FROM corporation.outbox o WHERE o.attempt_id = a.id)
+       AND NOT EXISTS (SELECT 1 FROM mailbox.celery_taskmeta t WHERE t.task_id = a.id::text
+                          AND t.collected_at IS NULL AND t.status IN ('SUCCESS', 'FAILURE', 'REVOKED'))
      ORDER BY a.lease_expires_at LIMIT :limit
+""")
+
+QUEUES_OF = text("""
+    SELECT id, queue FROM corporation.attempts WHERE id = ANY(CAST(:ids AS uuid[])) AND state = 'queued'
 """)
 
 # A row that is locked is being changed by somebody who heard of it; waiting for it could close a ring of waits.
@@ -112,10 +123,23 @@ def renew(connection: Connection, factory_id: str, signs: Sequence[Sign], lease_
     return {str(row.id): Renewed(str(row.id), row.job_id, row.state, row.lease_expires_at) for row in rows}
 
 
-def queued_attempts(connection: Connection, within_seconds: float) -> dict[str, set[str]]:
-    """Sent attempts whose lease ends `within_seconds` and that no factory has spoken of yet: queue → attempt ids."""
+def queued_attempts(connection: Connection, within_seconds: float, offline_seconds: float) -> dict[str, set[str]]:
+    """Sent attempts whose lease ends `within_seconds` and that no factory has spoken of yet: queue → attempt ids.
+
+    Without those of factories that were silent for `offline_seconds` or have no slots.
+    """
+    values = {"within_seconds": within_seconds, "offline_seconds": offline_seconds}
+    return _by_queue(connection.execute(QUEUED, values))
+
+
+def queues_of(connection: Connection, attempt_ids: Sequence[str]) -> dict[str, set[str]]:
+    """The queues in which the messages of those of these attempts that were never received may lie."""
+    return _by_queue(connection.execute(QUEUES_OF, {"ids": list(attempt_ids)}))
+
+
+def _by_queue(rows: Iterable[Row[Any]]) -> dict[str, set[str]]:
     queues: dict[str, set[str]] = {}
-    for row in connection.execute(QUEUED, {"within_seconds": within_seconds}):
+    for row in rows:
         queues.setdefault(row.queue, set()).add(str(row.id))
     return queues
 

@@ -96,7 +96,8 @@ def find_known(connection: Connection, job_ids: Sequence[str], keys: Sequence[st
 def add_aliases(connection: Connection, aliases: Sequence[tuple[str, int]]) -> None:
     """Make each (job_id, mission) pair resolve to that mission from now on; known pairs are left alone."""
     if aliases:
-        job_ids, mission_ids = zip(*aliases, strict=True)
+        # Sorted, so that two batches that make the same aliases wait for each other in one order.
+        job_ids, mission_ids = zip(*sorted(aliases), strict=True)
         connection.execute(ADD_ALIASES, {"job_ids": list(job_ids), "mission_ids": list(mission_ids)})
 
 

@@ -1,6 +1,6 @@
 """The real steps on a real ledger, one transaction each, and a broker that only remembers what it was given."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from threading import Lock
 from typing import Any
 
@@ -52,6 +52,13 @@ class RememberingBroker:
         self._refuse_when_away()
         with self._lock:
             return {message.attempt_id for message in self._lying.get(queue, [])}
+
+    def withdraw(self, queue: str, attempt_ids: Collection[str]) -> None:
+        """Take these attempts' messages out of the queue."""
+        self._refuse_when_away()
+        with self._lock:
+            kept = [message for message in self._lying.get(queue, []) if message.attempt_id not in attempt_ids]
+            self._lying[queue] = kept
 
     def take(self, queue: str) -> list[AttemptMessage]:
         """All messages of `queue`, which is empty afterwards."""
@@ -137,12 +144,12 @@ class LedgerAtWork:
     def rescue(self, policy: RetryPolicy = POLICY, limit: int = 200) -> int:
         """Give up on what fell silent."""
         with transaction(self.engine) as connection:
-            return rescue_some(connection, policy, lambda: 0.5, limit)
+            return rescue_some(connection, self.broker, policy, lambda: 0.5, limit)
 
     def renew_lying(self, lease_seconds: float = 180) -> int:
         """Renew what still lies in the broker's queues."""
         with transaction(self.engine) as connection:
-            return renew_what_lies_in_queues(connection, self.broker, lease_seconds)
+            return renew_what_lies_in_queues(connection, self.broker, lease_seconds, 900.0)
 
     def lapse(self, *attempt_ids: str) -> None:
         """Their leases are over now."""

@@ -40,7 +40,7 @@ def test_a_dispatched_mission_has_an_attempt_a_lease_a_mailbox_row_and_an_outbox
     assert ledger.dispatch(rules(lease_seconds=60)) == 1
     mission, [attempt] = ledger.mission(), ledger.attempts()
     assert (mission.state, mission.attempt, mission.attempt_id) == ("queued", 1, attempt.id)
-    assert (attempt.factory_id, attempt.queue, attempt.state) == ("desk-7", "desk-7-missions", "queued")
+    assert (attempt.factory_id, attempt.queue, attempt.state) == ("desk-7", "factory.desk-7", "queued")
     assert 50 < attempt.lease_left.total_seconds() <= 60
     assert ledger.events() == ["published", "queued"]
     assert queued(ledger) == ["j-1"]
@@ -327,7 +327,7 @@ def test_a_deadline_bounds_the_backoff_too(ledger: LedgerAtWork) -> None:
     pass_deadline(ledger)
 
     assert end_overdue(ledger) == 1
-    assert ledger.events() == ["published", "queued", "retry_scheduled", "timed_out"]
+    assert ledger.events() == ["published", "queued", "started", "retry_scheduled", "timed_out"]
 
 
 def test_a_deadline_does_not_stop_an_attempt_that_was_handed_out(ledger: LedgerAtWork) -> None:
@@ -357,7 +357,7 @@ def test_what_is_handed_to_the_broker_is_what_was_committed(ledger: LedgerAtWork
     [attempt] = ledger.hand_out("j-1", timeout_seconds=7)
     [message] = ledger.broker.sent
 
-    assert (message.attempt_id, message.attempt, message.queue) == (attempt, 1, "desk-7-missions")
+    assert (message.attempt_id, message.attempt, message.queue) == (attempt, 1, "factory.desk-7")
     assert (message.job_id, message.kind, message.timeout_seconds) == ("j-1", "general_task", 7)
     assert message.envelope["payload"] == {"task": "Tidy the notes", "context": {}}
     assert queued(ledger) == []

@@ -241,7 +241,7 @@ class Factory:
 
     def work(self) -> None:
         """Take what lies in the queue, and deal with it."""
-        for message in self.ledger.broker.take(f"{self.factory_id}-missions"):
+        for message in self.ledger.broker.take(f"factory.{self.factory_id}"):
             fate = int(message.job_id.removeprefix("j-")) % 5 if message.attempt == 1 else 5
             self.held.append(message.attempt_id)
             if fate == 0:

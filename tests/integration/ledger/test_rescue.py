@@ -9,7 +9,6 @@ from ledger_at_work import AT_ONCE, POLICY, LedgerAtWork
 
 from corporation.db import transaction
 from corporation.engine.rescuer import Rescuer
-from corporation.missions.collect import collect_some
 from corporation.missions.outbox import BrokerUnavailableError
 from corporation.missions.outcomes import Done
 from corporation.missions.rescue import rescue_some
@@ -35,7 +34,7 @@ def rescuer(ledger: LedgerAtWork, monotonic: Callable[[], float], batch: int = 2
 def taken(ledger: LedgerAtWork, *job_ids: str) -> list[str]:
     """Attempts that a factory took from its queue."""
     attempts = ledger.hand_out(*job_ids)
-    ledger.broker.take("desk-7-missions")
+    ledger.broker.take("factory.desk-7")
     return attempts
 
 
@@ -114,15 +113,29 @@ def test_only_as_many_are_given_up_at_once_as_asked_for_the_longest_silent_first
     assert (ledger.state("j-1"), ledger.state("j-2")) == ("queued", "waiting")
 
 
-def test_a_report_that_arrived_before_the_rescue_but_was_not_read_becomes_a_late_one(ledger: LedgerAtWork) -> None:
+def test_a_report_that_arrived_but_was_not_read_yet_is_no_silence(ledger: LedgerAtWork) -> None:
     [attempt] = taken(ledger, "j-1")
     ledger.report(attempt, Done({}))
     ledger.lapse(attempt)
-    ledger.rescue()
-    ledger.collect()
 
+    assert ledger.rescue() == 0
+    ledger.collect()
+    assert ledger.state() == "succeeded"
+
+
+@pytest.mark.parametrize("change", ["last_seen_at = now() - interval '3 days'", "slots = 0"])
+def test_a_factory_that_will_not_come_for_its_messages_does_not_hold_them(ledger: LedgerAtWork, change: str) -> None:
+    ledger.beat()
+    ledger.publish("j-1")
+    ledger.dispatch()
+    ledger.send()
+    ledger.sql(f"UPDATE corporation.factories SET {change}")  # noqa: S608
+    ledger.lapse(ledger.attempt_of())
+
+    assert ledger.renew_lying() == 0
+    assert ledger.rescue() == 1
     assert ledger.state() == "waiting"
-    assert ledger.events()[-1] == "late_result"
+    assert ledger.broker.lying_in("factory.desk-7") == set(), "the returning factory would run it"
 
 
 def blocked(ledger: LedgerAtWork) -> bool:
@@ -146,31 +159,15 @@ def test_a_renewal_that_came_first_saves_the_attempt_even_when_the_rescue_had_be
     assert ledger.events() == ["published", "queued", "started"]
 
 
-def test_a_report_that_came_first_ends_the_mission_even_when_the_rescue_had_begun(
-    ledger: LedgerAtWork, wait_until: Callable[..., object]
-) -> None:
-    [attempt] = taken(ledger, "j-1")
-    ledger.lapse(attempt)
-    ledger.report(attempt)
-    with ThreadPoolExecutor(1) as pool:
-        with transaction(ledger.engine) as connection:
-            collect_some(connection, POLICY, lambda: 0.5, 500)
-            rescued = pool.submit(ledger.rescue)
-            wait_until(lambda: blocked(ledger), 10, "the rescue waits for the collector")
-        assert rescued.result(10) == 0
-
-    assert ledger.events() == ["published", "queued", "started", "succeeded"]
-
-
 def test_a_rescue_that_came_first_makes_a_waiting_report_a_late_one(
     ledger: LedgerAtWork, wait_until: Callable[..., object]
 ) -> None:
     [attempt] = taken(ledger, "j-1")
     ledger.lapse(attempt)
-    ledger.report(attempt)
     with ThreadPoolExecutor(1) as pool:
         with transaction(ledger.engine) as connection:
-            assert rescue_some(connection, POLICY, lambda: 0.5, 200) == 1
+            assert rescue_some(connection, ledger.broker, POLICY, lambda: 0.5, 200) == 1
+            ledger.report(attempt)
             collected = pool.submit(ledger.collect)
             wait_until(lambda: blocked(ledger), 10, "the collector waits for the rescue")
         assert collected.result(10) == 1
@@ -185,7 +182,7 @@ def test_a_rescue_that_came_first_is_told_to_a_factory_that_renews_too_late(
     ledger.lapse(attempt)
     with ThreadPoolExecutor(1) as pool:
         with transaction(ledger.engine) as connection:
-            rescue_some(connection, POLICY, lambda: 0.5, 200)
+            rescue_some(connection, ledger.broker, POLICY, lambda: 0.5, 200)
             renewed = pool.submit(ledger.hear, attempt)
             wait_until(lambda: blocked(ledger), 10, "the beat waits for the rescue")
         assert renewed.result(10) == {}
@@ -222,7 +219,7 @@ def test_a_message_lying_in_another_factorys_queue_renews_nothing(ledger: Ledger
     ledger.lapse(attempt)
 
     assert ledger.renew_lying() == 0
-    ledger.sql("UPDATE corporation.attempts SET queue = 'desk-7-missions'")
+    ledger.sql("UPDATE corporation.attempts SET queue = 'factory.desk-7'")
 
 
 def test_the_first_sweep_extends_every_lease_since_nobody_could_renew_while_hq_was_away(ledger: LedgerAtWork) -> None:

@@ -2,13 +2,11 @@
 
 import json
 import os
-import sqlite3
 import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -18,7 +16,6 @@ import pytest
 
 from corporation.federation.processes import ProcessIdentity, my_identity
 from corporation.federation.spool import (
-    KEPT_REPORTED_ROWS,
     Duplicate,
     Finished,
     Fresh,
@@ -81,7 +78,7 @@ def test_a_copy_of_what_ended_gets_the_report_and_not_the_work(spool: Spool) -> 
 
     assert accept(spool) == Finished(DONE)
     spool.mark_reported("at-1")
-    assert accept(spool) == Finished(DONE)
+    assert isinstance(accept(spool), Duplicate)
 
 
 def test_an_attempt_whose_process_died_is_never_run_again(spool: Spool, dead: ProcessIdentity) -> None:
@@ -210,26 +207,27 @@ def test_living_workers_are_known_with_their_slots_and_queues(spool: Spool, dead
     assert [(one.name, one.slots) for one in spool.workers()] == [("b", 3)]
 
 
-def test_old_reported_attempts_are_forgotten_and_unreported_ones_never(spool: Spool) -> None:
+def test_reported_attempts_are_forgotten_by_age_and_unreported_ones_never(spool: Spool) -> None:
     accept(spool, "old-reported", "j-a")
     accept(spool, "old-unreported", "j-b")
     for attempt_id in ("old-reported", "old-unreported"):
         spool.finish(attempt_id, DONE)
     spool.mark_reported("old-reported")
-    many(spool.path, KEPT_REPORTED_ROWS)
-    spool.put_worker("w", my_identity(), 1, [])
 
+    spool.forget(NOW)
+    assert isinstance(accept(spool, "old-reported", "j-a"), Duplicate)
+    spool.forget("2026-06-01T08:00:01.000000+00:00")
     assert accept(spool, "old-reported", "j-a") == Fresh()
     assert isinstance(accept(spool, "old-unreported", "j-b"), Finished)
 
 
-def many(path: Path, count: int) -> None:
-    """`count` attempts that were reported, written behind the spool's back since that is faster."""
-    with closing(sqlite3.connect(path)) as db, db:
-        db.executemany(
-            "INSERT INTO attempts VALUES (?, ?, 1, 'reported', 1, 1.0, '', NULL, '{}')",
-            ((f"new-{number}", f"jn-{number}") for number in range(count)),
-        )
+def test_a_report_is_known_until_hq_has_it(spool: Spool) -> None:
+    accept(spool, "a-1", "j-a")
+    assert spool.report_of("a-1") is None
+    spool.finish("a-1", DONE)
+    assert spool.report_of("a-1") == DONE
+    spool.mark_reported("a-1")
+    assert spool.report_of("a-1") is None
 
 
 def test_a_note_is_kept_until_the_next_one(spool: Spool) -> None:
