@@ -93,7 +93,9 @@ class LiveReporter:
         with self._changing:
             lines, first, progress = self._lines[:LINES_AT_ONCE], self._first_number, self._progress
         try:
-            hq.progress(self._attempt_id, {"log": lines, "log_from": first, **(progress or {})}, patience)
+            elapsed = round(clock.monotonic() - self._began, 3)
+            body = {"log": lines, "log_from": first, "elapsed_seconds": elapsed, **(progress or {})}
+            hq.progress(self._attempt_id, body, patience)
         except HqRefusedError as refused:
             log.warning("progress_refused", attempt_id=self._attempt_id, status=refused.status)
         except CorporationError:

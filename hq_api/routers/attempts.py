@@ -21,6 +21,8 @@ from hq_api.responses import Json, Refusal
 from hq_api.validation import checked, refuse_unstorable
 
 MOST_LINES: Final = 1000
+LONGEST_RUN_SECONDS: Final = 86_400 * 7
+"""Beyond this a duration is a mistake: no mission runs longer than a day."""
 Caller = Annotated[Principal, Depends(principal_with(FACTORY))]
 HqOnly = Annotated[None, Depends(headquarters_only)]
 
@@ -28,11 +30,15 @@ router = APIRouter(prefix="/api/v1/factory/missions", tags=["attempts"])
 
 
 class ProgressForm(BaseModel):
-    """How an attempt is going; all of it may be left out. `log_from` (ours) numbers the first line of `log`."""
+    """How an attempt is going; all of it may be left out.
+
+    Ours: `log_from` numbers the first line of `log`, `elapsed_seconds` says for how long the attempt has run.
+    """
 
     percent: Annotated[int, Field(ge=0, le=100)] | None = None
     message: Annotated[str, StringConstraints(max_length=2000)] | None = None
     log: Annotated[list[Annotated[str, StringConstraints(max_length=65_536)]], Field(max_length=MOST_LINES)] = []
+    elapsed_seconds: Annotated[float, Field(ge=0, le=LONGEST_RUN_SECONDS)] = 0.0
     log_from: Annotated[int, Field(ge=1, le=10**9 - 1 - MOST_LINES)] | None = None
 
 
@@ -45,7 +51,7 @@ async def _log_object(request: Request) -> dict[str, Any]:
 def start(attempt_id: str, caller: Caller, _: HqOnly, ledger: Ledger, settings: ReadSettings) -> Response:
     """The mission runs, from now on if it did not already; repeating it gives the same answer."""
     with transaction(ledger) as connection:
-        renewed = _renew(connection, attempt_id, caller, None, settings.attempt_lease_seconds)[1]
+        renewed = _renew(connection, caller, Sign(_id_of(attempt_id)), settings.attempt_lease_seconds)[1]
     return Json(
         {
             "attempt_id": renewed.attempt_id,
@@ -72,7 +78,8 @@ def tell_progress(
     said = {"percent": form.percent, "message": form.message} if form.percent is not None or form.message else None
     with transaction(ledger) as connection:
         known = dump(said).replace("\\u0000", "\\u2400") if said else None
-        attempt, renewed = _renew(connection, attempt_id, caller, known, settings.attempt_lease_seconds)
+        sign = Sign(_id_of(attempt_id), known, form.elapsed_seconds)
+        attempt, renewed = _renew(connection, caller, sign, settings.attempt_lease_seconds)
         progress.add_lines(connection, attempt, form.log, form.log_from)
     return Json(
         {
@@ -83,23 +90,24 @@ def tell_progress(
     )
 
 
-def _renew(
-    connection: Connection, attempt_id: str, caller: Principal, said: str | None, lease_seconds: float
-) -> tuple[AttemptRow, Renewed]:
-    attempt = _find(connection, attempt_id)
+def _renew(connection: Connection, caller: Principal, sign: Sign, lease_seconds: float) -> tuple[AttemptRow, Renewed]:
+    attempt = progress.find_attempt(connection, sign.attempt_id)
+    if attempt is None:
+        raise _unknown()
     if caller.scope == FACTORY and caller.factory_id != attempt.factory_id:
         raise Refusal(403, "forbidden", "this attempt belongs to another factory")
-    renewed = leases.renew(connection, attempt.factory_id, [Sign(UUID(attempt_id), said)], lease_seconds)
+    renewed = leases.renew(connection, attempt.factory_id, [sign], lease_seconds)
     if not renewed:
         raise Refusal(409, "not_current", "the attempt is no longer current; stop it, and do not retry")
     return attempt, next(iter(renewed.values()))
 
 
-def _find(connection: Connection, attempt_id: str) -> AttemptRow:
+def _id_of(attempt_id: str) -> UUID:
     try:
-        found = progress.find_attempt(connection, UUID(attempt_id))
+        return UUID(attempt_id)
     except ValueError:
-        found = None
-    if found is None:
-        raise Refusal(404, "unknown_attempt", "no attempt has this id")
-    return found
+        raise _unknown() from None
+
+
+def _unknown() -> Refusal:
+    return Refusal(404, "unknown_attempt", "no attempt has this id")

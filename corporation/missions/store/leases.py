@@ -30,14 +30,16 @@ RENEW = text("""
 START = text("""
     WITH begun AS (
       UPDATE corporation.missions m
-         SET state = 'running', started_at = now(), updated_at = now(), event_seq = m.event_seq + 1
-        FROM corporation.attempts a
-       WHERE m.attempt_id = ANY(CAST(:ids AS uuid[])) AND m.state IN ('queued', 'claimed')
+         SET state = 'running', started_at = now() - g.seconds * interval '1 second', updated_at = now(),
+             event_seq = m.event_seq + 1
+        FROM unnest(CAST(:ids AS uuid[]), CAST(:seconds AS double precision[])) AS g(id, seconds),
+             corporation.attempts a
+       WHERE m.attempt_id = g.id AND m.state IN ('queued', 'claimed')
          AND a.id = m.attempt_id AND a.factory_id = :factory_id AND a.state IN ('queued', 'claimed')
-      RETURNING m.id, m.attempt, m.attempt_id, m.factory_id, m.event_seq
+      RETURNING m.id, m.attempt, m.attempt_id, m.factory_id, m.event_seq, m.started_at
     ), marked AS (
       UPDATE corporation.attempts a
-         SET state = 'running', started_at = now(), claimed_at = coalesce(a.claimed_at, now())
+         SET state = 'running', started_at = b.started_at, claimed_at = coalesce(a.claimed_at, b.started_at)
         FROM begun b WHERE a.id = b.attempt_id
     )
     INSERT INTO corporation.mission_events (mission_id, seq, type, attempt, factory_id)
@@ -99,10 +101,11 @@ class Renewed:
 
 @dataclass(frozen=True)
 class Sign:
-    """A factory's word that an attempt is alive: its id, and its progress as JSON text if it has any."""
+    """A factory's word that an attempt is alive: its id, its progress as JSON text, and for how long it has run."""
 
     attempt_id: UUID
     progress: str | None = None
+    elapsed_seconds: float = 0.0
 
 
 def renew(connection: Connection, factory_id: str, signs: Sequence[Sign], lease_seconds: float) -> dict[str, Renewed]:
@@ -112,7 +115,8 @@ def renew(connection: Connection, factory_id: str, signs: Sequence[Sign], lease_
     """
     ids = [sign.attempt_id for sign in signs]
     connection.execute(LOCK, {"ids": ids})
-    connection.execute(START, {"ids": ids, "factory_id": factory_id})
+    seconds = [sign.elapsed_seconds for sign in signs]
+    connection.execute(START, {"ids": ids, "seconds": seconds, "factory_id": factory_id})
     values = {
         "ids": ids,
         "progress": [sign.progress for sign in signs],
