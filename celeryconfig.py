@@ -129,7 +129,7 @@ def _results(settings: Settings) -> dict[str, Any]:
         "result_backend_max_retries": float("inf"),
         "result_backend_base_sleep_between_retries_ms": 100,
         "result_backend_max_sleep_between_retries_ms": 10_000,
-        "result_expires": None,  # the ledger's retention decides, not Celery's cleanup job
+        "result_expires": None,  # a factory may not delete results; HQ will, nothing does yet
     }
 
 

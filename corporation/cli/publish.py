@@ -32,7 +32,7 @@ def publish(
     bundle: Annotated[Path | None, typer.Option(help="A .tgz with the folder implementation/.")] = None,
     priority: Annotated[int | None, typer.Option(help="Lower runs sooner.")] = None,
     timeout: Annotated[int | None, typer.Option(help="Seconds one attempt may take.")] = None,
-    max_retries: Annotated[int | None, typer.Option(help="Attempts after the first.")] = None,
+    max_retries: Annotated[int | None, typer.Option(help="Attempts in total, at least one.")] = None,
     ttl: Annotated[int | None, typer.Option(help="Seconds until the mission is too old to start.")] = None,
     target: Annotated[str | None, typer.Option(help="The only factory that may run it.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Accept a target that has not registered yet.")] = False,

@@ -116,7 +116,8 @@ def inherited_from(environ: Mapping[str, str]) -> dict[str, str]:
 def environment_of(process: str, stack: Stack) -> dict[str, str]:
     """The whole environment of `process`; an unknown name is a KeyError.
 
-    The factory never sees the ledger's variable or the secret that signs tokens: it is not trusted by HQ.
+    The factory gets neither the ledger's variable nor the secret that signs tokens. It is still one trust zone with HQ:
+    its mailbox is the same database, its token the operator's, and its scripts run as the same user.
     """
     base = _picked(stack, INHERITED) | {
         "PYTHONUNBUFFERED": "1",

@@ -169,7 +169,8 @@ CREATE TABLE corporation.factories (
 MAILBOX = """
 CREATE SCHEMA mailbox;
 
--- Celery's extended result table. HQ inserts the row with the attempt; a factory only fills its own, once.
+-- Celery's extended result table. HQ inserts the row with the attempt; a worker fills it once. (Roles that
+-- hold a factory to its own rows are not here yet.)
 CREATE TABLE mailbox.celery_taskmeta (
   id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   task_id      varchar(155) NOT NULL UNIQUE,
