@@ -83,7 +83,7 @@ def spawn(
         raise ServerError("An embedded server lives as long as the thread that starts it; start it from the main one")
     with usable(folder), log.open("ab") as output:
         return subprocess.Popen(
-            [*prefix, *_tied_to_us(stop_signal), *argv],
+            [*prefix, *tied_to_us(stop_signal), *argv],
             cwd=folder,
             env=dict(ENVIRONMENT),
             stdin=subprocess.DEVNULL,
@@ -98,7 +98,8 @@ def spawn(
         )
 
 
-def _tied_to_us(stop_signal: signal.Signals) -> list[str]:
+def tied_to_us(stop_signal: signal.Signals) -> list[str]:
+    """What to put before a command so that it gets `stop_signal` when the thread that starts it ends; Linux only."""
     setpriv = shutil.which("setpriv")
     if setpriv is None:
         return []

@@ -1,13 +1,14 @@
 """One child of the supervisor: started in its own session, bound to the life of the launcher, ended with its group."""
 
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+from corporation.embedded.server_process import tied_to_us
 
 TAIL_BYTES: Final = 8192
 
@@ -57,7 +58,7 @@ def spawn(argv: Sequence[str], environment: Mapping[str, str], folder: Path, log
     """
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [*_bound_to_us(), *argv],
+            [*tied_to_us(signal.SIGKILL), *argv],
             env=dict(environment),
             cwd=folder,
             stdin=subprocess.DEVNULL,
@@ -66,14 +67,6 @@ def spawn(argv: Sequence[str], environment: Mapping[str, str], folder: Path, log
             start_new_session=True,
         )
     return Child(process, log)
-
-
-def _bound_to_us() -> list[str]:
-    setpriv = shutil.which("setpriv")
-    if setpriv is None:
-        return []
-    # The shell looks whether we died before the kernel knew the wish.
-    return [setpriv, "--pdeathsig", "KILL", "sh", "-c", 'test "$PPID" = "$0" && exec "$@"', str(os.getpid())]
 
 
 def last_line(log: Path) -> str:
