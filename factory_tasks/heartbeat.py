@@ -2,6 +2,7 @@
 
 import json
 import platform
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -12,8 +13,8 @@ import structlog
 
 from corporation import clock
 from corporation.errors import CorporationError
+from corporation.federation.spool import WorkerRow
 from corporation.roles import FactoryRole
-from factory_tasks.handlers import labels
 from factory_tasks.node import Node
 
 log = structlog.get_logger()
@@ -36,7 +37,7 @@ def beat_body(here: Node, source: str) -> dict[str, Any]:
         "deployment_profile": settings.deployment_profile,
         "registration_status": "online",
         "heartbeat_latency_ms": float(latency) if latency else None,
-        "capabilities": ["delegation_redis", *_earned(settings.role)],
+        "capabilities": ["delegation_redis", *_earned(settings.role, missions)],
         "metadata": {
             "hostname": settings.host,
             "uptime_seconds": round(clock.monotonic() - STARTED, 1),
@@ -59,10 +60,13 @@ def beat_body(here: Node, source: str) -> dict[str, Any]:
     }
 
 
-def _earned(role: FactoryRole) -> list[str]:
-    """The labels of the kinds this node can run; HQ leaves strangers' scripts to its factories (fleet §6)."""
-    at_hq = role is not FactoryRole.LOCAL_WORKER
-    return [label for label in labels() if not (at_hq and label in FACTORY_ONLY)]
+def _earned(role: FactoryRole, workers: Sequence[WorkerRow]) -> list[str]:
+    """The labels of the kinds that every mission worker of this node can run: any of them may get the message.
+
+    HQ leaves strangers' scripts to its factories (fleet §6).
+    """
+    common = set.intersection(*(set(worker.labels) for worker in workers)) if workers else set[str]()
+    return sorted(common - FACTORY_ONLY if role is not FactoryRole.LOCAL_WORKER else common)
 
 
 def send_beat(here: Node, source: str) -> bool:

@@ -12,6 +12,7 @@ from corporation import clock
 from corporation.errors import EXIT_CONFIG
 from corporation.federation.processes import my_identity
 from corporation.roles import private_queue
+from factory_tasks.handlers import labels
 from factory_tasks.mailbox import MailboxBackend
 from factory_tasks.node import Node, node
 from factory_tasks.pulse import Pulse
@@ -66,7 +67,7 @@ def be_ready(sender: Any, **_: Any) -> None:
     """The worker takes missions now: what died before is reported, and HQ hears of it."""
     here = node()
     queues = list(sender.app.amqp.queues.consume_from)
-    here.spool.put_worker(sender.hostname, my_identity(), sender.controller.concurrency or 1, queues)
+    here.spool.put_worker(sender.hostname, my_identity(), sender.controller.concurrency or 1, queues, labels())
     here.spool.forget(clock.iso(clock.utc_now() - REMEMBERED))
     if _takes_missions(here, sender.app):
         if lost := here.spool.bury_the_dead():

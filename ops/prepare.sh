@@ -50,6 +50,8 @@ why() {
   # uv may also be aborted by a full disk before it can say so.
   if grep -qiE 'no space left|disk quota' "$log" || [ "${free_kilobytes:-99999}" -lt 10240 ]; then
     die "$1: the disk is full; make room (about 600 MB) and run this again. Details: $log" 74
+  elif grep -qiE 'certificate|issuer' "$log"; then
+    die "$1: the certificate of the package index (or of a proxy before it) is not trusted; set SSL_CERT_FILE to your CA file, or UV_SYSTEM_CERTS=1, and run this again. Details: $log" 69
   elif grep -qiE 'dns|connect|resolve|network|timed out|unreachable|proxy|certificate|tls|no matching distribution' "$log"; then
     die "$1: the package index is not reached; check the network or proxy and run this again. Details: $log" 69
   fi

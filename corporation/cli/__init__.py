@@ -9,6 +9,13 @@ with which token · `client.py`: HQ's REST API · `answers.py`: what an HTTP sta
 `screen.py` what it shows, `stop_requests.py` when it ends, `demo.py` the first mission).
 """
 
-from corporation.cli.app import main
+import sys
 
-__all__ = ["main"]
+
+def main() -> None:
+    """The command `corporation`; a Ctrl-C while it still loads ends it as quietly as a later one."""
+    try:
+        from corporation.cli.app import main as run_command
+    except KeyboardInterrupt:
+        sys.exit(130)
+    run_command()

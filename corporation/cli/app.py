@@ -19,6 +19,7 @@ from corporation.cli.migrate import migrate
 from corporation.cli.output import say, say_json, warn
 from corporation.cli.publish import publish
 from corporation.cli.up import up
+from corporation.embedded.stack_given import GivenServerError
 from corporation.embedded.stack_state import StackRunsAlready, StateFolderError
 from corporation.errors import CorporationError, LedgerUnavailableError, SettingsError
 
@@ -50,6 +51,10 @@ def version(as_json: JsonOption = False) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command (default: that of the command line) and leave the process with its exit status."""
+    # Python has no stream at all when it was started with a closed one (`>&-`): then nobody could read a word.
+    streams: tuple[object, object] = (sys.stdout, sys.stderr)
+    if None in streams:
+        sys.exit(exits.CLOSED_PIPE)
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -92,7 +97,7 @@ def status_of(error: CorporationError) -> int:
             return exits.CONFIG
         case StackRunsAlready():
             return exits.TRY_LATER
-        case LedgerUnavailableError():
+        case LedgerUnavailableError() | GivenServerError():
             return exits.UNAVAILABLE
         case _:
             return exits.FAILED

@@ -23,9 +23,8 @@ from corporation.embedded.stack_environment import Stack, inherited_from
 from corporation.embedded.stack_plan import plan_of
 from corporation.embedded.stack_servers import DataServer, start_servers
 from corporation.embedded.stack_state import StateFolder
-from corporation.settings import load_settings
+from corporation.settings import load_settings, warnings_about
 
-API_PORT: Final = 8002
 FLOWER_PORT: Final = 5555
 TICK_SECONDS: Final = 0.25
 PORT_TRIES: Final = 4
@@ -43,10 +42,14 @@ class Session:
         self._once = once
         self._servers: list[DataServer] = []
         self._supervisor: Supervisor | None = None
+        self._usual_port = 0
 
     def run(self, environ: Mapping[str, str]) -> int:
         """The exit status; returns when asked to stop, or with --once after the first mission."""
         self._screen.line(f"State folder: {self._folder.path} (data survives a stop; remove it to start afresh)")
+        self._usual_port = load_settings(environ).gateway_port
+        for warning in warnings_about(environ):
+            self._screen.line(f"Note: {warning}")
         start_servers(self._folder, environ, self._servers.append)
         self._show()
         self._migrate(self._servers[-1])
@@ -89,6 +92,7 @@ class Session:
             return exits.INTERRUPTED if self._once or outcome is None else exits.OK
 
     def _first_mission(self, client: HqClient, stack: Stack) -> News:
+        self._tell_of_ports(stack)
         self._screen.line(
             f"Everything is ready.\n  HQ      {stack.hq_base_url}\n  Flower  {stack.flower_url} "
             f"(user corporation, password in {self._folder.facts})"
@@ -96,6 +100,14 @@ class Session:
         if not demo.place_run_folder(self._folder):
             return demo.no_mission()
         return demo.first_mission(client, self._folder, clock.new_id())
+
+    def _tell_of_ports(self, stack: Stack) -> None:
+        for name, usual, port in (
+            ("HQ", self._usual_port, stack.gateway_port),
+            ("Flower", FLOWER_PORT, stack.flower_port),
+        ):
+            if port != usual:
+                self._screen.line(f"Port {usual} is taken by another program; {name} is on {port}")
 
     def _look(self, news: News) -> demo.Outcome | None:
         try:
@@ -139,15 +151,16 @@ class Session:
 def stack_for(folder: StateFolder, servers: list[DataServer], environ: Mapping[str, str]) -> Stack:
     """The stack of this run: the secrets and, where still free, the ports of the last one; new ones otherwise."""
     facts = folder.read_facts() or {}
+    settings = load_settings(environ)
     valkey, postgresql = servers
     return Stack(
         state=folder.path,
         python=sys.executable,
-        host=load_settings(environ).host,
+        host=settings.host,
         redis_url=valkey.url,
         database_url=postgresql.url,
-        gateway_port=free_port(_number(facts, "gateway_port", API_PORT)),
-        flower_port=free_port(_number(facts, "flower_port", FLOWER_PORT)),
+        gateway_port=free_port(_preferred(settings.gateway_port, facts, "gateway_port")),
+        flower_port=free_port(_preferred(FLOWER_PORT, facts, "flower_port")),
         ops_token=_secret(facts, "ops_token"),
         jwt_secret=_secret(facts, "jwt_secret"),
         flower_password=_secret(facts, "flower_password"),
@@ -160,9 +173,10 @@ def _secret(facts: Mapping[str, Any], name: str) -> str:
     return kept if isinstance(kept, str) and kept else secrets.token_urlsafe(32)
 
 
-def _number(facts: Mapping[str, Any], name: str, default: int) -> int:
+def _preferred(usual: int, facts: Mapping[str, Any], name: str) -> int:
+    """The usual port whenever it is free, so that bookmarks work again; else the one of the last run."""
     kept = facts.get(name)
-    return kept if isinstance(kept, int) else default
+    return usual if free_port(usual) == usual or not isinstance(kept, int) else kept
 
 
 def server_row(server: DataServer) -> Row:

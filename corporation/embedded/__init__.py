@@ -6,6 +6,6 @@ server: its lock and its password · `server_process.py` a server as a process, 
 `postgres_place.py` where that lies · `unprivileged.py` as whom PostgreSQL runs when we are root.
 
 `stack.py` the supervisor of HQ and one factory · `stack_plan.py` which processes · `stack_environment.py` what each
-may see · `stack_servers.py` its data servers · `stack_process.py` one child · `stack_restarts.py` restart or give up ·
-`stack_state.py` the state folder.
+may see · `stack_servers.py` its data servers · `stack_given.py` those of others · `stack_process.py` one child ·
+`stack_restarts.py` restart or give up · `stack_state.py` the state folder.
 """

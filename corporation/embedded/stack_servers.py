@@ -7,6 +7,7 @@ from typing import Final
 from corporation.embedded.ports import free_port
 from corporation.embedded.postgres import start_postgres
 from corporation.embedded.server_process import PortTakenError, Server, ServerError
+from corporation.embedded.stack_given import given_database, given_redis
 from corporation.embedded.stack_restarts import pause_before
 from corporation.embedded.stack_state import StateFolder
 from corporation.embedded.valkey import start_valkey
@@ -72,9 +73,8 @@ class DataServer:
 
 def start_servers(folder: StateFolder, environ: Mapping[str, str], keep: Callable[[DataServer], None]) -> None:
     """Start what `environ` does not give, Valkey first; `keep` gets each as soon as it runs, so that none is lost
-    when the next one fails with ServerError."""
-    redis_url = environ.get("UA_REDIS_URL", "")
-    database_url = environ.get("UA_DATABASE_URL") or environ.get("DATABASE_URL", "")
+    when the next one fails with ServerError. One that is given must answer, else GivenServerError."""
+    redis_url, database_url = given_redis(environ), given_database(environ)
     keep(DataServer("valkey", redis_url) if redis_url else _own_valkey(folder))
     keep(DataServer("postgresql", database_url) if database_url else _own_postgres(folder))
 

@@ -36,7 +36,8 @@ CREATE TABLE IF NOT EXISTS workers (
   pid    INTEGER NOT NULL,
   born   REAL NOT NULL,
   slots  INTEGER NOT NULL,
-  queues TEXT NOT NULL
+  queues TEXT NOT NULL,
+  labels TEXT NOT NULL
 ) STRICT;
 CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 """
@@ -81,6 +82,7 @@ class WorkerRow:
     name: str
     slots: int
     queues: tuple[str, ...]
+    labels: tuple[str, ...] = ()
 
 
 class Spool:
@@ -172,12 +174,14 @@ class Spool:
             if is_alive(ProcessIdentity(row["owner_pid"], row["owner_born"]))
         ]
 
-    def put_worker(self, name: str, owner: ProcessIdentity, slots: int, queues: Sequence[str]) -> None:
-        """The worker `name` is ready with this many slots on these queues."""
+    def put_worker(
+        self, name: str, owner: ProcessIdentity, slots: int, queues: Sequence[str], labels: Sequence[str] = ()
+    ) -> None:
+        """The worker `name` is ready with this many slots on these queues, and it can run the kinds of these labels."""
         with self._write() as db:
             db.execute(
-                "INSERT OR REPLACE INTO workers (name, pid, born, slots, queues) VALUES (?, ?, ?, ?, ?)",
-                (name, owner.pid, owner.born, slots, json.dumps(list(queues))),
+                "INSERT OR REPLACE INTO workers (name, pid, born, slots, queues, labels) VALUES (?, ?, ?, ?, ?, ?)",
+                (name, owner.pid, owner.born, slots, json.dumps(list(queues)), json.dumps(list(labels))),
             )
 
     def remove_worker(self, name: str) -> None:
@@ -189,7 +193,7 @@ class Spool:
         """The living workers of this factory."""
         rows = self._read("SELECT * FROM workers ORDER BY name")
         return [
-            WorkerRow(row["name"], row["slots"], tuple(json.loads(row["queues"])))
+            WorkerRow(row["name"], row["slots"], tuple(json.loads(row["queues"])), tuple(json.loads(row["labels"])))
             for row in rows
             if is_alive(ProcessIdentity(row["pid"], row["born"]))
         ]
