@@ -33,8 +33,9 @@ maxmemory-policy noeviction
 def start_valkey(folder: Path, *, port: int | None = None) -> Server:
     """A Valkey server that answers; its data, users and password in `folder` survive restarts and crashes.
 
-    A crash of the server loses nothing, a power failure up to the last second of writes. Without `port` a free one is
-    taken. Call it from the main thread. Raises ServerError when it cannot start, and when `folder` is in use.
+    A power failure, or a crash while the disk is slow, can lose the last second or two of writes; so what lies here
+    may be no more than a hint. Without `port` a free one is taken. Call it from the main thread. Raises ServerError
+    when it cannot start, and when `folder` is in use.
     """
     folder = folder.absolute()
     program = find_valkey()
