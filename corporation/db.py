@@ -103,8 +103,3 @@ def _alembic(connection: Connection | None) -> Config:
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["connection"] = connection
     return config
-
-
-def one_row(connection: Connection, statement: str, **values: Any) -> Any:
-    """The first row of `statement`, or None."""
-    return connection.execute(text(statement), values).first()

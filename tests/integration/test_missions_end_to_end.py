@@ -213,9 +213,9 @@ def test_a_run_outside_the_artifact_root_fails_for_good(
     assert (mission["state"], mission["attempt"]) == ("failed", 1)
 
 
-def test_a_worker_refuses_to_start_when_it_could_not_report(cluster: Cluster) -> None:
-    env = {name: value for name, value in cluster._factory().items() if name != "UA_RESULT_BACKEND_URL"}
-    answer = subprocess.run(
+def started_worker(env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """The plain command, which here ends by itself."""
+    return subprocess.run(
         [sys.executable, "-m", "celery", "-A", "factory_tasks", "worker", "-Q", "local_factory"],
         cwd=ROOT,
         env=env,
@@ -224,22 +224,18 @@ def test_a_worker_refuses_to_start_when_it_could_not_report(cluster: Cluster) ->
         timeout=60,
         check=False,
     )
+
+
+def test_a_worker_refuses_to_start_when_it_could_not_report(cluster: Cluster) -> None:
+    env = {name: value for name, value in cluster._factory().items() if name != "UA_RESULT_BACKEND_URL"}
+    answer = started_worker(env)
 
     assert answer.returncode == 78
     assert "UA_RESULT_BACKEND_URL is missing" in answer.stderr
 
 
 def test_a_wrong_environment_is_told_in_whole_and_without_values() -> None:
-    env = {"PATH": "/usr/bin:/bin", "UA_REDIS_PORT": "canary-port", "UA_FACTORY_SLOTS": "0"}
-    answer = subprocess.run(
-        [sys.executable, "-m", "celery", "-A", "factory_tasks", "worker", "-Q", "local_factory"],
-        cwd=ROOT,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    answer = started_worker({"PATH": "/usr/bin:/bin", "UA_REDIS_PORT": "canary-port", "UA_FACTORY_SLOTS": "0"})
 
     assert answer.returncode == 78
     assert "UA_REDIS_PORT" in answer.stderr

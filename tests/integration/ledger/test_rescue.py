@@ -235,28 +235,21 @@ def test_the_first_sweep_extends_every_lease_since_nobody_could_renew_while_hq_w
     assert ledger.state() == "waiting"
 
 
-def test_after_a_long_gap_between_sweeps_every_lease_is_extended_first(ledger: LedgerAtWork) -> None:
+@pytest.mark.parametrize(
+    ("gap_seconds", "state"), [(LEASE, "queued"), (5, "waiting")], ids=["a long gap", "the ordinary rhythm"]
+)
+def test_leases_are_extended_after_a_long_gap_between_sweeps_and_not_in_their_ordinary_rhythm(
+    ledger: LedgerAtWork, gap_seconds: float, state: str
+) -> None:
     [attempt] = taken(ledger, "j-1")
     hands = Hands()
     sweeper = rescuer(ledger, hands)
     sweeper.tick()
     ledger.lapse(attempt)
-    hands.now += LEASE
+    hands.now += gap_seconds
     sweeper.tick()
 
-    assert ledger.state() == "queued"
-
-
-def test_sweeps_in_their_ordinary_rhythm_extend_nothing(ledger: LedgerAtWork) -> None:
-    [attempt] = taken(ledger, "j-1")
-    hands = Hands()
-    sweeper = rescuer(ledger, hands)
-    sweeper.tick()
-    ledger.lapse(attempt)
-    hands.now += 5
-    sweeper.tick()
-
-    assert ledger.state() == "waiting"
+    assert ledger.state() == state
 
 
 def test_a_longer_lease_is_never_cut_short_by_the_extension(ledger: LedgerAtWork) -> None:
