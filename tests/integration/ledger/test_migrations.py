@@ -119,5 +119,5 @@ def test_an_error_in_a_transaction_takes_back_all_of_it(database_url: str) -> No
     with pytest.raises(KeyError):
         write_and_fail()
     with engine.connect() as connection:
-        assert db.one_row(connection, "SELECT 1 FROM corporation.factories") is None
+        assert connection.exec_driver_sql("SELECT 1 FROM corporation.factories").first() is None
     engine.dispose()
