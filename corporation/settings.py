@@ -1,84 +1,73 @@
 """The environment, read once at the edge of each process into one frozen `Settings` (contract env.md).
 
-Nothing here runs at import: a process calls `load_settings(os.environ, …)` and passes the value down.
+Nothing here runs at import: `corporation.bootstrap` calls `load_settings` with the complete environment.
 """
 
 import re
 import socket
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
+from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
 
-from pydantic import (
-    AfterValidator,
-    AliasChoices,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from corporation.errors import SettingsError
-from corporation.roles import FactoryRole, default_factory_id, default_queue, read_role
+from corporation.roles import (
+    DelegationMode,
+    Executors,
+    FactoryRole,
+    FactoryRuntimePolicy,
+    GatewayMode,
+    HeartbeatScope,
+    Overrides,
+    build_factory_runtime_policy,
+    default_factory_id,
+    default_queue,
+    read_role,
+)
+from corporation.variables import (
+    KEY_NAME,
+    LONGEST_SECONDS,
+    Origins,
+    Postgres,
+    Redis,
+    SigningSecret,
+    UserIds,
+    Web,
+    Words,
+    choice,
+    flag,
+    is_public,
+)
 
-TRUE_WORDS = frozenset({"1", "true", "yes", "on"})
-FALSE_WORDS = frozenset({"0", "false", "no", "off"})
-LONGEST_SECONDS = 3_155_760_000
-"""A hundred years: more is a slip, and the database could not add it to a time."""
+CODER_ID, GENERAL_ID = "vp.coder.primary", "vp.general.primary"
+LONGEST_WORD_SHOWN = 20
+"""Characters of a wrong value that an error repeats; no number or choice of ours is longer."""
 
-
-def read_flag(word: str | None, default: bool) -> bool:
-    """The 3-state flag of contract E-2: a word for yes, a word for no, and everything else is the default."""
-    text = (word or "").strip().lower()
-    if text in TRUE_WORDS:
-        return True
-    return False if text in FALSE_WORDS else default
-
-
-def _flag(default: bool) -> BeforeValidator:
-    def read(word: Any) -> bool:
-        return word if isinstance(word, bool) else read_flag(str(word), default)
-
-    return BeforeValidator(read)
-
-
-def _address(*schemes: str) -> AfterValidator:
-    """The text must be an address with one of `schemes`; what is wrong with it is said without repeating any of it."""
-
-    def check(given: str | SecretStr) -> str | SecretStr:
-        address = given if isinstance(given, str) else given.get_secret_value()
-        try:
-            parts = urlsplit(address)
-            _ = parts.port  # only reading it shows that it is no number
-        except ValueError:
-            raise PydanticCustomError("address", "is no address; write special characters as %XX") from None
-        if "password=" in parts.query.lower():
-            # It would be shown wherever an address is shown; only the part before the @ is hidden there.
-            raise PydanticCustomError("address", "must not carry its password in the query; write it before the @")
-        if address and parts.scheme not in schemes:
-            allowed = " or ".join(f"{scheme}://" for scheme in schemes)
-            raise PydanticCustomError("address", "must start with {allowed}", {"allowed": allowed})
-        return given
-
-    return AfterValidator(check)
-
-
-def _long_secret(secret: SecretStr) -> SecretStr:
-    if len(secret.get_secret_value().encode()) < 32:
-        raise PydanticCustomError("secret", "must be at least 32 bytes long")
-    return secret
+STAGES = {
+    "dev": "development",
+    "development": "development",
+    "local": "local",
+    "prod": "production",
+    "production": "production",
+    "staging": "staging",
+    "staging-hq": "staging",
+}
+"""What the name of an Infisical environment says of the stage (E-14)."""
+PROFILES = ("local_workstation", "standalone_node", "vps")
 
 
-_Redis = Annotated[SecretStr, _address("redis", "rediss")]
-_Web = Annotated[str, _address("http", "https")]
-_LongSecret = Annotated[SecretStr, AfterValidator(_long_secret)]
-_Postgres = Annotated[SecretStr, _address("postgresql", "postgres", "postgresql+psycopg")]
+class Stage(StrEnum):
+    """How serious this node is."""
+
+    DEVELOPMENT = "development"
+    STAGING = "staging"
+    LOCAL = "local"
+    PRODUCTION = "production"
 
 
 def _env(*names: str, default: Any, **limits: Any) -> Any:
@@ -94,24 +83,62 @@ class Settings(BaseModel):
     role_word: str | None = _env("FACTORY_ROLE", default=None)
     factory_name: str | None = _env("UA_FACTORY_ID", "UA_MACHINE_SLUG", "INFISICAL_MACHINE_IDENTITY_NAME", default=None)
     hostname: str = _env("UA_FACTORY_HOSTNAME", "HOSTNAME", default="")
-    deployment_profile: str = _env("UA_DEPLOYMENT_PROFILE", default="local_workstation")
+    profile_word: str = _env("UA_DEPLOYMENT_PROFILE", default="local_workstation")
+    stage: Annotated[Stage | None, choice()] = _env("UA_RUNTIME_STAGE", default=None)
+    infisical_environment: str | None = _env("INFISICAL_ENVIRONMENT", default=None)
     queue_name: str | None = _env("UA_FACTORY_QUEUE", default=None)
 
-    redis_url_given: _Redis | None = _env("UA_REDIS_URL", default=None)
+    gateway_mode: Annotated[GatewayMode | None, choice()] = _env("UA_CAPABILITY_GATEWAY_MODE", default=None)
+    heartbeat_scope: Annotated[HeartbeatScope | None, choice()] = _env("UA_CAPABILITY_HEARTBEAT_SCOPE", default=None)
+    delegation_mode: Annotated[DelegationMode | None, choice()] = _env("UA_CAPABILITY_DELEGATION_MODE", default=None)
+    start_ui: Annotated[bool | None, flag(None)] = _env("UA_CAPABILITY_START_UI", default=None)
+    telegram_poll: Annotated[bool | None, flag(None)] = _env("UA_CAPABILITY_TELEGRAM_POLL", default=None)
+    csi_ingest: Annotated[bool | None, flag(None)] = _env("UA_CAPABILITY_CSI_INGEST", default=None)
+    agentmail: Annotated[bool | None, flag(None)] = _env("UA_CAPABILITY_AGENTMAIL", default=None)
+    standalone_telegram_poll: Annotated[bool, flag(False)] = _env("UA_STANDALONE_ENABLE_TELEGRAM_POLL", default=False)
+
+    llm_provider_override: str | None = _env("LLM_PROVIDER_OVERRIDE", default=None)
+    vp_coder: Annotated[bool | None, flag(None)] = _env("ENABLE_VP_CODER", default=None)
+    vp_coder_disabled: Annotated[bool | None, flag(None)] = _env("UA_DISABLE_CODER_VP", default=None)
+    vp_coder_enabled: Annotated[bool | None, flag(None)] = _env("UA_ENABLE_CODER_VP", default=None)
+    vp_general: Annotated[bool, flag(True)] = _env("ENABLE_VP_GENERAL", default=True)
+    vp_enabled_ids: Words = _env("UA_VP_ENABLED_IDS", default=(CODER_ID, GENERAL_ID))
+    coder_display_name: str | None = _env("UA_CODER_VP_DISPLAY_NAME", default=None)
+    zai_api_key: SecretStr | None = _env("ZAI_API_KEY", default=None)
+    anthropic_api_key: SecretStr | None = _env("ANTHROPIC_API_KEY", default=None)
+    openai_api_key: SecretStr | None = _env("OPENAI_API_KEY", default=None)
+    ollama_api_key: SecretStr | None = _env("OLLAMA_API_KEY", default=None)
+    xai_api_key: SecretStr | None = _env("XAI_API_KEY", "GROK_API_KEY", default=None)
+
+    redis_url_given: Redis | None = _env("UA_REDIS_URL", default=None)
     redis_host: str = _env("UA_REDIS_HOST", default="127.0.0.1")
     redis_port: int = _env("UA_REDIS_PORT", default=6379, ge=1, le=65535)
     redis_db: int = _env("UA_REDIS_DB", default=0, ge=0)
     redis_password: SecretStr | None = _env("REDIS_PASSWORD", default=None)
-    database_url_given: _Postgres | None = _env("UA_DATABASE_URL", "DATABASE_URL", default=None)
-    mailbox_url_given: _Postgres | None = _env("UA_RESULT_BACKEND_URL", default=None)
+    redis_plaintext_allowed: Annotated[bool, flag(False)] = _env("UA_REDIS_ALLOW_PLAINTEXT", default=False)
+    """Let missions and passwords cross the open internet unencrypted; a private network needs no permission."""
+    redis_delegation_enabled: Annotated[bool, flag(True)] = _env("UA_DELEGATION_REDIS_ENABLED", default=True)
+    stream_name: str = _env("UA_DELEGATION_STREAM_NAME", default="ua:missions:delegation", pattern=KEY_NAME)
+    consumer_group: str = _env("UA_DELEGATION_CONSUMER_GROUP", default="ua_workers", pattern=KEY_NAME)
+    dead_letter_stream: str = _env("UA_DELEGATION_DLQ_STREAM", default="ua:missions:dlq", pattern=KEY_NAME)
+    database_url_given: Postgres | None = _env("UA_DATABASE_URL", "DATABASE_URL", default=None)
+    mailbox_url_given: Postgres | None = _env("UA_RESULT_BACKEND_URL", default=None)
 
-    hq_base_url: _Web = _env("UA_HQ_BASE_URL", "UA_BASE_URL", "UA_GATEWAY_URL", default="")
+    hq_base_url: Web = _env("UA_HQ_BASE_URL", "UA_BASE_URL", "UA_GATEWAY_URL", default="")
     # Loopback, although the contract's H-1 says 0.0.0.0: ops/decisions/0002-loopback-by-default.md.
     gateway_host: str = _env("UA_GATEWAY_HOST", default="127.0.0.1")
     gateway_port: int = _env("UA_GATEWAY_PORT", default=8002, ge=1, le=65535)
     ops_token: SecretStr | None = _env("UA_OPS_TOKEN", default=None)
-    ops_jwt_secret: _LongSecret | None = _env("UA_OPS_JWT_SECRET", default=None)
-    ops_auth_allow_legacy: Annotated[bool, _flag(True)] = _env("UA_OPS_AUTH_ALLOW_LEGACY", default=True)
+    ops_jwt_secret: SigningSecret | None = _env("UA_OPS_JWT_SECRET", default=None)
+    ops_auth_allow_legacy: Annotated[bool, flag(True)] = _env("UA_OPS_AUTH_ALLOW_LEGACY", default=True)
+
+    internal_api_token: SecretStr | None = _env("UA_INTERNAL_API_TOKEN", default=None)
+    """The bootstrap credential; without it `UA_OPS_TOKEN` is one."""
+    factory_credential: SecretStr | None = _env("UA_FACTORY_CREDENTIAL", default=None)
+    cors_allowed_origins: Origins = _env("UA_CORS_ALLOWED_ORIGINS", default=())
+    telegram_bot_token: SecretStr | None = _env("TELEGRAM_BOT_TOKEN", default=None)
+    telegram_allowed_user_ids: UserIds = _env("TELEGRAM_ALLOWED_USER_IDS", default=())
+    telegram_api_url: Web = _env("UA_TELEGRAM_API_URL", default="https://api.telegram.org")
 
     heartbeat_interval_seconds: int = _env(
         "UA_HEARTBEAT_INTERVAL_SECONDS", "UA_FACTORY_REGISTRATION_INTERVAL_SECONDS", default=60, ge=10
@@ -145,8 +172,50 @@ class Settings(BaseModel):
 
     @cached_property
     def role(self) -> FactoryRole:
-        """What this node is."""
+        """What this node is; what it may do is asked of `policy`."""
         return read_role(self.role_word)
+
+    @cached_property
+    def policy(self) -> FactoryRuntimePolicy:
+        """What this node does: the row of its role, with its overrides (contract env §2)."""
+        overrides = Overrides(
+            gateway_mode=self.gateway_mode,
+            start_ui=self.start_ui,
+            enable_telegram_poll=self.telegram_poll,
+            heartbeat_scope=self.heartbeat_scope,
+            delegation_mode=self.delegation_mode,
+            enable_csi_ingest=self.csi_ingest,
+            enable_agentmail=self.agentmail,
+            standalone_telegram_poll=self.standalone_telegram_poll,
+        )
+        return build_factory_runtime_policy(self.role, overrides, Executors(self._coder(), self._general()))
+
+    def _coder(self) -> bool:
+        """The order of E-8: the list of ids, the flag, then the two older names."""
+        if CODER_ID not in self.vp_enabled_ids:
+            return False
+        if self.vp_coder is not None:
+            return self.vp_coder
+        if self.vp_coder_disabled:
+            return False
+        return self.vp_coder_enabled is not False
+
+    def _general(self) -> bool:
+        return self.vp_general and GENERAL_ID in self.vp_enabled_ids
+
+    @cached_property
+    def deployment_profile(self) -> str:
+        """Where this node stands; a word that is none of `PROFILES` is a workstation, and is warned about."""
+        word = self.profile_word.strip().lower()
+        return word if word in PROFILES else PROFILES[0]
+
+    @cached_property
+    def runtime_stage(self) -> str:
+        """`development`, `staging`, `local` or `production` (contract env §2)."""
+        if self.stage is not None:
+            return str(self.stage)
+        named = STAGES.get((self.infisical_environment or "").strip().lower())
+        return named or ("production" if self.deployment_profile == "vps" else "development")
 
     @cached_property
     def host(self) -> str:
@@ -172,19 +241,22 @@ class Settings(BaseModel):
         password = f":{quote(self.redis_password.get_secret_value(), safe='')}@" if self.redis_password else ""
         return f"redis://{password}{self.redis_host}:{self.redis_port}/{self.redis_db}"
 
+    @property
+    def redis_at(self) -> str:
+        """The host of the broker's address."""
+        return urlsplit(self.redis_url).hostname or ""
+
     @cached_property
     def database_url(self) -> str | None:
         """The ledger's address for SQLAlchemy, or None on a node that must not open it (E-7)."""
-        if self.database_url_given is None or self.role is FactoryRole.LOCAL_WORKER:
+        if self.database_url_given is None or not self.policy.opens_ledger:
             return None
         return "postgresql+psycopg://" + _after_scheme(self.database_url_given.get_secret_value())
 
     @cached_property
     def mailbox_url(self) -> str | None:
         """The result backend's address as libpq wants it, or None when results travel over HTTPS."""
-        given = self.mailbox_url_given or (
-            self.database_url_given if self.role is not FactoryRole.LOCAL_WORKER else None
-        )
+        given = self.mailbox_url_given or (self.database_url_given if self.policy.opens_ledger else None)
         return "postgresql://" + _after_scheme(given.get_secret_value()) if given else None
 
 
@@ -210,7 +282,7 @@ def load_settings(environ: Mapping[str, str], *required: str) -> Settings:
     settings, wrong = _read(given)
     problems = [f"{name}: {message}" for name, message in wrong.items()]
     problems += [_missing(name, given) for name in required if not _is_set(name, given)]
-    problems += _contradictions(settings, wrong)
+    problems += _contradictions(settings, wrong) + _unsafe_redis(settings, environ)
     if problems:
         raise SettingsError(problems)
     return settings
@@ -221,33 +293,20 @@ def _read(given: Mapping[str, str]) -> tuple[Settings, dict[str, str]]:
     try:
         return Settings.model_validate(given), {}
     except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False)
-        wrong = {str(detail["loc"][0]): detail["msg"] for detail in details}
+        wrong = {str(detail["loc"][0]): _said(detail) for detail in error.errors(include_url=False)}
         settings, more = _read({name: value for name, value in given.items() if name not in wrong})
         return settings, wrong | more
 
 
-def warnings_about(environ: Mapping[str, str]) -> list[str]:
-    """What is odd but not wrong: names that look like one of ours with a slip, and words that are no flag."""
-    notes = [
-        f"{name} is not a variable of Corporation; did you mean {near}?"
-        for name in sorted(environ)
-        if name.startswith("UA_") and name not in KNOWN_NAMES and (near := nearest_name(name))
-    ]
-    for name, default in FLAGS.items():
-        word = environ.get(name, "").strip().lower()
-        if word and word not in TRUE_WORDS | FALSE_WORDS:
-            notes.append(f"{name} is neither yes nor no; the default {'yes' if default else 'no'} is used")
-    role = environ.get("FACTORY_ROLE", "").strip().upper()
-    if role and role not in FactoryRole.__members__:
-        notes.append(f"FACTORY_ROLE names no role, so this node is a LOCAL_WORKER; allowed: {', '.join(FactoryRole)}")
-    return notes
-
-
-def nearest_name(name: str) -> str | None:
-    """The variable that somebody who wrote `name` most likely meant, or None."""
-    close = get_close_matches(name, KNOWN_NAMES, n=1, cutoff=0.85)
-    return close[0] if close else None
+def _said(detail: Mapping[str, Any]) -> str:
+    """What is wrong with one variable, and what stood there unless that may be secret (E-3, E-4)."""
+    name = str(detail["loc"][0])
+    field = next(info for field, info in Settings.model_fields.items() if name in names_of(field))
+    given = str(detail["input"])
+    # A long word where a number belongs may be a password in the wrong line.
+    if "SecretStr" in repr(field) or "address" in detail["type"] or len(given) > LONGEST_WORD_SHOWN:
+        return str(detail["msg"])
+    return f"{detail['msg']}, not {given!r}"
 
 
 def names_of(field: str) -> tuple[str, ...]:
@@ -257,9 +316,12 @@ def names_of(field: str) -> tuple[str, ...]:
 
 
 KNOWN_NAMES = frozenset(name for field in Settings.model_fields for name in names_of(field))
-FLAGS = {
-    names_of(name)[0]: bool(info.default) for name, info in Settings.model_fields.items() if info.annotation is bool
-}
+
+
+def nearest_name(name: str) -> str | None:
+    """The variable that somebody who wrote `name` most likely meant, or None."""
+    close = get_close_matches(name, KNOWN_NAMES, n=1, cutoff=0.85)
+    return close[0] if close else None
 
 
 def _is_set(name: str, given: Mapping[str, str]) -> bool:
@@ -283,3 +345,17 @@ def _contradictions(settings: Settings, wrong: Collection[str]) -> list[str]:
     if settings.factory_offline_seconds <= settings.factory_stale_seconds:
         problems.append("UA_FACTORY_OFFLINE_SECONDS: must exceed UA_FACTORY_STALE_SECONDS")
     return [problem for problem in problems if not any(name in problem for name in unknown)]
+
+
+def _unsafe_redis(settings: Settings, environ: Mapping[str, str]) -> list[str]:
+    problems: list[str] = []
+    plain = settings.redis_url.startswith("redis:")
+    if plain and is_public(settings.redis_at) and not settings.redis_plaintext_allowed:
+        problems.append(
+            "UA_REDIS_URL: leads over the open internet unencrypted; use rediss://, a private address, "
+            "or UA_REDIS_ALLOW_PLAINTEXT=1"
+        )
+    uses_parts = settings.redis_delegation_enabled and not settings.redis_url_given
+    if uses_parts and not environ.get("REDIS_PASSWORD", "none").strip():
+        problems.append("REDIS_PASSWORD: is set but empty; remove it, or give Redis its password")
+    return problems

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corporation.errors import SettingsError
+from corporation.oddities import warnings_about
 from corporation.roles import FactoryRole
 from corporation.settings import (
     KNOWN_NAMES,
@@ -14,10 +15,9 @@ from corporation.settings import (
     load_settings,
     names_of,
     nearest_name,
-    read_flag,
     shown,
-    warnings_about,
 )
+from corporation.variables import read_flag
 
 SECRET = "s3cret-Pa55-that-nobody-may-see"
 
@@ -150,11 +150,16 @@ def test_a_slip_finds_the_name_that_was_meant(slip: str, meant: str | None) -> N
 
 
 def test_what_is_odd_but_not_wrong_is_told() -> None:
-    notes = warnings_about(
-        {"UA_REDS_URL": SECRET, "UA_OPS_AUTH_ALLOW_LEGACY": "maybe", "FACTORY_ROLE": "BOSS", "UA_OPS_TOKEN": SECRET}
-    )
+    environ = {"UA_REDS_URL": SECRET, "UA_OPS_AUTH_ALLOW_LEGACY": "maybe", "UA_OPS_TOKEN": SECRET}
+    environ |= {"UA_CAPABILITY_START_UI": "perhaps", "UA_DISABLE_CODER_VP": "1", "UA_SIGNALS_DEDUPE_DAYS": "90"}
+    notes = warnings_about(environ)
 
-    assert [note.split()[0] for note in notes] == ["UA_REDS_URL", "UA_OPS_AUTH_ALLOW_LEGACY", "FACTORY_ROLE"]
+    assert [note.split()[0] for note in notes] == [
+        "UA_REDS_URL",
+        "UA_CAPABILITY_START_UI",
+        "UA_OPS_AUTH_ALLOW_LEGACY",
+        "UA_DISABLE_CODER_VP",
+    ]
     assert SECRET not in "".join(notes)
 
 

@@ -1,0 +1,130 @@
+"""How one variable's word becomes a value: flags, addresses, secrets, names and lists (contract env §1)."""
+
+import ipaddress
+import re
+from typing import Annotated, Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, SecretStr
+from pydantic_core import PydanticCustomError
+
+TRUE_WORDS = frozenset({"1", "true", "yes", "on"})
+FALSE_WORDS = frozenset({"0", "false", "no", "off"})
+LONGEST_SECONDS = 3_155_760_000
+"""A hundred years: more is a slip, and the database could not add it to a time."""
+
+
+def read_flag(word: str | None, default: bool) -> bool:
+    """The 3-state flag of contract E-2: a word for yes, a word for no, and everything else is the default."""
+    text = (word or "").strip().lower()
+    if text in TRUE_WORDS:
+        return True
+    return False if text in FALSE_WORDS else default
+
+
+def read_optional_flag(word: str | None) -> bool | None:
+    """As `read_flag`, but what is neither yes nor no is None: nobody decided."""
+    text = (word or "").strip().lower()
+    return True if text in TRUE_WORDS else False if text in FALSE_WORDS else None
+
+
+def flag(default: bool | None) -> BeforeValidator:
+    """The field is a 3-state flag; `default` also stands for junk, which `oddities` warns about."""
+
+    def read(word: Any) -> bool | None:
+        if word is None or isinstance(word, bool):
+            return word
+        return read_optional_flag(str(word)) if default is None else read_flag(str(word), default)
+
+    return BeforeValidator(read)
+
+
+def choice(*, upper: bool = False) -> BeforeValidator:
+    """The field is one of an enumeration's words, trimmed and in any case."""
+
+    def read(word: Any) -> Any:
+        if not isinstance(word, str):
+            return word
+        return word.strip().upper() if upper else word.strip().lower()
+
+    return BeforeValidator(read)
+
+
+def listed(word: Any) -> Any:
+    """The parts of a comma-separated word, trimmed, empty ones left out."""
+    return tuple(part for raw in word.split(",") if (part := raw.strip())) if isinstance(word, str) else word
+
+
+def address_of(*schemes: str) -> AfterValidator:
+    """The text must be an address with one of `schemes`; what is wrong with it is said without repeating any of it."""
+
+    def check(given: str | SecretStr) -> str | SecretStr:
+        address = given if isinstance(given, str) else given.get_secret_value()
+        try:
+            parts = urlsplit(address)
+            _ = parts.port  # only reading it shows that it is no number
+        except ValueError:
+            raise PydanticCustomError("address", "is no address; write special characters as %XX") from None
+        if "password=" in parts.query.lower():
+            # It would be shown wherever an address is shown; only the part before the @ is hidden there.
+            raise PydanticCustomError("address", "must not carry its password in the query; write it before the @")
+        if address and parts.scheme not in schemes:
+            allowed = " or ".join(f"{scheme}://" for scheme in schemes)
+            raise PydanticCustomError("address", "must start with {allowed}", {"allowed": allowed})
+        return given
+
+    return AfterValidator(check)
+
+
+def _verified_tls(given: SecretStr) -> SecretStr:
+    parts = urlsplit(given.get_secret_value())
+    options = parse_qs(parts.query.lower())
+    required = options.get("ssl_cert_reqs", [""])[-1].removeprefix("cert_") == "required"
+    if parts.scheme == "rediss" and not (required and options.get("ssl_ca_certs")):
+        # Without both the broker's client would take any certificate (notes, security §1 rule 8).
+        raise PydanticCustomError("tls", "must end in ?ssl_cert_reqs=required&ssl_ca_certs=FILE, or nobody is verified")
+    return given
+
+
+def _signing_secret(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
+    if len(text.encode()) < 32:
+        raise PydanticCustomError("secret", "must be at least 32 bytes long; `openssl rand -hex 32` makes one")
+    if len(set(text)) < 8 or re.search("change.?me|placeholder|example|<.*>", text, re.IGNORECASE):
+        raise PydanticCustomError("secret", "looks like a default from a manual; `openssl rand -hex 32` makes one")
+    return secret
+
+
+def _origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    for origin in origins:
+        if not re.fullmatch(r"https?://[A-Za-z0-9.\-\[\]:]+", origin):
+            raise PydanticCustomError(
+                "origin", "must be origins like https://desk.example, separated by commas; * never"
+            )
+    return origins
+
+
+def _whole_numbers(parts: Any) -> Any:
+    if isinstance(parts, tuple) and not all(re.fullmatch("[0-9]{1,15}", str(part)) for part in parts):
+        raise PydanticCustomError("ids", "must be whole numbers, separated by commas")
+    return parts
+
+
+def is_public(host: str | None) -> bool:
+    """Whether `host` is an address of the open internet; names are not looked up and count as private."""
+    try:
+        return ipaddress.ip_address(host or "").is_global
+    except ValueError:
+        return False
+
+
+KEY_NAME: Final = r"^[A-Za-z0-9:_.-]{1,200}$"
+"""Names of streams and groups: no blank, no glob character, nothing an access rule could misread."""
+
+Redis = Annotated[SecretStr, address_of("redis", "rediss"), AfterValidator(_verified_tls)]
+Web = Annotated[str, address_of("http", "https")]
+Postgres = Annotated[SecretStr, address_of("postgresql", "postgres", "postgresql+psycopg")]
+SigningSecret = Annotated[SecretStr, AfterValidator(_signing_secret)]
+Words = Annotated[tuple[str, ...], BeforeValidator(listed)]
+Origins = Annotated[tuple[str, ...], BeforeValidator(listed), AfterValidator(_origins)]
+UserIds = Annotated[tuple[int, ...], BeforeValidator(lambda word: _whole_numbers(listed(word)))]
