@@ -11,6 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from corporation.cli import exits, missions
+from corporation.cli.capabilities import capabilities
 from corporation.cli.connection import JsonOption
 from corporation.cli.doctor import doctor
 from corporation.cli.environment import env
@@ -33,6 +34,7 @@ app.command()(up)
 app.command()(publish)
 app.add_typer(missions.app, name="missions")
 app.command()(env)
+app.command()(capabilities)
 app.command()(migrate)
 app.command()(doctor)
 
