@@ -135,7 +135,7 @@ def _results(settings: Settings) -> dict[str, Any]:
 
 def _worker(settings: Settings) -> dict[str, Any]:
     return {
-        "imports": [*our_modules(), *further_modules(settings), "factory_tasks.mission_task", "factory_tasks.control"],
+        "imports": [*our_modules(), *further_modules(settings), "factory_tasks.control"],
         "worker_concurrency": settings.factory_slots,
         # Hold nothing that is not running: what lies in Redis can still be looked at, and given to nobody twice.
         "worker_prefetch_multiplier": 1,

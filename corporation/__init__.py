@@ -1,8 +1,9 @@
 """The core of Corporation: decisions, the ledger and the loops; it knows no Celery and no FastAPI.
 
-`envelope.py` what a mission says · `roles.py` what a node is · `settings.py` what the environment says ·
-`strict_json.py` JSON from strangers · `missions/` the way of a mission · `engine/` HQ's loops ·
-`factories/` who works · `federation/` the factory's own memory · `embedded/` servers for one machine ·
-`cli/` the command `corporation` · `clock.py`, `db.py`, `wakeups.py`, `errors.py`, `logs.py` the
-edges.
+`bootstrap.py` how a process starts · `secrets.py`, `infisical.py` where its secrets come from · `settings.py`,
+`variables.py`, `oddities.py` what the environment says · `roles.py` what a node is and may do · `llm_provider.py` whose
+models it uses · `tokens/` who may ask · `agents/` personas, tools, `capabilities.md` ·
+`envelope.py` what a mission says · `strict_json.py` JSON from strangers · `missions/` the way of a mission ·
+`engine/` HQ's loops · `factories/` who works · `federation/` the factory's own memory · `embedded/` servers for one
+machine · `cli/` the command `corporation` · `clock.py`, `db.py`, `wakeups.py`, `errors.py`, `logs.py` the edges.
 """

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -11,10 +11,16 @@ import structlog
 from corporation.settings import Settings
 
 MASK = "***"
+SHORTEST_HIDDEN = 6
+"""Characters; shorter ones would mask ordinary words. The settings refuse short signing secrets."""
 
 
-def configure_logs(settings: Settings, *, level: int = logging.INFO) -> None:
-    """From now on this process logs to standard error as JSON lines, or readably on a terminal; safe to call twice."""
+def configure_logs(settings: Settings, *, hide: Iterable[str] = (), level: int = logging.INFO) -> None:
+    """From now on this process logs to standard error as JSON lines, or readably on a terminal; safe to call twice.
+
+    No line holds a secret of `settings` or one of `hide`.
+    """
+    hidden = {*secrets_of(settings), *(text for text in hide if len(text) >= SHORTEST_HIDDEN)}
     readable = sys.stderr.isatty()
     structlog.configure(
         processors=[
@@ -22,7 +28,7 @@ def configure_logs(settings: Settings, *, level: int = logging.INFO) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            mask_secrets(secrets_of(settings)),
+            mask_secrets(sorted(hidden, key=len, reverse=True)),
             structlog.dev.ConsoleRenderer() if readable else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -41,8 +47,7 @@ def secrets_of(settings: Settings) -> list[str]:
             # A password is percent-encoded in an address, and drivers may print it either way.
             password = urlsplit(text).password or "" if "://" in text else text
             found |= {password, unquote(password)}
-    # Shorter ones would mask ordinary words; the settings refuse short signing secrets.
-    return sorted((secret for secret in found if len(secret) >= 6), key=len, reverse=True)
+    return sorted((secret for secret in found if len(secret) >= SHORTEST_HIDDEN), key=len, reverse=True)
 
 
 def mask_secrets(secrets: list[str]) -> Callable[..., MutableMapping[str, Any]]:

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from corporation.factories.permissions import permits
 from corporation.missions.outcomes import Outcome
+from corporation.roles import FactoryRuntimePolicy
 
 
 class Reporter(Protocol):
@@ -54,6 +56,11 @@ class Registration:
     stops_itself: bool
     """The handler keeps the time limit on its own; it is not interrupted by an exception at the soft limit."""
 
+    @property
+    def label(self) -> str:
+        """The capability label with which a factory advertises this kind."""
+        return self.needs or f"kind:{self.kind}"
+
 
 _registry: dict[str, Registration] = {}
 
@@ -74,11 +81,11 @@ def handles(kind: str, *, needs: str | None = None, stops_itself: bool = False) 
     return register
 
 
-def registered() -> Mapping[str, Registration]:
-    """All kinds this process can run, by name."""
-    return dict(_registry)
+def registered(policy: FactoryRuntimePolicy) -> Mapping[str, Registration]:
+    """The kinds that workers of a node with `policy` run, by name; what it forbids is no task there at all."""
+    return {kind: registration for kind, registration in _registry.items() if permits(policy, registration.label)}
 
 
-def labels() -> list[str]:
-    """The capability labels this process earns by the kinds it can run, sorted."""
-    return sorted({registration.needs or f"kind:{registration.kind}" for registration in _registry.values()})
+def labels(policy: FactoryRuntimePolicy) -> list[str]:
+    """The capability labels a node with `policy` earns by the kinds it runs, sorted."""
+    return sorted({registration.label for registration in registered(policy).values()})

@@ -1,6 +1,7 @@
 """What a node says of itself to HQ, and saying it (contract fleet §2 to §4)."""
 
 import json
+import os
 import platform
 from collections.abc import Sequence
 from functools import cache
@@ -9,17 +10,20 @@ from pathlib import Path
 from subprocess import DEVNULL, CalledProcessError, run
 from typing import Any
 
+import redis
 import structlog
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from corporation import clock
 from corporation.errors import CorporationError
+from corporation.factories.labels import factory_labels, headquarters_labels
 from corporation.federation.spool import WorkerRow
-from corporation.roles import FactoryRole
+from corporation.settings import Settings
 from factory_tasks.node import Node
 
 log = structlog.get_logger()
 
-FACTORY_ONLY = frozenset({"tutorial_bootstrap_consumer", "vp_general"})
 STARTED = clock.monotonic()
 SENT_AT, LATENCY, FAILURES = "beat_sent_at", "beat_latency_ms", "beat_failures"
 """Notes in the spool, so that beat, control worker and pulse know of each other's beats."""
@@ -33,17 +37,19 @@ def beat_body(here: Node, source: str) -> dict[str, Any]:
     latency = here.spool.noted(LATENCY)
     return {
         "factory_id": settings.factory_id,
-        "factory_role": str(settings.role),
+        "factory_role": str(settings.policy.factory_role),
         "deployment_profile": settings.deployment_profile,
         "registration_status": "online",
         "heartbeat_latency_ms": float(latency) if latency else None,
-        "capabilities": ["delegation_redis", *_earned(settings.role, missions)],
+        "capabilities": _labels(settings, missions),
         "metadata": {
             "hostname": settings.host,
+            "pid": os.getpid(),
             "uptime_seconds": round(clock.monotonic() - STARTED, 1),
             "platform": platform.system(),
             "deployment_profile": settings.deployment_profile,
             "heartbeat_source": source,
+            "policy_snapshot": settings.policy.snapshot(),
         },
         "running": [
             {
@@ -60,13 +66,25 @@ def beat_body(here: Node, source: str) -> dict[str, Any]:
     }
 
 
-def _earned(role: FactoryRole, workers: Sequence[WorkerRow]) -> list[str]:
-    """The labels of the kinds that every mission worker of this node can run: any of them may get the message.
+def _labels(settings: Settings, workers: Sequence[WorkerRow]) -> list[str]:
+    """This node's labels; of kinds, those that every mission worker can run: any of them may get the message."""
+    earned = set.intersection(*(set(worker.labels) for worker in workers)) if workers else set[str]()
+    connected = settings.redis_delegation_enabled and broker_answers(settings)
+    if settings.policy.is_headquarters:
+        return headquarters_labels(settings.policy, earned, connected, settings.llm_provider_override)
+    return factory_labels(settings.policy, earned, connected, settings.llm_provider_override)
 
-    HQ leaves strangers' scripts to its factories (fleet §6).
-    """
-    common = set.intersection(*(set(worker.labels) for worker in workers)) if workers else set[str]()
-    return sorted(common - FACTORY_ONLY if role is not FactoryRole.LOCAL_WORKER else common)
+
+def broker_answers(settings: Settings) -> bool:
+    """Whether Redis takes our password and answers within two seconds; asked on a connection of its own."""
+    retry = Retry(NoBackoff(), 0)
+    try:
+        with redis.Redis.from_url(
+            settings.redis_url, socket_timeout=1, socket_connect_timeout=1, retry=retry
+        ) as client:
+            return bool(client.ping())
+    except (redis.RedisError, OSError):
+        return False
 
 
 def send_beat(here: Node, source: str) -> bool:

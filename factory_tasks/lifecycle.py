@@ -12,8 +12,10 @@ from corporation import clock
 from corporation.errors import EXIT_CONFIG
 from corporation.federation.processes import my_identity
 from corporation.roles import private_queue
+from corporation.settings import Settings
 from factory_tasks.handlers import labels
 from factory_tasks.mailbox import MailboxBackend
+from factory_tasks.mission_task import register_all
 from factory_tasks.node import Node, node
 from factory_tasks.pulse import Pulse
 
@@ -39,18 +41,31 @@ def connect() -> None:
 
 
 def take_private_queue(sender: str, instance: Any, **_: Any) -> None:
-    """A mission worker also takes what is sent to this factory alone; refuses to start without a way to report."""
+    """A mission worker takes what its node may run, also what is sent to this factory alone; or it ends with 78."""
     here = node()
     if not _takes_missions(here, instance.app):
         return
-    if here.settings.mailbox_url is None:
-        sys.stderr.write(
-            "UA_RESULT_BACKEND_URL is missing: this worker could not report what it did; "
-            "`corporation env` prints a working set\n"
-        )
+    if problem := _why_no_missions(here.settings):
+        sys.stderr.write(f"{problem}\n")
         raise SystemExit(EXIT_CONFIG)
+    register_all(instance.app, here.settings.policy)
     instance.app.amqp.queues.select_add(private_queue(here.settings.factory_id))
     MailboxBackend.known_report = staticmethod(here.spool.report_of)
+
+
+def _why_no_missions(settings: Settings) -> str | None:
+    policy = settings.policy
+    if not policy.can_listen_delegations:
+        return (
+            f"this {policy.factory_role} takes no missions: its delegation mode is {policy.delegation_mode}; "
+            "UA_CAPABILITY_DELEGATION_MODE=listen_only lets it"
+        )
+    if settings.mailbox_url is None:
+        return (
+            "UA_RESULT_BACKEND_URL is missing: this worker could not report what it did; "
+            "`corporation env` prints a working set"
+        )
+    return None
 
 
 def hide_environment(**_: Any) -> None:
@@ -67,7 +82,9 @@ def be_ready(sender: Any, **_: Any) -> None:
     """The worker takes missions now: what died before is reported, and HQ hears of it."""
     here = node()
     queues = list(sender.app.amqp.queues.consume_from)
-    here.spool.put_worker(sender.hostname, my_identity(), sender.controller.concurrency or 1, queues, labels())
+    here.spool.put_worker(
+        sender.hostname, my_identity(), sender.controller.concurrency or 1, queues, labels(here.settings.policy)
+    )
     here.spool.forget(clock.iso(clock.utc_now() - REMEMBERED))
     if _takes_missions(here, sender.app):
         if lost := here.spool.bury_the_dead():

@@ -11,7 +11,7 @@ from threading import current_thread, main_thread
 from typing import Any
 
 import structlog
-from celery import Task
+from celery import Celery, Task
 from celery.exceptions import Ignore, SoftTimeLimitExceeded
 
 from corporation import clock, strict_json
@@ -19,7 +19,7 @@ from corporation.federation.hq import Hq
 from corporation.federation.processes import my_identity
 from corporation.federation.spool import Duplicate, Finished, Fresh
 from corporation.missions.outcomes import Failed, Outcome, Stop, TimedOut, to_report
-from factory_tasks.app import app
+from corporation.roles import FactoryRuntimePolicy
 from factory_tasks.handlers import Mission, Registration, registered
 from factory_tasks.mailbox import MissionFailed
 from factory_tasks.node import Node, node
@@ -57,9 +57,9 @@ class MissionTask(Task):
         node().spool.mark_reported(task_id)
 
 
-def register_all() -> None:
-    """Every registered kind is a Celery task `mission.<kind>`; safe to call twice."""
-    for registration in registered().values():
+def register_all(app: Celery, policy: FactoryRuntimePolicy) -> None:
+    """Every kind that `policy` permits is a task `mission.<kind>` of `app`; safe to call twice."""
+    for registration in registered(policy).values():
         app.task(_body_of(registration), name=f"mission.{registration.kind}", base=MissionTask, bind=True)
 
 
@@ -195,6 +195,3 @@ def _soft_limit(registration: Registration) -> Generator[None]:
 
 
 _celerys_answer: deque[Any] = deque(maxlen=1)
-
-
-register_all()

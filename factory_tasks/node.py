@@ -1,15 +1,13 @@
 """What a Celery process knows of its node: settings, spool and the way to HQ, made once, when first asked for."""
 
 import os
-import sys
 from dataclasses import dataclass
 from functools import cache
 
-from corporation.errors import EXIT_CONFIG, SettingsError
+from corporation.bootstrap import bootstrap_or_exit
 from corporation.federation.hq import Hq
 from corporation.federation.spool import Spool
-from corporation.logs import configure_logs
-from corporation.settings import Settings, load_settings, warnings_about
+from corporation.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -23,20 +21,21 @@ class Node:
 
 @cache
 def node() -> Node:
-    """This process's node. A wrong environment ends the process with every problem on standard error and status 78."""
-    try:
-        settings = load_settings(os.environ)
-    except SettingsError as error:
-        sys.stderr.write(f"{error}\n")
-        raise SystemExit(EXIT_CONFIG) from None
-    configure_logs(settings)
-    for warning in warnings_about(os.environ):
-        sys.stderr.write(f"warning: {warning}\n")
-    return build_node(settings)
+    """This process's node, before Celery forks. An environment that cannot be used ends the process with status 78.
+
+    A child of the pool inherits the value and asks Infisical for nothing.
+    """
+    return build_node(bootstrap_or_exit(os.environ).settings)
 
 
 def build_node(settings: Settings) -> Node:
     """The node that these settings describe; opens nothing."""
+    return Node(settings, Spool(settings.spool_path, settings.sqlite_busy_timeout_ms), _way_to_hq(settings))
+
+
+def _way_to_hq(settings: Settings) -> Hq | None:
+    if not settings.hq_base_url:
+        return None
     token = settings.ops_token.get_secret_value() if settings.ops_token else None
-    hq = Hq(settings.hq_base_url, token) if settings.hq_base_url else None
-    return Node(settings, Spool(settings.spool_path, settings.sqlite_busy_timeout_ms), hq)
+    credential = settings.factory_credential.get_secret_value() if settings.factory_credential else None
+    return Hq(settings.hq_base_url, token, credential=credential, factory_id=settings.factory_id)

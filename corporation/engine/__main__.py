@@ -3,7 +3,6 @@
 import argparse
 import os
 import signal
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import entry_points
@@ -14,6 +13,7 @@ from types import FrameType
 from sqlalchemy import Engine
 
 from corporation import clock
+from corporation.bootstrap import bootstrap_or_exit
 from corporation.db import open_ledger
 from corporation.engine.collector import Collector
 from corporation.engine.dispatcher import Dispatcher
@@ -21,29 +21,20 @@ from corporation.engine.forever import Loop, Running, run_forever
 from corporation.engine.rescuer import Rescuer
 from corporation.engine.sender import Sender
 from corporation.engine.wakeups import listen_forever
-from corporation.errors import EXIT_CONFIG, SettingsError
 from corporation.factories.staleness import Thresholds
-from corporation.logs import configure_logs
 from corporation.missions.dispatch import DispatchRules
 from corporation.missions.outbox import Broker
 from corporation.missions.retry import RetryPolicy
-from corporation.settings import Settings, load_settings
+from corporation.settings import Settings
 
 LOOPS = ("dispatcher", "sender", "collector", "rescuer")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the loops until SIGTERM or SIGINT; 0 after a clean stop, 78 when the environment is wrong."""
+    """Run the loops until SIGTERM or SIGINT; 0 after a clean stop, 78 when this node cannot or must not run them."""
     options = _parser().parse_args(arguments)
-    try:
-        settings = load_settings(os.environ, "UA_DATABASE_URL")
-        url = settings.database_url
-        if url is None:
-            raise SettingsError(["FACTORY_ROLE: a LOCAL_WORKER has no ledger, so it runs no engine"])
-    except SettingsError as error:
-        sys.stderr.write(f"{error}\n")
-        return EXIT_CONFIG
-    configure_logs(settings)
+    settings = bootstrap_or_exit(os.environ, checks=[why_no_engine]).settings
+    url = settings.database_url or ""
     stop = Event()
     _stop_on_signals(stop)
     ledger = open_ledger(url, pool_size=len(LOOPS) + 1, check_before_use=False)
@@ -51,6 +42,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run(running, url, stop, options.ready_file)
     ledger.dispose()
     return 0
+
+
+def why_no_engine(settings: Settings) -> list[str]:
+    """What keeps the engine from running here: the policy of this node, or a missing ledger."""
+    policy = settings.policy
+    if not policy.opens_ledger:
+        return [f"this node is a {policy.factory_role}: it has no ledger, so it runs no engine"]
+    if not policy.runs_engine:
+        return [f"this {policy.factory_role} routes no missions: its delegation mode is {policy.delegation_mode}"]
+    return [] if settings.database_url else ["UA_DATABASE_URL is missing; `corporation env --role hq` prints a set"]
 
 
 def build_loops(settings: Settings, ledger: Engine, broker: Broker, only: Sequence[str] = ()) -> list[Loop]:

@@ -9,6 +9,7 @@ import pytest
 from bootstrap_builders import Recorder, alive_with, bundle, git, inline, mission
 
 from corporation.missions.outcomes import Done, Failed, Outcome, Stop, TimedOut
+from corporation.roles import FactoryRole, build_factory_runtime_policy
 from factory_tasks.bootstrap_repo import bootstrap_repo
 from factory_tasks.handlers import registered
 
@@ -32,7 +33,7 @@ def nothing_is_left(root: Path) -> bool:
 
 
 def test_the_kind_is_registered_with_its_label_and_keeps_its_own_time() -> None:
-    registration = registered()["bootstrap_repo"]
+    registration = registered(build_factory_runtime_policy(FactoryRole.LOCAL_WORKER))["bootstrap_repo"]
 
     assert (registration.needs, registration.stops_itself) == ("tutorial_bootstrap_consumer", True)
 

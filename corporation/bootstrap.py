@@ -1,0 +1,115 @@
+"""The start of every process: secrets, then settings, the model override, the role's policy, checks, and logs (E-5).
+
+Called once at the edge of a process, never at import. Nothing is written into `os.environ`: what came from Infisical or
+a dotenv file lives in the returned value only, so no child process inherits it.
+"""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from corporation.errors import EXIT_CONFIG, SettingsError
+from corporation.llm_provider import LlmProvider, choose, problem_of, with_key_aliases, without_invalid_override
+from corporation.logs import configure_logs
+from corporation.oddities import alarms_about, warnings_about
+from corporation.roles import FactoryRuntimePolicy
+from corporation.secrets import LoadedSecrets, SecretsReport, load_secrets
+from corporation.settings import Settings, load_settings
+
+PROJECT_ROOT: Final = Path(__file__).resolve().parent.parent
+"""Where the dotenv file lies unless `UA_DOTENV_PATH` says otherwise."""
+
+Check = Callable[[Settings], Sequence[str]]
+"""A check of one kind of process: the problems that keep it from starting, one line each."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What a process knows from its start; `environ` is the complete environment with its secrets: never show it."""
+
+    settings: Settings
+    report: SecretsReport
+    llm_provider: LlmProvider | None
+    warnings: tuple[str, ...]
+    """What is odd but not wrong."""
+    alarms: tuple[str, ...]
+    """What was asked for and is not granted."""
+    environ: Mapping[str, str] = field(repr=False)
+
+    @property
+    def policy(self) -> FactoryRuntimePolicy:
+        """What this node does."""
+        return self.settings.policy
+
+
+def bootstrap(
+    environ: Mapping[str, str],
+    *required: str,
+    checks: Sequence[Check] = (),
+    logs: bool = True,
+    project_root: Path = PROJECT_ROOT,
+    force_reload: bool = False,
+) -> Runtime:
+    """The runtime of this process; raises SettingsError naming every problem at once, with no value of a secret.
+
+    `required` names variables that this process cannot do without. With `logs`, the process logs from now on, every
+    loaded secret masked, and has said what is odd. Calling twice asks Infisical once, unless `force_reload`.
+    """
+    loaded = load_secrets(environ, project_root, force_reload=force_reload)
+    complete, remark = without_invalid_override(with_key_aliases(loaded.environ))
+    settings = _settings(complete, required, checks)
+    runtime = Runtime(
+        settings=settings,
+        report=loaded.report,
+        llm_provider=choose(complete),
+        warnings=(*([remark] if remark else []), *warnings_about(complete)),
+        alarms=tuple(alarms_about(complete, settings)),
+        environ=complete,
+    )
+    if logs:
+        configure_logs(settings, hide=_values(loaded))
+        _tell(runtime)
+    return runtime
+
+
+def bootstrap_or_exit(environ: Mapping[str, str], *required: str, checks: Sequence[Check] = ()) -> Runtime:
+    """As `bootstrap`; a process that cannot start ends with status 78 and one line per problem on standard error."""
+    try:
+        return bootstrap(environ, *required, checks=checks)
+    except SettingsError as error:
+        sys.stderr.write("".join(f"{problem}\n" for problem in error.problems))
+        raise SystemExit(EXIT_CONFIG) from None
+
+
+def _settings(environ: Mapping[str, str], required: Sequence[str], checks: Sequence[Check]) -> Settings:
+    unusable = [problem] if (problem := problem_of(environ)) else []
+    try:
+        settings = load_settings(environ, *required)
+    except SettingsError as error:
+        raise SettingsError([*error.problems, *unusable]) from None
+    problems = [*unusable, *(problem for check in checks for problem in check(settings))]
+    if problems:
+        raise SettingsError(problems)
+    return settings
+
+
+def _values(loaded: LoadedSecrets) -> list[str]:
+    return [loaded.environ[name] for name in loaded.secret_names if name in loaded.environ]
+
+
+def _tell(runtime: Runtime) -> None:
+    for alarm in runtime.alarms:
+        log.critical("not_granted", why=alarm)
+    for warning in runtime.warnings:
+        log.warning("odd_environment", what=warning)
+    report = runtime.report
+    tell = log.warning if report.fallback_used and "MissingCredentials" not in report.errors else log.info
+    tell("secrets_loaded", source=report.source, fallback_used=report.fallback_used, errors=list(report.errors))
+    policy = runtime.policy
+    log.info("node", factory_id=runtime.settings.factory_id, stage=runtime.settings.runtime_stage, **policy.snapshot())
