@@ -32,6 +32,20 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: igno
         monkeypatch.delenv(name)
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """After the last test of the whole run, everything it left is searched for the mark that all secrets carry."""
+    from canary import leaks_below
+
+    if hasattr(session.config, "workerinput"):
+        return  # a test process; the one that started it looks at all of them
+    factory: pytest.TempPathFactory | None = getattr(session.config, "_tmp_path_factory", None)
+    leaks = list(leaks_below(factory.getbasetemp())) if factory else []
+    for leak in leaks:
+        print(f"LEAK: {leak}")  # noqa: T201 - there is no test left to fail
+    if leaks:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 @pytest.fixture(scope="session")
 def wait_until() -> Callable[..., Any]:
     """`wait_until(condition, limit_seconds=10, what="…")`: the first true value of `condition()`, else a failure.
@@ -65,13 +79,15 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def redis_url(valkey: Server) -> str:
-    """The address of an empty Redis-compatible database."""
+def redis_url(valkey: Server) -> Iterator[str]:
+    """The address of an empty Redis-compatible database; no secret of a test may be left in it."""
     import redis
+    from canary import leaks_in_redis
 
     with redis.Redis.from_url(valkey.url) as client:
         client.flushall()
-    return valkey.url
+    yield valkey.url
+    assert not leaks_in_redis(valkey.url)
 
 
 @pytest.fixture(scope="session")
@@ -95,6 +111,8 @@ def cluster_template(tmp_path_factory: pytest.TempPathFactory, request: pytest.F
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory, cluster_template: Path) -> Iterator[Server]:
     """The PostgreSQL server of this test process, not durable; tests use `database_url`."""
+    from canary import leaks_below
+
     from corporation.embedded.postgres import start_postgres
     from corporation.embedded.postgres_place import home_of
 
@@ -102,7 +120,9 @@ def postgres(tmp_path_factory: pytest.TempPathFactory, cluster_template: Path) -
     server = start_postgres(folder, template=cluster_template, durable=False)
     yield server
     server.stop()
+    leaks = list(leaks_below(home_of(folder)))
     shutil.rmtree(home_of(folder))
+    assert not leaks
 
 
 @pytest.fixture
@@ -123,11 +143,13 @@ def database_url(postgres: Server, _migrated: str) -> Iterator[str]:
 def module_servers(postgres: Server, valkey: Server, _migrated: str) -> Iterator[tuple[str, str]]:
     """A migrated database and an empty Redis for all tests of a module: those that start whole processes on them."""
     import redis
+    from canary import leaks_in_redis
 
     with redis.Redis.from_url(valkey.url) as client:
         client.flushall()
     with _database(postgres, _migrated) as url:
         yield url, valkey.url
+    assert not leaks_in_redis(valkey.url)
 
 
 @pytest.fixture(scope="session")
@@ -143,6 +165,7 @@ def _migrated(postgres: Server) -> Iterator[str]:  # pyright: ignore[reportUnuse
 @contextmanager
 def _database(postgres: Server, template: str) -> Generator[str]:
     import psycopg
+    from canary import leaks_in_database
     from psycopg import sql
 
     name = f"test_{next(_numbers)}"
@@ -154,8 +177,11 @@ def _database(postgres: Server, template: str) -> Generator[str]:
     with psycopg.connect(address._replace(path="/postgres").geturl(), autocommit=True) as connection:
         connection.execute(create)
     yield address._replace(path=f"/{name}").geturl()
+    with psycopg.connect(address._replace(path=f"/{name}").geturl(), autocommit=True) as connection:
+        leaks = leaks_in_database(connection)
     with psycopg.connect(address._replace(path="/postgres").geturl(), autocommit=True) as connection:
         connection.execute(drop)
+    assert not leaks
 
 
 def _skip_or_fail_without(find: Callable[[], Path]) -> None:
