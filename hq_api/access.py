@@ -1,6 +1,6 @@
 """Who a request speaks for: the static ops token or one of our JWTs, and nothing else (contract http §2)."""
 
-import hmac
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -9,14 +9,15 @@ import jwt
 from pydantic import SecretStr
 
 from corporation.settings import Settings
+from corporation.tokens.comparison import is_one_of
+from corporation.tokens.minting import ALGORITHM, AUDIENCE, ISSUER, LIFE_SECONDS, OPS
+from corporation.tokens.minting import FACTORY as FACTORY
+from corporation.tokens.minting import PUBLISH as PUBLISH
+from corporation.tokens.revocation import LONGEST_ID
+from hq_api.validation import UNSTORABLE
 
-ISSUER: Final = "universal-agent"
-AUDIENCE: Final = "ua-ops"
-ALGORITHM: Final = "HS256"
-LONGEST_LIFE_SECONDS: Final = 3600
-OPS: Final = "ops"
-PUBLISH: Final = "publish"
-FACTORY: Final = "factory"
+# The decoder below skips what is no base64 at all, so that one token could be written in many ways.
+_JWT: Final = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
 
 class Unauthorized(Exception):
@@ -25,11 +26,15 @@ class Unauthorized(Exception):
 
 @dataclass(frozen=True)
 class Principal:
-    """Who the token speaks for and what for; `factory_id` is set for the scope `factory` only."""
+    """Who the token speaks for and what for; `factory_id` is set for the scope `factory` only.
+
+    `token_id` is the `jti` by which the token can be revoked, None for tokens that have none.
+    """
 
     subject: str
     scope: str
     factory_id: str | None = None
+    token_id: str | None = None
 
     def may(self, *scopes: str) -> bool:
         """Whether one of `scopes` is this one's; `ops` may do everything, an unknown scope nothing (H-11)."""
@@ -38,25 +43,32 @@ class Principal:
         return self.scope == OPS or (self.scope in (PUBLISH, FACTORY) and self.scope in scopes)
 
 
-def accepts_tokens(settings: Settings) -> bool:
-    """Whether this node knows any secret that a caller could prove to have (E-11)."""
+def is_configured(settings: Settings) -> bool:
+    """Whether `UA_OPS_TOKEN` or `UA_OPS_JWT_SECRET` is set at all; a full gateway without refuses to start (E-11)."""
     return settings.ops_token is not None or settings.ops_jwt_secret is not None
 
 
+def accepts_tokens(settings: Settings) -> bool:
+    """Whether any token at all could be accepted now: a static one that is switched off does not count (H-9)."""
+    return settings.ops_jwt_secret is not None or (settings.ops_token is not None and settings.ops_auth_allow_legacy)
+
+
 def judge(token: bytes | None, settings: Settings, now: datetime) -> Principal:
-    """The principal of `token` at `now`; raises Unauthorized, without a reason, for all that is not exactly valid."""
+    """The principal of `token` at `now`; raises Unauthorized, without a reason, for all that is not exactly valid.
+
+    Whether the token was revoked is not known here: `hq_api.dependencies.principal_of` asks that too.
+    """
     if not token:
         raise Unauthorized
     if token.count(b".") == 2:
         return _judge_jwt(token, settings.ops_jwt_secret, now)
-    expected = settings.ops_token.get_secret_value().encode() if settings.ops_token else b""
-    if expected and settings.ops_auth_allow_legacy and hmac.compare_digest(token, expected):
+    if is_one_of(token, [settings.ops_token]) and settings.ops_auth_allow_legacy:
         return Principal("ops", OPS)
     raise Unauthorized
 
 
 def _judge_jwt(token: bytes, secret: SecretStr | None, now: datetime) -> Principal:
-    if secret is None:
+    if secret is None or not _JWT.fullmatch(token):
         raise Unauthorized
     try:
         claims = _claims(token.decode("ascii"), secret.get_secret_value())
@@ -65,7 +77,15 @@ def _judge_jwt(token: bytes, secret: SecretStr | None, now: datetime) -> Princip
     if not _is_current(claims, now.timestamp()):
         raise Unauthorized
     factory_id = claims.get("factory_id")
-    return Principal(claims["sub"], str(claims.get("scope", OPS)), factory_id if isinstance(factory_id, str) else None)
+    principal = Principal(
+        claims["sub"],
+        str(claims.get("scope", OPS)),
+        factory_id if isinstance(factory_id, str) else None,
+        claims.get("jti"),
+    )
+    if not _is_storable(principal):
+        raise Unauthorized
+    return principal
 
 
 def _claims(token: str, secret: str) -> dict[str, Any]:
@@ -94,4 +114,11 @@ def _is_current(claims: dict[str, Any], now: float) -> bool:
     issued, expires, starts = claims["iat"], claims["exp"], claims.get("nbf", 0)
     if not all(type(moment) is int for moment in (issued, expires, starts)):
         return False
-    return issued <= now < expires and starts <= now and expires - issued <= LONGEST_LIFE_SECONDS
+    return issued <= now < expires and starts <= now and expires - issued <= LIFE_SECONDS
+
+
+def _is_storable(principal: Principal) -> bool:
+    """Whether the token could be revoked and its bearer written down: no column takes NUL or half a surrogate pair."""
+    named = (principal.subject, principal.factory_id or "", principal.token_id or "")
+    fits = principal.token_id is None or 1 <= len(principal.token_id) <= LONGEST_ID
+    return fits and not any(UNSTORABLE.search(text) for text in named)

@@ -4,17 +4,22 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
+from limits import RateLimitItem
 from sqlalchemy import Engine
+from starlette.requests import HTTPConnection
 
 from corporation.clock import utc_now
-from corporation.roles import FactoryRole
+from corporation.db import transaction
 from corporation.settings import Settings
+from corporation.tokens.revocation import is_revoked
 from hq_api import body
-from hq_api.access import Principal, judge
+from hq_api.access import Principal, Unauthorized, judge
 from hq_api.body import read_object as read_object
+from hq_api.rate_limits import FAILURES, address_of, limits_of
 from hq_api.responses import Refusal
 
-TOKEN_PARAMETERS = frozenset({"token", "access_token", "ops_token", "jwt"})
+OPS_HEADER = b"x-ua-ops-token"
+TOKEN_PARAMETERS = frozenset({"token", "access_token", "ops_token", "jwt", "x-ua-ops-token", "x-ua-internal-token"})
 
 
 def settings(request: Request) -> Settings:
@@ -31,7 +36,7 @@ def principal_with(*scopes: str) -> Callable[[Request], Principal]:
     """A dependency that is the caller, who has one of `scopes` or `ops`; else 401 or 403 (H-10)."""
 
     def principal(request: Request) -> Principal:
-        caller = judge(bearer(request), settings(request), utc_now())
+        caller = authenticate(request)
         if not caller.may(*scopes):
             raise Refusal(403, "forbidden", f"this needs the scope {' or '.join(('ops', *scopes))}")
         return caller
@@ -39,11 +44,39 @@ def principal_with(*scopes: str) -> Callable[[Request], Principal]:
     return principal
 
 
-def headquarters_only(request: Request) -> None:
-    """403 on every node that is not headquarters (contract http §3); put it after the principal."""
-    role = settings(request).role
-    if role is not FactoryRole.HEADQUARTERS:
-        raise Refusal(403, "forbidden", f"this node is a {role}; ask headquarters")
+def authenticate(connection: HTTPConnection) -> Principal:
+    """The principal whose token `connection` carries (H-7), a request or a WebSocket; as `principal_of` otherwise.
+
+    Also raises Refusal (400) for a token that is ambiguous or stands in the address.
+    """
+    return principal_of(connection, bearer(connection))
+
+
+def principal_of(connection: HTTPConnection, token: bytes | None, failures: RateLimitItem = FAILURES) -> Principal:
+    """The principal of `token`, which is valid and not revoked; it counts as a failure of the caller's address if not.
+
+    Raises Unauthorized, Refusal (429) once there were too many `failures`, or LedgerUnavailableError. It reads the
+    ledger: from async code call it in a thread.
+    """
+    limits, address = limits_of(connection), address_of(connection)
+    limits.check(failures, address)
+    try:
+        principal = judge(token, connection.app.state.settings, utc_now())
+        _refuse_revoked(connection, principal)
+    except Unauthorized:
+        if token:  # who shows none has guessed nothing
+            limits.count(failures, address)
+        raise
+    return principal
+
+
+def _refuse_revoked(connection: HTTPConnection, principal: Principal) -> None:
+    node: Settings = connection.app.state.settings
+    if principal.token_id is None or node.database_url is None:
+        return
+    with transaction(connection.app.state.ledger) as reading:
+        if is_revoked(reading, principal.token_id):
+            raise Unauthorized
 
 
 async def json_object(request: Request) -> dict[str, Any]:
@@ -51,17 +84,30 @@ async def json_object(request: Request) -> dict[str, Any]:
     return await body.read_object(request)
 
 
-def bearer(request: Request) -> bytes | None:
-    """The token to be judged (H-7), None when there is none; 400 when it is ambiguous or stands in the address."""
-    if TOKEN_PARAMETERS & request.query_params.keys():
+def bearer(connection: HTTPConnection) -> bytes | None:
+    """The token to be judged (H-7): `Authorization: Bearer`, else `x-ua-ops-token`; as `presented`."""
+    return presented(connection, OPS_HEADER)
+
+
+def presented(connection: HTTPConnection, *fallbacks: bytes) -> bytes | None:
+    """The secret to be judged: that of `Authorization: Bearer`, else of the first header of `fallbacks` that is there.
+
+    None when there is none, empty when an empty one is shown; Refusal (400) when it is ambiguous or in the address.
+    """
+    if TOKEN_PARAMETERS & {name.lower() for name in connection.query_params}:
         raise Refusal(400, "token_in_query", "addresses end in logs; send the token in the header Authorization")
-    given = [value for name, value in request.headers.raw if name == b"authorization"]
-    if len(given) > 1:
-        raise Refusal(400, "ambiguous_token", "send one Authorization header")
-    scheme, _, token = (given[0] if given else b"").partition(b" ")
+    scheme, _, token = (_only(connection, b"authorization") or b"").partition(b" ")
     if scheme.lower() == b"bearer":
         return token.strip()
-    return next((value for name, value in request.headers.raw if name == b"x-ua-ops-token"), None)
+    shown = (_only(connection, name) for name in fallbacks)
+    return next((value for value in shown if value is not None), None)
+
+
+def _only(connection: HTTPConnection, name: bytes) -> bytes | None:
+    given = [value for header, value in connection.headers.raw if header == name]
+    if len(given) > 1:
+        raise Refusal(400, "ambiguous_token", f"send one {name.decode().title()} header")
+    return given[0] if given else None
 
 
 Ledger = Annotated[Engine, Depends(ledger)]

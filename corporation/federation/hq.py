@@ -7,7 +7,9 @@ from urllib.parse import quote
 
 import httpx
 
-from corporation.errors import CorporationError
+from corporation.federation.hq_token import FactoryToken, OpsToken
+from corporation.federation.hq_token import HqRefusedError as HqRefusedError
+from corporation.federation.hq_token import HqUnavailableError as HqUnavailableError
 
 REQUEST_SECONDS = 15.0
 """How long one request may take (contract fleet §4)."""
@@ -15,28 +17,19 @@ REQUEST_SECONDS = 15.0
 LARGEST_BUNDLE_BYTES = 50 * 1024 * 1024
 
 
-class HqUnavailableError(CorporationError):
-    """HQ cannot be reached or is not ready; the same request may be sent again later."""
-
-    code = "hq_unavailable"
-
-
-class HqRefusedError(CorporationError):
-    """HQ answered that it will not; sending the same again will not help."""
-
-    code = "hq_refused"
-
-    def __init__(self, status: int, message: str) -> None:
-        self.status = status
-        super().__init__(message)
-
-
 class Hq:
-    """Headquarters at `base_url`; the token goes there and nowhere else, since redirects are not followed."""
+    """Headquarters at `base_url`; what proves who we are goes there and nowhere else: redirects are not followed.
 
-    def __init__(self, base_url: str, token: str | None) -> None:
+    With a `credential` the factory `factory_id` exchanges it for tokens of an hour (F-4); else `ops_token` is sent.
+    """
+
+    def __init__(
+        self, base_url: str, ops_token: str | None, *, credential: str | None = None, factory_id: str = ""
+    ) -> None:
         self._base_url = base_url
-        self._token = token
+        self._ops_token = ops_token
+        self._credential = credential
+        self._factory_id = factory_id
         self._clients: dict[int, httpx.Client] = {}
 
     def beat(self, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,6 +56,12 @@ class Hq:
         except httpx.HTTPError as error:
             raise HqUnavailableError(f"HQ did not send the bundle ({type(error).__name__})") from error
 
+    def close(self) -> None:
+        """This process's connections are closed; the next request opens new ones. Safe to call twice."""
+        client = self._clients.pop(os.getpid(), None)
+        if client is not None:
+            client.close()
+
     def _json(
         self, method: str, path: str, body: Mapping[str, Any], patience: float = REQUEST_SECONDS
     ) -> dict[str, Any]:
@@ -81,11 +80,15 @@ class Hq:
             raise HqRefusedError(answer.status_code, f"HQ answered {answer.status_code}")
 
     def _client(self) -> httpx.Client:
-        # One client a process: its sockets must not be shared over a fork.
+        # One client a process: its sockets, and the lock of its token, must not be shared over a fork.
         pid = os.getpid()
         if pid not in self._clients:
-            headers = {"x-ua-ops-token": self._token} if self._token else {}
             timeout = httpx.Timeout(REQUEST_SECONDS, connect=5.0)
-            client = httpx.Client(base_url=self._base_url, headers=headers, timeout=timeout, trust_env=False)
+            client = httpx.Client(base_url=self._base_url, auth=self._auth(), timeout=timeout, trust_env=False)
             self._clients[pid] = client
         return self._clients[pid]
+
+    def _auth(self) -> httpx.Auth | None:
+        if self._credential:
+            return FactoryToken(self._base_url, self._factory_id, self._credential)
+        return OpsToken(self._ops_token) if self._ops_token else None

@@ -1,0 +1,78 @@
+"""What a factory proves itself with: one credential each, stored as a hash only (contract http H-21)."""
+
+import base64
+import hashlib
+from collections.abc import Callable
+from typing import Final
+
+from sqlalchemy import Connection, text
+
+PREFIX: Final = "fc_"
+"""So that scanners of code and logs find one that got out, and strangers' guesses cost no look into the ledger."""
+RANDOM_BYTES: Final = 32
+
+# Two enrolments of one factory at once: the second waits here, and then replaces the first.
+# (By then its now() may be older than the first one's row: hence the clock_timestamp() below.)
+LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('factory_credential:' || :factory_id, 0))")
+
+REPLACE = text("""
+    UPDATE corporation.factory_credentials SET revoked_at = greatest(clock_timestamp(), created_at)
+     WHERE factory_id = :factory_id AND revoked_at IS NULL AND credential_hash <> :hash
+""")
+
+# The same one again changes nothing; a revoked one, or another factory's, must not come back to life this way.
+ISSUE = text("""
+    INSERT INTO corporation.factory_credentials (credential_hash, factory_id)
+    SELECT :hash, :factory_id
+     WHERE NOT EXISTS (SELECT 1 FROM corporation.factory_credentials
+                        WHERE credential_hash = :hash AND factory_id = :factory_id AND revoked_at IS NULL)
+""")
+
+OWNER = text("""
+    SELECT factory_id FROM corporation.factory_credentials WHERE credential_hash = :hash AND revoked_at IS NULL
+""")
+
+REVOKE = text("""
+    UPDATE corporation.factory_credentials SET revoked_at = greatest(clock_timestamp(), created_at)
+     WHERE factory_id = :factory_id AND revoked_at IS NULL
+""")
+
+
+def new_credential(random: Callable[[int], bytes]) -> str:
+    """A fresh credential of 256 bits from `random(how_many_bytes)`, which must be fit for secrets."""
+    return PREFIX + base64.urlsafe_b64encode(random(RANDOM_BYTES)).rstrip(b"=").decode("ascii")
+
+
+def issue(connection: Connection, factory_id: str, credential: str) -> None:
+    """From the commit on `credential` is the one that `factory_id` has; its earlier one is worth nothing any more.
+
+    Calling twice with the same credential is safe. One that was revoked, or belongs to another factory, raises
+    sqlalchemy.exc.IntegrityError.
+    """
+    values = {"factory_id": factory_id, "hash": _hash(credential.encode())}
+    connection.execute(LOCK, {"factory_id": factory_id})
+    connection.execute(REPLACE, values)
+    connection.execute(ISSUE, values)
+
+
+def may_be_one(secret: bytes) -> bool:
+    """Whether `secret` looks like a credential at all: for what does not, nobody needs to ask the ledger."""
+    return secret.startswith(PREFIX.encode())
+
+
+def owner_of(connection: Connection, credential: bytes) -> str | None:
+    """The factory whose live credential this is; None for everything else. One indexed read."""
+    return connection.execute(OWNER, {"hash": _hash(credential)}).scalar_one_or_none()
+
+
+def revoke(connection: Connection, factory_id: str) -> bool:
+    """From the commit on `factory_id` has no credential; False when it had none. Tokens it holds run out by themselves.
+
+    Safe to call twice.
+    """
+    return connection.execute(REVOKE, {"factory_id": factory_id}).rowcount > 0
+
+
+def _hash(credential: bytes) -> bytes:
+    # Fast on purpose: 256 random bits cannot be guessed, however cheap a guess is.
+    return hashlib.sha256(credential).digest()

@@ -1,0 +1,143 @@
+"""Long-lived credentials become tokens of an hour, and tokens are revoked (contract http §4)."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import structlog
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel, SecretStr, StringConstraints
+from sqlalchemy import Engine
+from starlette.responses import Response
+
+from corporation.clock import iso, new_id, utc_now
+from corporation.db import transaction
+from corporation.envelope import EnvelopeRefused, Problem
+from corporation.tokens.comparison import is_one_of
+from corporation.tokens.credentials import may_be_one, owner_of
+from corporation.tokens.minting import FACTORY, LIFE_SECONDS, OPS, Grant, granted, mint
+from corporation.tokens.revocation import LONGEST_ID, revoke_token
+from hq_api.access import Principal, Unauthorized
+from hq_api.body import read_object
+from hq_api.dependencies import (
+    OPS_HEADER,
+    JsonObject,
+    Ledger,
+    ReadSettings,
+    presented,
+    principal_with,
+)
+from hq_api.gates import Headquarters
+from hq_api.rate_limits import LOGIN_FAILURES, MINTS, address_of, limits_of
+from hq_api.responses import Json, Refusal
+from hq_api.validation import checked, refuse_unstorable
+
+INTERNAL_HEADER = b"x-ua-internal-token"
+Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)]
+
+router = APIRouter(tags=["tokens"])
+log = structlog.get_logger()
+
+
+class TokenForm(BaseModel):
+    """Which token is wished for; all of it may be left out, and unknown keys are ignored (H-2)."""
+
+    subject: Text | None = None
+    scope: Literal["ops", "publish", "factory"] | None = None
+    factory_id: Text | None = None
+
+
+class RevokeForm(BaseModel):
+    """Which token ends now, by its `jti`."""
+
+    jti: Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_ID)]
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """Who exchanges a credential: a factory, or with None the operator; `key` names the credential without telling it.
+
+    `signing_secret` is what the token will be signed with.
+    """
+
+    key: str
+    owner: str | None
+    signing_secret: SecretStr
+
+
+def bootstrap_caller(request: Request, settings: ReadSettings, ledger: Ledger) -> Bootstrap:
+    """Who showed a bootstrap credential; raises in the order of §4: 429, then 503 or 401, then 503."""
+    limits, address = limits_of(request), address_of(request)
+    limits.check(LOGIN_FAILURES, address)
+    operators = (settings.internal_api_token, settings.ops_token)
+    given = presented(request, INTERNAL_HEADER, OPS_HEADER) or b""
+    # Always both, so that nothing tells from outside which of them was nearly right.
+    known, owner = is_one_of(given, operators), _owner_of(ledger, given)
+    if not known and owner is None:
+        if given:
+            limits.count(LOGIN_FAILURES, address)
+        if operators == (None, None):
+            raise Refusal(503, "no_bootstrap_credential", "set UA_INTERNAL_API_TOKEN or UA_OPS_TOKEN on headquarters")
+        raise Unauthorized
+    if settings.ops_jwt_secret is None:
+        raise Refusal(503, "no_signing_secret", "set UA_OPS_JWT_SECRET on headquarters")
+    return Bootstrap(hashlib.sha256(given).hexdigest(), None if known else owner, settings.ops_jwt_secret)
+
+
+async def wish_object(request: Request) -> dict[str, Any]:
+    """The JSON object of the body, empty when there is no body."""
+    empty = request.headers.get("content-length", "0").strip() == "0" and "transfer-encoding" not in request.headers
+    return {} if empty else await read_object(request)
+
+
+@router.post("/auth/ops-token")
+def exchange(
+    request: Request,
+    _: Headquarters,
+    caller: Annotated[Bootstrap, Depends(bootstrap_caller)],
+    document: Annotated[dict[str, Any], Depends(wish_object)],
+) -> Response:
+    """A fresh token of an hour for what was wished; each call makes another one, the earlier ones stay valid."""
+    grant = granted(_wish(document), caller.owner)
+    if grant is None:
+        raise Refusal(403, "forbidden", "a factory's credential gives the scope factory for its own factory_id only")
+    limits_of(request).count(MINTS, caller.key)
+    minted = mint(caller.signing_secret, grant, new_id(), utc_now())
+    log.info("token_minted", jti=minted.token_id, scope=grant.scope, factory_id=grant.factory_id)
+    return Json(
+        {
+            "token": minted.token.get_secret_value(),
+            "token_type": "Bearer",
+            "ttl_seconds": LIFE_SECONDS,
+            "expires_at": iso(minted.expires_at),
+        }
+    )
+
+
+@router.post("/api/v1/ops/tokens/revoke")
+def revoke(
+    caller: Annotated[Principal, Depends(principal_with())], _: Headquarters, document: JsonObject, ledger: Ledger
+) -> Response:
+    """The token with this `jti`, known or not, is refused from now on; repeating it gives the same answer."""
+    refuse_unstorable(document)
+    form = checked(RevokeForm, document)
+    with transaction(ledger) as connection:
+        revoke_token(connection, form.jti, caller.subject)
+    log.info("token_revoked", jti=form.jti)
+    return Json({"ok": True, "jti": form.jti})
+
+
+def _owner_of(ledger: Engine, given: bytes) -> str | None:
+    if not may_be_one(given):
+        return None
+    with transaction(ledger) as connection:
+        return owner_of(connection, given)
+
+
+def _wish(document: dict[str, Any]) -> Grant:
+    refuse_unstorable(document)
+    form = checked(TokenForm, document)
+    scope = form.scope or OPS
+    if scope == FACTORY and not form.factory_id:
+        raise EnvelopeRefused([Problem("missing", ("factory_id",), "Field required")])
+    return Grant(form.subject or OPS, scope, form.factory_id if scope == FACTORY else None)
