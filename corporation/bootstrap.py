@@ -5,7 +5,7 @@ a dotenv file lives in the returned value only, so no child process inherits it.
 """
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -18,13 +18,10 @@ from corporation.logs import configure_logs
 from corporation.oddities import alarms_about, warnings_about
 from corporation.roles import FactoryRuntimePolicy
 from corporation.secrets import LoadedSecrets, SecretsReport, load_secrets
-from corporation.settings import Settings, load_settings
+from corporation.settings import Check, Settings, load_settings
 
 PROJECT_ROOT: Final = Path(__file__).resolve().parent.parent
 """Where the dotenv file lies unless `UA_DOTENV_PATH` says otherwise."""
-
-Check = Callable[[Settings], Sequence[str]]
-"""A check of one kind of process: the problems that keep it from starting, one line each."""
 
 log = structlog.get_logger()
 
@@ -90,12 +87,11 @@ def bootstrap_or_exit(environ: Mapping[str, str], *required: str, checks: Sequen
 def _settings(environ: Mapping[str, str], required: Sequence[str], checks: Sequence[Check]) -> Settings:
     unusable = [problem] if (problem := problem_of(environ)) else []
     try:
-        settings = load_settings(environ, *required)
+        settings = load_settings(environ, *required, checks=checks)
     except SettingsError as error:
         raise SettingsError([*error.problems, *unusable]) from None
-    problems = [*unusable, *(problem for check in checks for problem in check(settings))]
-    if problems:
-        raise SettingsError(problems)
+    if unusable:
+        raise SettingsError(unusable)
     return settings
 
 

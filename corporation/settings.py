@@ -5,7 +5,7 @@ Nothing here runs at import: `corporation.bootstrap` calls `load_settings` with 
 
 import re
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
 from enum import StrEnum
 from functools import cached_property
@@ -34,6 +34,7 @@ from corporation.variables import (
     LONGEST_SECONDS,
     Origins,
     Postgres,
+    Proxies,
     Redis,
     SigningSecret,
     UserIds,
@@ -128,6 +129,8 @@ class Settings(BaseModel):
     # Loopback, although the contract's H-1 says 0.0.0.0: ops/decisions/0002-loopback-by-default.md.
     gateway_host: str = _env("UA_GATEWAY_HOST", default="127.0.0.1")
     gateway_port: int = _env("UA_GATEWAY_PORT", default=8002, ge=1, le=65535)
+    trusted_proxies: Proxies = _env("UA_GATEWAY_TRUSTED_PROXIES", default=())
+    """Addresses or networks whose `X-Forwarded-For` is believed; without them every caller is who connects."""
     ops_token: SecretStr | None = _env("UA_OPS_TOKEN", default=None)
     ops_jwt_secret: SigningSecret | None = _env("UA_OPS_JWT_SECRET", default=None)
     ops_auth_allow_legacy: Annotated[bool, flag(True)] = _env("UA_OPS_AUTH_ALLOW_LEGACY", default=True)
@@ -273,7 +276,11 @@ def shown(url: str) -> str:
     return parts._replace(netloc=f"{parts.username or ''}:***@{host}").geturl()
 
 
-def load_settings(environ: Mapping[str, str], *required: str) -> Settings:
+Check = Callable[[Settings], Sequence[str]]
+"""What one kind of process asks of its settings: the problems that keep it from starting, one line each."""
+
+
+def load_settings(environ: Mapping[str, str], *required: str, checks: Sequence[Check] = ()) -> Settings:
     """The settings in `environ`; raises SettingsError naming every problem at once, with no value of a secret.
 
     `required` names variables this process cannot do without. Calling twice gives equal values.
@@ -282,7 +289,9 @@ def load_settings(environ: Mapping[str, str], *required: str) -> Settings:
     settings, wrong = _read(given)
     problems = [f"{name}: {message}" for name, message in wrong.items()]
     problems += [_missing(name, given) for name in required if not _is_set(name, given)]
-    problems += _contradictions(settings, wrong) + _unsafe_redis(settings, environ)
+    judged = [*_contradictions(settings), *(problem for check in checks for problem in check(settings))]
+    problems += [problem for problem in judged if not _speaks_of(problem, wrong)]
+    problems += _unsafe_redis(settings, environ)
     if problems:
         raise SettingsError(problems)
     return settings
@@ -335,16 +344,21 @@ def _missing(name: str, given: Mapping[str, str]) -> str:
     return f"{name} is missing{hint}"
 
 
-def _contradictions(settings: Settings, wrong: Collection[str]) -> list[str]:
-    """Values that do not go together; one that is wrong in itself is not compared, since its default stands there."""
+def _speaks_of(problem: str, wrong: Collection[str]) -> bool:
+    """Whether `problem` is about a value that is wrong in itself: its default stands there, so it was not judged."""
     families = [names_of(field) for field in Settings.model_fields]
     unknown = {names[0] for names in families if any(name in wrong for name in names)}
+    return any(name in problem for name in unknown)
+
+
+def _contradictions(settings: Settings) -> list[str]:
+    """Values that do not go together."""
     problems: list[str] = []
     if settings.attempt_lease_seconds < 2 * settings.heartbeat_interval_seconds:
         problems.append("UA_ATTEMPT_LEASE_SECONDS: must be at least twice UA_HEARTBEAT_INTERVAL_SECONDS")
     if settings.factory_offline_seconds <= settings.factory_stale_seconds:
         problems.append("UA_FACTORY_OFFLINE_SECONDS: must exceed UA_FACTORY_STALE_SECONDS")
-    return [problem for problem in problems if not any(name in problem for name in unknown)]
+    return problems
 
 
 def _unsafe_redis(settings: Settings, environ: Mapping[str, str]) -> list[str]:

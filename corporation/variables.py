@@ -104,6 +104,17 @@ def _origins(origins: tuple[str, ...]) -> tuple[str, ...]:
     return origins
 
 
+def _networks(proxies: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        for proxy in proxies:
+            ipaddress.ip_network(proxy)
+    except ValueError:
+        raise PydanticCustomError(
+            "proxies", "must be addresses or networks like 10.8.0.0/24; names and * never"
+        ) from None
+    return proxies
+
+
 def _whole_numbers(parts: Any) -> Any:
     if isinstance(parts, tuple) and not all(re.fullmatch("[0-9]{1,15}", str(part)) for part in parts):
         raise PydanticCustomError("ids", "must be whole numbers, separated by commas")
@@ -127,4 +138,5 @@ Postgres = Annotated[SecretStr, address_of("postgresql", "postgres", "postgresql
 SigningSecret = Annotated[SecretStr, AfterValidator(_signing_secret)]
 Words = Annotated[tuple[str, ...], BeforeValidator(listed)]
 Origins = Annotated[tuple[str, ...], BeforeValidator(listed), AfterValidator(_origins)]
+Proxies = Annotated[tuple[str, ...], BeforeValidator(listed), AfterValidator(_networks)]
 UserIds = Annotated[tuple[int, ...], BeforeValidator(lambda word: _whole_numbers(listed(word)))]

@@ -1,7 +1,10 @@
 """The HTTP door of headquarters: it lets missions in, shows what became of them, and never talks to a broker.
 
-`app.py` puts it together · `access.py` who may call · `body.py` reading what was sent · `edge.py` what every
-request meets first · `responses.py` every refusal in one place · `dependencies.py` what routers ask for ·
-`publishing.py` orders become missions · `paging.py` cursors and filters · `validation.py` forms ·
-`self_registration.py` headquarters registers itself · `routers/` one file per subject.
+`app.py` puts it together by the node's policy · `edge.py` what every request meets first · `cors.py` other sites'
+pages · `gates.py` what the policy lets pass · `access.py` who may call · `rate_limits.py` how often one may guess ·
+`body.py` reading what was sent · `responses.py` every refusal in one place · `dependencies.py` what routers ask
+for · `publishing.py` orders become missions · `paging.py` cursors and filters · `validation.py` forms ·
+`log_events.py` a mission's log as it grows · `own_node.py` what this node says of itself · `self_registration.py`
+headquarters registers itself · `server_log.py` what the server logs · `routers/` one file per subject ·
+`dashboard/` its pages · `telegram*.py` the bot, a process of its own.
 """

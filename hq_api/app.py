@@ -5,7 +5,7 @@ import sys
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import redis
 import structlog
@@ -15,42 +15,76 @@ from redis.retry import Retry
 from sqlalchemy import Engine
 from starlette.responses import Response
 
+from corporation.bootstrap import PROJECT_ROOT, bootstrap
 from corporation.clock import utc_now
 from corporation.db import open_ledger
 from corporation.errors import EXIT_CONFIG, SettingsError
-from corporation.logs import configure_logs
-from corporation.roles import FactoryRole, read_role
-from corporation.settings import Settings, load_settings
-from hq_api import responses
-from hq_api.access import Principal, accepts_tokens
+from corporation.roles import FactoryRuntimePolicy, HeartbeatScope, build_factory_runtime_policy, read_role
+from corporation.secrets import load_secrets
+from corporation.settings import Settings
+from hq_api import dashboard, rate_limits, responses
+from hq_api.access import Principal, is_configured
+from hq_api.cors import Cors
 from hq_api.dependencies import principal_with
 from hq_api.edge import Edge
-from hq_api.routers import attempts, bundles, closed, factories, health, mission_log, missions
+from hq_api.gates import HealthOnly
+from hq_api.routers import (
+    attempts,
+    bundles,
+    capabilities,
+    factories,
+    health,
+    mission_log,
+    mission_log_socket,
+    missions,
+    tokens,
+)
 from hq_api.self_registration import SelfRegistration
+from hq_api.server_log import hide_queries
 
-LEDGER_CONNECTIONS = 10
-NO_TOKEN = "UA_OPS_TOKEN is missing; set it or UA_OPS_JWT_SECRET: a gateway without either would be open to nobody"  # noqa: S105
+LEDGER_CONNECTIONS: Final = 10
+BROKER_SECONDS: Final = 1
+NO_TOKEN: Final = (
+    "UA_OPS_TOKEN is missing; set it or UA_OPS_JWT_SECRET: a gateway without either would be open to nobody"  # noqa: S105
+)
 
 log = structlog.get_logger()
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The application for `settings`; it opens nothing before its lifespan starts."""
-    app = FastAPI(title="Corporation", version=version("corporation"), docs_url=None, redoc_url=None, openapi_url=None)
+    """The application that the policy of `settings` asks for; it opens nothing before its lifespan starts."""
+    app = FastAPI(
+        title="Corporation",
+        version=version("corporation"),
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,  # the target would be built from the Host header, which is the caller's
+    )
     app.router.lifespan_context = _lifespan
     app.state.settings = settings
     responses.install(app)
+    rate_limits.install(app, settings)
+    # The last one added is met first.
+    if settings.policy.health_only:
+        app.add_middleware(HealthOnly)
+    app.add_middleware(Cors, origins=settings.cors_allowed_origins)
     app.add_middleware(Edge)
     app.include_router(health.router)
-    if settings.role is FactoryRole.LOCAL_WORKER:
-        app.include_router(closed.router)
-        return app
-    app.include_router(health.fleet_router)
+    if not settings.policy.health_only:
+        _include_all(app, settings.policy)
+    return app
+
+
+def _include_all(app: FastAPI, policy: FactoryRuntimePolicy) -> None:
+    """Every route that is not health; each has its own gate, so none has to be left out for a role."""
+    app.include_router(health.full_router)
     app.add_api_route("/openapi.json", _openapi, include_in_schema=False)
     # The log before the missions: their last route takes every address below /missions/.
-    for router in (mission_log.router, missions.router, factories.router, attempts.router, bundles.router):
-        app.include_router(router)
-    return app
+    for subject in (mission_log, mission_log_socket, missions, factories, capabilities, attempts, bundles, tokens):
+        app.include_router(subject.router)
+    if policy.start_ui:
+        app.include_router(dashboard.router)
 
 
 def _openapi(request: Request, _: Annotated[Principal, Depends(principal_with())]) -> Response:
@@ -60,13 +94,14 @@ def _openapi(request: Request, _: Annotated[Principal, Depends(principal_with())
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     settings: Settings = app.state.settings
+    hide_queries()
     if settings.ops_token and settings.ops_auth_allow_legacy:
         log.warning("static_token_accepted", why="UA_OPS_TOKEN never expires", end_it="UA_OPS_AUTH_ALLOW_LEGACY=0")
     app.state.started_at = utc_now()
     app.state.redis = _redis(settings)
     app.state.ledger = open_ledger(settings.database_url, LEDGER_CONNECTIONS) if settings.database_url else None
     try:
-        with _registered(app.state.ledger, settings):
+        with _registered(app.state.ledger, app.state.redis, settings):
             yield
     finally:
         app.state.redis.close()
@@ -75,12 +110,13 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
 
 
 @contextmanager
-def _registered(ledger: Engine | None, settings: Settings) -> Generator[None]:
+def _registered(ledger: Engine | None, broker: redis.Redis, settings: Settings) -> Generator[None]:
     """Within the block headquarters is heard of like every factory; other nodes register elsewhere."""
-    if ledger is None or settings.role is not FactoryRole.HEADQUARTERS:
+    policy = settings.policy
+    if ledger is None or not policy.is_headquarters or policy.heartbeat_scope is not HeartbeatScope.GLOBAL:
         yield
         return
-    registration = SelfRegistration(ledger, settings)
+    registration = SelfRegistration(ledger, broker, settings)
     registration.start()
     try:
         yield
@@ -91,16 +127,22 @@ def _registered(ledger: Engine | None, settings: Settings) -> Generator[None]:
 def _redis(settings: Settings) -> redis.Redis:
     # Only asked whether it is there, so it may answer quickly or not at all.
     retry = Retry(NoBackoff(), 0)
-    return redis.Redis.from_url(settings.redis_url, socket_timeout=1, socket_connect_timeout=1, retry=retry)
+    return redis.Redis.from_url(
+        settings.redis_url, socket_timeout=BROKER_SECONDS, socket_connect_timeout=BROKER_SECONDS, retry=retry
+    )
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
-    """The settings of a node that can serve HTTP; raises SettingsError, also when nobody could ever log in (E-11)."""
-    worker = read_role(environ.get("FACTORY_ROLE")) is FactoryRole.LOCAL_WORKER
-    settings = load_settings(environ, *(() if worker else ("UA_DATABASE_URL",)))
-    if not worker and not accepts_tokens(settings):
-        raise SettingsError([NO_TOKEN])
-    return settings
+    """The settings of a node that can serve HTTP; raises SettingsError. The process logs from now on."""
+    # Which role it is may come from where the secrets come from; they are fetched once a process.
+    role = read_role(load_secrets(environ, PROJECT_ROOT).environ.get("FACTORY_ROLE"))
+    required = ("UA_DATABASE_URL",) if build_factory_runtime_policy(role).opens_ledger else ()
+    return bootstrap(environ, *required, checks=(somebody_can_log_in,)).settings
+
+
+def somebody_can_log_in(settings: Settings) -> list[str]:
+    """The problem of a full gateway with no token set, whatever the role (E-11, H-6); it has no open mode."""
+    return [] if settings.policy.health_only or is_configured(settings) else [NO_TOKEN]
 
 
 def settings_or_exit() -> Settings:
@@ -116,8 +158,6 @@ def __getattr__(name: str) -> Any:
     # Importing this module reads no environment; asking it for `app`, as a server does, is what starts a process.
     if name != "app":
         raise AttributeError(name)
-    settings = settings_or_exit()
-    configure_logs(settings)
-    application = create_app(settings)
+    application = create_app(settings_or_exit())
     globals()["app"] = application
     return application

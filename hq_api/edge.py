@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from traceback import extract_tb
 from typing import Final
 
@@ -13,6 +14,7 @@ from corporation.clock import monotonic, new_id
 from hq_api.responses import CLOSE, Json
 
 MAX_HEADER_BYTES: Final = 16 * 1024
+INTERNAL_ERROR: Final = 1011
 SECURITY_HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -28,7 +30,10 @@ log = structlog.get_logger()
 
 
 class Edge:
-    """Pure ASGI, so that streams pass through untouched; a router's own header of the same name wins."""
+    """Pure ASGI, so that streams pass through untouched; a router's own header of the same name wins.
+
+    A WebSocket meets the same: a request id, the limit, one line in the log when it ends.
+    """
 
     def __init__(self, app: ASGIApp, make_id: Callable[[], str] = new_id) -> None:
         self.app = app
@@ -36,7 +41,7 @@ class Edge:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; nothing that goes wrong inside reaches the server or shows the caller a stack."""
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
         answer = _Answer(send, request_id(scope["headers"]) or self.make_id())
@@ -48,31 +53,46 @@ class Edge:
         except Exception as error:
             log.error("request_failed", request_id=answer.request_id, error=where(error))
             if not answer.status:
-                await Json({"detail": "Internal Server Error"}, 500)(scope, receive, answer.send)
+                await _last_resort(scope, receive, answer)
         finally:
             log.info(
                 "request",
                 request_id=answer.request_id,
-                method=scope["method"],
+                method=scope.get("method", "WEBSOCKET"),
                 path=scope["path"],
                 status=answer.status,
                 milliseconds=round((monotonic() - started) * 1000, 1),
             )
 
 
+async def _last_resort(scope: Scope, receive: Receive, answer: "_Answer") -> None:
+    if scope["type"] == "http":
+        await Json({"detail": "Internal Server Error"}, 500)(scope, receive, answer.send)
+        return
+    with suppress(OSError):  # it may be the client's going away that went wrong
+        await answer.send({"type": "websocket.close", "code": INTERNAL_ERROR})
+
+
 class _Answer:
+    """Passes on what is sent, and knows the status, of a WebSocket the close code, once there is one."""
+
     def __init__(self, send: Send, request_id: str) -> None:
         self._send = send
         self.request_id = request_id
         self.status = 0
 
     async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
+        if message["type"] in ("http.response.start", "websocket.http.response.start"):
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers["x-request-id"] = self.request_id
             for name, value in SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
+        elif message["type"] == "websocket.accept":
+            message.setdefault("headers", [])
+            MutableHeaders(scope=message)["x-request-id"] = self.request_id
+        elif message["type"] == "websocket.close":
+            self.status = message.get("code", 1000)
         await self._send(message)
 
 

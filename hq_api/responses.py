@@ -58,7 +58,7 @@ def invalid(problems: Iterable[Problem], at: tuple[str | int, ...] = ("body",)) 
 def install(app: FastAPI) -> None:
     """From now on `app` answers every foreseen error as this module says; what is left is the edge's 500."""
     app.add_exception_handler(Refusal, _refusal)
-    app.add_exception_handler(Unauthorized, _unauthorized)
+    app.add_exception_handler(Unauthorized, _refusal)
     app.add_exception_handler(JsonRefused, _bad_json)
     app.add_exception_handler(EnvelopeRefused, _bad_envelope)
     app.add_exception_handler(RequestValidationError, _bad_parameters)
@@ -68,13 +68,18 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(away, _no_ledger)
 
 
+def answer_to(error: Refusal | Unauthorized | LedgerUnavailableError) -> Response:
+    """The answer that `error` gets also where it was raised before any router could."""
+    if isinstance(error, Refusal):
+        return Json({"detail": str(error)}, error.status, error.headers)
+    if isinstance(error, Unauthorized):
+        return Json({"detail": "Unauthorized"}, 401, {"WWW-Authenticate": "Bearer"})
+    return _unavailable(error)
+
+
 def _refusal(_: Request, error: Exception) -> Response:
-    assert isinstance(error, Refusal)  # noqa: S101 - each handler is installed for its own type only
-    return Json({"detail": str(error)}, error.status, error.headers)
-
-
-def _unauthorized(_: Request, __: Exception) -> Response:
-    return Json({"detail": "Unauthorized"}, 401, {"WWW-Authenticate": "Bearer"})
+    assert isinstance(error, Refusal | Unauthorized)  # noqa: S101 - each handler is installed for its own types only
+    return answer_to(error)
 
 
 def _bad_json(_: Request, error: Exception) -> Response:
@@ -109,6 +114,10 @@ def _gone(_: Request, __: Exception) -> Response:
 
 
 def _no_ledger(_: Request, error: Exception) -> Response:
+    return _unavailable(error)
+
+
+def _unavailable(error: Exception) -> Response:
     # Only the class: the driver's message may hold the address of the database.
     log.error("ledger_unavailable", error=type(error.__cause__ or error).__name__)
     detail = "ledger_unavailable: the ledger does not answer, nothing was stored; send the same request again"

@@ -1,27 +1,34 @@
 """HQ is heard of too: it registers itself when it starts and every minute (F-12), and forgives its own absence."""
 
+from collections.abc import Sequence
 from threading import Event, Thread
+from typing import Final
 
+import redis
 import structlog
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from corporation.clock import utc_now
 from corporation.db import transaction
 from corporation.errors import LedgerUnavailableError
+from corporation.factories.labels import earned_among, headquarters_labels
 from corporation.factories.store import Beat, record_beat
 from corporation.missions.store.leases import extend_all
 from corporation.settings import Settings
+from hq_api.own_node import DelegationLink, factory_block, look_at_delegation
 
 log = structlog.get_logger()
 
-EVERY_SECONDS = 60.0
+EVERY_SECONDS: Final = 60.0
 
 
 class SelfRegistration:
     """A thread of the API; while it cannot write, nobody can register, and leases are not judged either."""
 
-    def __init__(self, ledger: Engine, settings: Settings) -> None:
+    def __init__(self, ledger: Engine, broker: redis.Redis, settings: Settings) -> None:
         self._ledger = ledger
+        self._broker = broker
         self._settings = settings
         self._stop = Event()
         self._thread = Thread(target=self._run, name="self-registration", daemon=True)
@@ -39,10 +46,12 @@ class SelfRegistration:
         forgiven = False
         while not self._stop.is_set():
             try:
+                # Asked before the transaction, which must not wait for a broker.
+                link = look_at_delegation(self._broker, self._settings)
                 with transaction(self._ledger) as connection:
                     if not forgiven:
                         extend_all(connection, self._settings.attempt_lease_seconds)
-                    record_beat(connection, self._beat())
+                    register(connection, self._settings, link)
                 forgiven = True
                 self._stop.wait(EVERY_SECONDS)
             except (LedgerUnavailableError, SQLAlchemyError) as error:
@@ -50,11 +59,28 @@ class SelfRegistration:
                 log.warning("self_registration_failed", error=type(error).__name__)
                 self._stop.wait(2.0)
 
-    def _beat(self) -> Beat:
-        return Beat(
-            factory_id=self._settings.factory_id,
-            source="gateway_startup",
-            factory_role=str(self._settings.role),
-            deployment_profile=self._settings.deployment_profile,
-            metadata={"self_registration": True, "hostname": self._settings.host},
-        )
+
+def register(connection: Connection, settings: Settings, link: DelegationLink) -> None:
+    """Headquarters was heard of now, with the labels of fleet §6; what its own workers earned is among them.
+
+    Those beat under the same name, so what they said last is what is stored.
+    """
+    stored = record_beat(connection, _beat(settings, link, None))["capabilities"]
+    override = settings.llm_provider_override
+    labels = headquarters_labels(settings.policy, earned_among(stored), link.connected, override)
+    record_beat(connection, _beat(settings, link, labels))
+
+
+def _beat(settings: Settings, link: DelegationLink, capabilities: Sequence[str] | None) -> Beat:
+    return Beat(
+        factory_id=settings.factory_id,
+        source="gateway_startup",
+        factory_role=str(settings.policy.factory_role),
+        deployment_profile=settings.deployment_profile,
+        capabilities=capabilities,
+        metadata={
+            "self_registration": True,
+            "capabilities_payload": factory_block(settings, link, utc_now()),
+            "hostname": settings.host,
+        },
+    )

@@ -24,12 +24,20 @@ if TYPE_CHECKING:
 _numbers = itertools.count(1)
 
 
-@pytest.fixture(autouse=True)
-def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ignore[reportUnusedFunction]
-    """No test depends on, or reaches, what the person who runs it has configured."""
-    ours = {"DATABASE_URL", "REDIS_PASSWORD", "FACTORY_ROLE", "INFISICAL_MACHINE_IDENTITY_NAME"}
-    for name in [name for name in os.environ if name.startswith("UA_") or name in ours]:
-        monkeypatch.delenv(name)
+@pytest.fixture(autouse=True, scope="session")
+def _bare_environment() -> None:  # pyright: ignore[reportUnusedFunction]
+    """No test depends on, or reaches, what the person who runs it has configured, variables or a dotenv file."""
+    ours = {
+        "DATABASE_URL",
+        "REDIS_PASSWORD",
+        "FACTORY_ROLE",
+        "LLM_PROVIDER_OVERRIDE",
+        "ENABLE_VP_CODER",
+        "ENABLE_VP_GENERAL",
+    }
+    for name in [name for name in os.environ if name.startswith(("UA_", "INFISICAL_", "TELEGRAM_")) or name in ours]:
+        del os.environ[name]
+    os.environ["UA_DOTENV_PATH"] = os.devnull
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

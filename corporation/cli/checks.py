@@ -4,9 +4,8 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Final, Literal
+from pathlib import Path
+from typing import Final
 
 import psycopg
 import redis
@@ -14,45 +13,59 @@ from redis.exceptions import AuthenticationError, NoPermissionError
 from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from corporation import clock
+import corporation
 from corporation.cli import exits
-from corporation.cli.client import HqClient
-from corporation.cli.connection import effective, find_connection
-from corporation.cli.exits import Refusal
+from corporation.cli.checks_of_headquarters import headquarters
+from corporation.cli.connection import effective
+from corporation.cli.finding import Finding
 from corporation.db import newest_revision, revision, sqlalchemy_url
-from corporation.embedded.stack_state import StateFolder, StateFolderError
+from corporation.embedded.stack_components import TelegramFacts, components_of, row_of
+from corporation.embedded.stack_shape import shape_of_role
+from corporation.embedded.stack_state import StateFolder
 from corporation.errors import SettingsError
-from corporation.settings import Settings, load_settings, shown, warnings_about
+from corporation.oddities import alarms_about, warnings_about
+from corporation.secrets import load_secrets
+from corporation.settings import Settings, load_settings, shown
 
+PROJECT_ROOT: Final = Path(corporation.__file__).parent.parent
 OLDEST_PYTHON: Final = (3, 11)
 LEAST_FREE_BYTES: Final = 1024**3
-MOST_SKEW_SECONDS: Final = 30.0
 CONNECT_SECONDS: Final = 3
-
-Grade = Literal["ok", "warning", "problem"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The outcome of one check; `advice` is what to do, and `exit_code` what the command ends with if it is wrong."""
-
-    name: str
-    grade: Grade
-    what: str
-    advice: str = ""
-    exit_code: int = exits.OK
 
 
 def examine(environ: Mapping[str, str], folder: StateFolder) -> list[Finding]:
     """All findings about this node; reads and connects, and changes nothing but a temporary file."""
-    seen = effective(environ, folder)
-    findings = [python_version(sys.version_info[:3]), *variables(environ), *programs(shutil.which)]
+    complete, secrets = loaded_secrets(environ)
+    seen = effective(complete, folder)
+    findings = [python_version(sys.version_info[:3]), *secrets, *variables(complete), *programs(shutil.which)]
     findings += [writable(folder), free_space(folder, shutil.disk_usage)]
     try:
         settings = load_settings(seen)
     except SettingsError:
         return findings  # the variables are wrong, and said so: there is no address to try
-    return [*findings, redis_answers(settings), *database_answers(settings), *headquarters(environ, folder)]
+    findings += [node(settings), redis_answers(settings), *database_answers(settings)]
+    return [*findings, *headquarters(seen, folder, settings)]
+
+
+def loaded_secrets(environ: Mapping[str, str]) -> tuple[Mapping[str, str], list[Finding]]:
+    """The environment with its secrets, and where they come from; nothing to say where no vault is configured."""
+    try:
+        loaded = load_secrets(environ, PROJECT_ROOT)
+    except SettingsError as error:
+        return environ, [Finding("secrets", "problem", text, "", exits.CONFIG) for text in error.problems]
+    report = loaded.report
+    if report.fallback_used and "MissingCredentials" not in report.errors:
+        what = f"the vault gave none ({', '.join(report.errors)}); they come from: {report.source}"
+        return loaded.environ, [Finding("secrets", "warning", what, "check the INFISICAL_ variables and the network")]
+    return loaded.environ, [Finding("secrets", "ok", f"from: {report.source}")]
+
+
+def node(settings: Settings) -> Finding:
+    """What this node is and does, by its role and the overrides."""
+    policy = settings.policy
+    telegram = TelegramFacts(settings.telegram_bot_token is not None, bool(settings.telegram_allowed_user_ids))
+    row = row_of(policy, components_of(policy, shape_of_role(policy.factory_role), telegram))
+    return Finding("node", "ok", f"{settings.factory_id}, {row}")
 
 
 def python_version(version: tuple[int, ...]) -> Finding:
@@ -67,7 +80,8 @@ def variables(environ: Mapping[str, str]) -> list[Finding]:
     """The environment can be used, and holds no name that looks like a slip."""
     found = [Finding("variables", "warning", note, "correct it, or remove it") for note in warnings_about(environ)]
     try:
-        load_settings(environ)
+        alarms = alarms_about(environ, load_settings(environ))
+        found += [Finding("variables", "warning", alarm, "correct it, or remove it") for alarm in alarms]
     except SettingsError as error:
         found += [
             Finding("variables", "problem", text, "correct it and try again", exits.CONFIG) for text in error.problems
@@ -122,7 +136,9 @@ def redis_answers(settings: Settings) -> Finding:
 
 
 def database_answers(settings: Settings) -> list[Finding]:
-    """The ledger answers and has the schema that this code expects; a factory has none to check."""
+    """The ledger answers and has the schema that this code expects; a factory has HQ's mailbox instead."""
+    if not settings.policy.opens_ledger:
+        return [mailbox_answers(settings)]
     if settings.database_url is None:
         advice = "set UA_DATABASE_URL, or run `corporation up`, which brings one"
         return [Finding("postgresql", "warning", "no ledger is configured", advice)]
@@ -139,53 +155,22 @@ def database_answers(settings: Settings) -> list[Finding]:
     return [Finding("postgresql", "ok", address), _schema(now, wanted)]
 
 
+def mailbox_answers(settings: Settings) -> Finding:
+    """HQ's mailbox takes the connection of this factory."""
+    if settings.mailbox_url is None:
+        advice = "set UA_RESULT_BACKEND_URL; `corporation env` at HQ prints it"
+        return Finding("mailbox", "problem", "no way for results is configured", advice, exits.CONFIG)
+    address = shown(settings.mailbox_url)
+    try:
+        psycopg.connect(settings.mailbox_url, connect_timeout=CONNECT_SECONDS).close()
+    except psycopg.Error as error:
+        advice = "start HQ, or check UA_RESULT_BACKEND_URL"
+        return Finding("mailbox", "problem", f"{address}: {type(error).__name__}", advice, exits.UNAVAILABLE)
+    return Finding("mailbox", "ok", address)
+
+
 def _schema(now: str | None, wanted: str) -> Finding:
     if now == wanted:
         return Finding("schema", "ok", f"revision {wanted}")
     what = f"revision {now} instead of {wanted}" if now else "never migrated"
     return Finding("schema", "problem", what, "run `corporation migrate`", exits.CONFIG)
-
-
-def headquarters(environ: Mapping[str, str], folder: StateFolder) -> list[Finding]:
-    """HQ answers, takes the token, and its clock agrees with ours."""
-    try:
-        connection = find_connection(environ, folder)
-    except (Refusal, StateFolderError) as error:
-        return [Finding("headquarters", "problem", str(error), "", exits.CONFIG)]
-    with HqClient(connection, tries=1, answer_seconds=CONNECT_SECONDS) as client:
-        try:
-            health, took = client.health()
-            found = [_health(health, connection.base_url), clock_skew(health, took, clock.utc_now())]
-        except Refusal as refusal:
-            return [Finding("headquarters", "problem", str(refusal), "", exits.UNAVAILABLE)]
-        try:
-            client.missions({"limit": 1})
-        except Refusal as refusal:
-            return [*found, Finding("token", "problem", str(refusal), "", _token_exit(refusal))]
-    return [*found, Finding("token", "ok", f"accepted (from {connection.token_from})")]
-
-
-def _health(health: Mapping[str, object], base_url: str) -> Finding:
-    if health.get("status") == "healthy":
-        return Finding("headquarters", "ok", base_url)
-    what = f"{base_url} is {health.get('status')}: {health.get('db_error') or 'no reason given'}"
-    return Finding("headquarters", "problem", what, "look into the log of HQ's API", exits.UNAVAILABLE)
-
-
-def _token_exit(refusal: Refusal) -> int:
-    return exits.CONFIG if refusal.exit_code == exits.NO_PERMISSION else exits.UNAVAILABLE
-
-
-def clock_skew(health: Mapping[str, object], took_seconds: float, now: datetime) -> Finding:
-    """HQ's clock and ours differ by less than the limit, half of the answer's way allowed for."""
-    try:
-        theirs = datetime.fromisoformat(str(health.get("timestamp")))
-    except ValueError:
-        return Finding("clock", "warning", "HQ did not say what time it is", "update HQ")
-    theirs = theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC)
-    skew = (now - theirs).total_seconds() - took_seconds / 2
-    if abs(skew) <= MOST_SKEW_SECONDS:
-        return Finding("clock", "ok", f"{abs(skew):.1f} s from HQ's")
-    word = "ahead of" if skew > 0 else "behind"
-    what = f"this clock is {abs(skew):.0f} s {word} HQ's; tokens and deadlines will seem wrong"
-    return Finding("clock", "problem", what, "let both machines set their time (NTP)", exits.CONFIG)

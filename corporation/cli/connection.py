@@ -12,7 +12,9 @@ import corporation
 from corporation.cli import exits
 from corporation.cli.exits import Refusal
 from corporation.embedded.stack_environment import from_facts, variables_of
+from corporation.embedded.stack_shape import Shape
 from corporation.embedded.stack_state import StateFolder, StateFolderError, default_state_folder
+from corporation.secrets import load_secrets
 from corporation.settings import names_of
 
 _STATE_HELP = "The state folder of `corporation up` (default: .corporation in the project)."
@@ -38,17 +40,34 @@ def state_folder(given: Path | None) -> StateFolder:
     )
 
 
+def with_secrets(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """`environ` with what the vault or a dotenv file adds; raises SettingsError where the profile demands a vault that
+    does not answer. Asked once in a process, and without credentials for the vault nothing is asked at all."""
+    return load_secrets(environ, Path(corporation.__file__).parent.parent).environ
+
+
+def find_base_url(environ: Mapping[str, str], folder: StateFolder) -> str:
+    """The address of the HQ of `environ`, else of the stack in `folder`; refuses (78) when there is neither."""
+    here = str((folder.read_facts() or {}).get("hq_base_url") or "")
+    given = next((environ[name] for name in names_of("hq_base_url") if environ.get(name)), "").rstrip("/")
+    return _checked(given or here, folder)
+
+
 def find_connection(environ: Mapping[str, str], folder: StateFolder) -> Connection:
+    """As `connection_in`, for an environment whose secrets are not loaded yet."""
+    return connection_in(with_secrets(environ), folder)
+
+
+def connection_in(environ: Mapping[str, str], folder: StateFolder) -> Connection:
     """The HQ of `environ`, else of the stack in `folder`; refuses (78) with what to do when either half is missing.
 
     The token kept in the state folder goes to the HQ of that folder only.
     """
-    facts = folder.read_facts() or {}
-    here = str(facts.get("hq_base_url") or "")
-    given = next((environ[name] for name in names_of("hq_base_url") if environ.get(name)), "").rstrip("/")
-    base_url = _checked(given or here, folder)
+    base_url = find_base_url(environ, folder)
     if environ.get("UA_OPS_TOKEN"):
         return Connection(base_url, environ["UA_OPS_TOKEN"], "UA_OPS_TOKEN")
+    facts = folder.read_facts() or {}
+    here = str(facts.get("hq_base_url") or "")
     token = _token(facts) if base_url == here else ""
     if not token:
         raise Refusal(exits.CONFIG, f"There is no token for {base_url}; put HQ's ops token into UA_OPS_TOKEN")
@@ -62,7 +81,10 @@ def effective(environ: Mapping[str, str], folder: StateFolder) -> dict[str, str]
     except StateFolderError:
         facts = None
     stack = from_facts(folder.path, facts, {}) if facts else None
-    return (variables_of("engine", stack) if stack else {}) | {name: value for name, value in environ.items() if value}
+    given = {name: value for name, value in environ.items() if value}
+    if stack is None:
+        return given
+    return variables_of("factory-worker" if stack.shape is Shape.WORKER else "engine", stack) | given
 
 
 def _token(facts: Mapping[str, Any]) -> str:

@@ -87,6 +87,12 @@ def no_mission() -> Generator[list[str], None, Outcome]:
     return Outcome(False, "this installation has no ops/demo, so there is no first mission to run")
 
 
+def nothing_to_run() -> Generator[list[str], None, Outcome]:
+    """What `first_mission` is where no mission can be published and run: being up and healthy is all there is."""
+    yield from ()
+    return Outcome(True, "")
+
+
 def conclude(mission: Json) -> Outcome:
     """The Outcome that a final mission is, with the way to its result."""
     job_id = mission.get("job_id")

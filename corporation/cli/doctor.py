@@ -11,7 +11,7 @@ from corporation.cli.connection import JsonOption, StateOption, state_folder
 from corporation.cli.output import say, say_json, working
 
 if TYPE_CHECKING:
-    from corporation.cli.checks import Finding
+    from corporation.cli.finding import Finding
 
 _WORDS = {"ok": "OK", "warning": "ODD", "problem": "WRONG"}
 

@@ -3,15 +3,16 @@
 import os
 import shlex
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from corporation.cli import exits
-from corporation.cli.connection import JsonOption, StateOption, state_folder
+from corporation.cli.connection import JsonOption, StateOption, state_folder, with_secrets
 from corporation.cli.exits import Refusal
 from corporation.cli.output import say, say_json, warn
-from corporation.embedded.stack_environment import Stack, from_facts, inherited_from, variables_of
+from corporation.embedded.stack_environment import Stack, from_facts, inherited_from, variables_of, with_given
+from corporation.embedded.stack_shape import Shape
 from corporation.embedded.stack_state import StateFolder
 
 
@@ -19,22 +20,33 @@ class Role(StrEnum):
     """Whose environment is wanted."""
 
     factory = "factory"
+    worker = "worker"
     hq = "hq"
+    standalone = "standalone"
 
 
-_PROCESS = {Role.factory: "factory-worker", Role.hq: "engine"}
+_PROCESSES: Final = {
+    Role.factory: ("factory-worker", (Shape.WHOLE, Shape.HQ, Shape.WORKER)),
+    Role.worker: ("factory-worker", (Shape.WHOLE, Shape.HQ, Shape.WORKER)),
+    Role.hq: ("api", (Shape.WHOLE, Shape.HQ)),
+    Role.standalone: ("api", (Shape.STANDALONE,)),
+}
+"""Whose variables a role's are, and the stacks that have such a node; an HQ's stack knows a factory that may join."""
+
+_ROLE_HELP: Final = (
+    "factory (or worker): `celery -A factory_tasks worker …`; hq or standalone: that node's processes. "
+    "Without it the factory's, or those of a standalone stack."
+)
 
 
 def env(
-    role: Annotated[
-        Role, typer.Option(help="factory: `celery -A factory_tasks worker …`; hq: HQ's processes.")
-    ] = Role.factory,
+    role: Annotated[Role | None, typer.Option(help=_ROLE_HELP)] = None,
     as_json: JsonOption = False,
     state: StateOption = None,
 ) -> None:
     """Print `export NAME='value'` lines; use them as: eval "$(corporation env)"."""
     folder = state_folder(state)
-    variables = variables_of(_PROCESS[role], stack_in(folder))
+    variables = _variables(stack_in(folder), role)
     if not folder.is_held():
         warn(f"The stack in {folder.path} does not run at the moment; start it with `corporation up`")
     if as_json:
@@ -44,15 +56,23 @@ def env(
         say(f"export {name}={_quoted(value)}")
 
 
+def _variables(stack: Stack, role: Role | None) -> dict[str, str]:
+    wanted = role or (Role.standalone if stack.shape is Shape.STANDALONE else Role.factory)
+    process, shapes = _PROCESSES[wanted]
+    if stack.shape not in shapes:
+        refusal = f"The stack in {stack.state} is {stack.shape} and has no {wanted}; leave --role out"
+        raise Refusal(exits.CONFIG, refusal)
+    return variables_of(process, stack)
+
+
 def stack_in(folder: StateFolder) -> Stack:
     """The stack whose facts are kept in `folder`; refuses (78) when none was ever started there."""
     facts = folder.read_facts()
-    stack = from_facts(folder.path, facts, inherited_from(os.environ)) if facts is not None else None
-    if stack is None:
-        raise Refusal(
-            exits.CONFIG, f"There is no stack in {folder.path}; run `corporation up` in another terminal first"
-        )
-    return stack
+    if facts is not None:
+        environ = with_secrets(os.environ)
+        if stack := from_facts(folder.path, facts, inherited_from(environ)):
+            return with_given(stack, environ)
+    raise Refusal(exits.CONFIG, f"There is no stack in {folder.path}; run `corporation up` in another terminal first")
 
 
 def _quoted(value: str) -> str:

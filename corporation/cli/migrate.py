@@ -3,7 +3,7 @@
 import os
 
 from corporation.cli import exits
-from corporation.cli.connection import JsonOption, StateOption, effective, state_folder
+from corporation.cli.connection import JsonOption, StateOption, effective, state_folder, with_secrets
 from corporation.cli.exits import Refusal
 from corporation.cli.output import say, say_json, working
 from corporation.settings import load_settings, shown
@@ -16,7 +16,7 @@ def migrate(as_json: JsonOption = False, state: StateOption = None) -> None:
 
     from corporation import db
 
-    settings = load_settings(effective(os.environ, state_folder(state)), "UA_DATABASE_URL")
+    settings = load_settings(effective(with_secrets(os.environ), state_folder(state)), "UA_DATABASE_URL")
     if settings.database_url is None:
         raise Refusal(exits.CONFIG, "A LOCAL_WORKER has no ledger (FACTORY_ROLE); migrate at headquarters")
     try:

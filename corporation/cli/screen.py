@@ -55,7 +55,7 @@ class Screen:
             self._live.console.print(Text(visible(part)), soft_wrap=True)
 
     def rows(self, rows: Sequence[Row]) -> None:
-        """Show `rows`; without a terminal only what changed, and only what matters: ready, restarting."""
+        """Show `rows`; without a terminal only what changed, and only what matters: ready, restarting, given up."""
         changed = [row for row in rows if self._rows.get(row.process) != row]
         if not changed:
             return
@@ -64,7 +64,7 @@ class Screen:
             self._live.update(table_of(rows), refresh=True)
             return
         for row in changed:
-            if row.state not in ("waiting", "starting", "stopped"):
+            if row.state not in ("waiting", "starting", "stopped") or (row.state == "stopped" and row.why):
                 say(plain(row))
 
 

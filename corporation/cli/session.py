@@ -1,12 +1,8 @@
-"""One run of the whole stack: bring it up, show it, watch over it, run the first mission, and take it down."""
+"""One run of a stack: bring it up, show it, watch over it, run a first mission where there can be one, take it down."""
 
-import secrets
-import sys
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import suppress
-from pathlib import Path
-from typing import Any, Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -14,20 +10,21 @@ from corporation import clock
 from corporation.cli import demo, exits
 from corporation.cli.client import HqClient
 from corporation.cli.connection import Connection
+from corporation.cli.launch import Launch
 from corporation.cli.screen import Row, Screen
+from corporation.cli.stack_building import FLOWER_PORT, credential_issued, facts_of, stack_for
 from corporation.cli.stop_requests import StopRequests
+from corporation.cli.what_next import what_next, where
 from corporation.db import migrate
-from corporation.embedded.ports import free_port
 from corporation.embedded.stack import Member, PortTaken, StackFailed, Supervisor
-from corporation.embedded.stack_environment import Stack, inherited_from
+from corporation.embedded.stack_environment import Stack
 from corporation.embedded.stack_plan import plan_of
-from corporation.embedded.stack_servers import DataServer, start_servers
+from corporation.embedded.stack_servers import DataServer, reach_servers, start_servers
+from corporation.embedded.stack_shape import Shape
 from corporation.embedded.stack_state import StateFolder
-from corporation.settings import load_settings, warnings_about
 
-FLOWER_PORT: Final = 5555
-TICK_SECONDS: Final = 0.25
-PORT_TRIES: Final = 4
+TICK_SECONDS = 0.25
+PORT_TRIES = 4
 
 News = Generator[list[str], None, demo.Outcome]
 
@@ -35,31 +32,36 @@ News = Generator[list[str], None, demo.Outcome]
 class Session:
     """One run of the stack: `run` brings it up and keeps it up, `end` takes it down, whatever `run` came to."""
 
-    def __init__(self, folder: StateFolder, screen: Screen, requests: StopRequests, *, once: bool) -> None:
+    def __init__(
+        self, folder: StateFolder, screen: Screen, requests: StopRequests, launch: Launch, *, once: bool
+    ) -> None:
         self._folder = folder
         self._screen = screen
         self._requests = requests
+        self._launch = launch
         self._once = once
         self._servers: list[DataServer] = []
         self._supervisor: Supervisor | None = None
-        self._usual_port = 0
 
-    def run(self, environ: Mapping[str, str]) -> int:
+    def run(self) -> int:
         """The exit status; returns when asked to stop, or with --once after the first mission."""
         self._screen.line(f"State folder: {self._folder.path} (data survives a stop; remove it to start afresh)")
-        self._usual_port = load_settings(environ).gateway_port
-        for warning in warnings_about(environ):
-            self._screen.line(f"Note: {warning}")
-        start_servers(self._folder, environ, self._servers.append)
+        for line in self._launch.lines():
+            self._screen.line(line)
+        if self._launch.shape is Shape.WORKER:
+            reach_servers(self._launch.environ, self._servers.append)
+        else:
+            start_servers(self._folder, self._launch.environ, self._servers.append)
         self._show()
-        self._migrate(self._servers[-1])
+        if self._launch.opens_ledger:
+            self._migrate(self._servers[-1])
         for _ in range(PORT_TRIES - 1):
             try:
-                return self._serve(stack_for(self._folder, self._servers, environ))
+                return self._serve(self._stack())
             except PortTaken as taken:
                 self._screen.line(f"{taken}; starting again with free ports")
                 self._stop_processes()
-        return self._serve(stack_for(self._folder, self._servers, environ))
+        return self._serve(self._stack())
 
     def _migrate(self, database: DataServer) -> None:
         try:
@@ -69,10 +71,14 @@ class Session:
             raise StackFailed(f"the ledger {database.address} cannot be migrated: {cause}") from None
         self._screen.line(f"Ledger: migrated to revision {revision}")
 
+    def _stack(self) -> Stack:
+        redis, database = (server.url for server in self._servers)
+        return credential_issued(stack_for(self._folder, self._launch, redis, database))
+
     def _serve(self, stack: Stack) -> int:
-        self._folder.write_facts(stack.to_facts())
+        self._folder.write_facts(facts_of(stack, self._launch.environ))
         supervisor = self._supervisor = Supervisor(stack, plan_of(stack))
-        connection = Connection(stack.hq_base_url, stack.ops_token, str(self._folder.facts))
+        connection = Connection(stack.gateway_url, stack.ops_token, str(self._folder.facts))
         with HqClient(connection, tries=1, answer_seconds=5) as client:
             news: News | None = None
             outcome: demo.Outcome | None = None
@@ -85,7 +91,7 @@ class Session:
                 if news is None and supervisor.ready:
                     news = self._first_mission(client, stack)
                 if news is not None and outcome is None:
-                    outcome = self._look(news)
+                    outcome = self._look(news, stack)
                 if outcome is not None and self._once:
                     return self._result(outcome)
                 time.sleep(TICK_SECONDS)
@@ -93,30 +99,29 @@ class Session:
 
     def _first_mission(self, client: HqClient, stack: Stack) -> News:
         self._tell_of_ports(stack)
-        self._screen.line(
-            f"Everything is ready.\n  HQ      {stack.hq_base_url}\n  Flower  {stack.flower_url} "
-            f"(user corporation, password in {self._folder.facts})"
-        )
+        self._screen.line("\n".join(["Everything is ready.", *where(stack)]))
+        if not self._launch.runs_first_mission:
+            return demo.nothing_to_run()
         if not demo.place_run_folder(self._folder):
             return demo.no_mission()
         return demo.first_mission(client, self._folder, clock.new_id())
 
     def _tell_of_ports(self, stack: Stack) -> None:
-        for name, usual, port in (
-            ("HQ", self._usual_port, stack.gateway_port),
-            ("Flower", FLOWER_PORT, stack.flower_port),
+        for name, process, usual, port in (
+            ("the API", "api", self._launch.settings.gateway_port, stack.gateway_port),
+            ("Flower", "flower", FLOWER_PORT, stack.flower_port),
         ):
-            if port != usual:
+            if port != usual and process in stack.running:
                 self._screen.line(f"Port {usual} is taken by another program; {name} is on {port}")
 
-    def _look(self, news: News) -> demo.Outcome | None:
+    def _look(self, news: News, stack: Stack) -> demo.Outcome | None:
         try:
             for line in next(news):
                 self._screen.line(line)
         except StopIteration as end:
             outcome: demo.Outcome = end.value
             if outcome.succeeded:
-                self._screen.line(f"{outcome.text}\n{_what_next(self._once)}")
+                self._screen.line("\n".join(text for text in (outcome.text, what_next(stack, once=self._once)) if text))
             elif not self._once:
                 self._screen.line(f"{outcome.text} (log: {self._folder.log('factory-worker')})")
             return outcome
@@ -148,37 +153,6 @@ class Session:
             self._screen.line("Stopped; nothing of it runs any more")
 
 
-def stack_for(folder: StateFolder, servers: list[DataServer], environ: Mapping[str, str]) -> Stack:
-    """The stack of this run: the secrets and, where still free, the ports of the last one; new ones otherwise."""
-    facts = folder.read_facts() or {}
-    settings = load_settings(environ)
-    valkey, postgresql = servers
-    return Stack(
-        state=folder.path,
-        python=sys.executable,
-        host=settings.host,
-        redis_url=valkey.url,
-        database_url=postgresql.url,
-        gateway_port=free_port(_preferred(settings.gateway_port, facts, "gateway_port")),
-        flower_port=free_port(_preferred(FLOWER_PORT, facts, "flower_port")),
-        ops_token=_secret(facts, "ops_token"),
-        jwt_secret=_secret(facts, "jwt_secret"),
-        flower_password=_secret(facts, "flower_password"),
-        inherited=inherited_from(environ),
-    )
-
-
-def _secret(facts: Mapping[str, Any], name: str) -> str:
-    kept = facts.get(name)
-    return kept if isinstance(kept, str) and kept else secrets.token_urlsafe(32)
-
-
-def _preferred(usual: int, facts: Mapping[str, Any], name: str) -> int:
-    """The usual port whenever it is free, so that bookmarks work again; else the one of the last run."""
-    kept = facts.get(name)
-    return usual if free_port(usual) == usual or not isinstance(kept, int) else kept
-
-
 def server_row(server: DataServer) -> Row:
     """What the screen shows of a server."""
     pid = server.server.pid if server.server else None
@@ -190,13 +164,3 @@ def member_row(member: Member) -> Row:
     state = "restarting" if member.phase == "paused" else member.phase
     pid = member.child.pid if member.child and member.phase in ("starting", "ready") else None
     return Row(member.plan.name, state, pid, member.restarts, member.plan.address, member.why)
-
-
-def _what_next(once: bool) -> str:
-    command = Path(sys.argv[0]).name if Path(sys.argv[0]).name == "corporation" else "python -m corporation.cli"
-    start = f"{Path(sys.prefix) / 'bin' / 'corporation'}" if command == "corporation" else command
-    if once:
-        return f"Next: {start} up"
-    context = f'{{"tutorial_run_path": "{demo.RUN_PATH}", "repo_name": "second-mission"}}'
-    options = f"--kind bootstrap_repo --context '{context}' --watch"
-    return f"Next, in another terminal:\n  {start} publish 'My second mission' {options}"

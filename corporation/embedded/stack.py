@@ -63,14 +63,16 @@ class Supervisor:
 
     @property
     def ready(self) -> bool:
-        """Whether every process is ready."""
-        return all(member.phase == "ready" for member in self.members)
+        """Whether every process is ready; an optional one that cannot run is not waited for."""
+        return all(
+            member.phase == "ready" or (member.plan.optional and member.phase == "stopped") for member in self.members
+        )
 
     def tick(self, now: float) -> list[Member]:
         """Do what is due at `now` (monotonic seconds) and return the members whose phase changed.
 
-        Raises StackFailed when a process can never run, and PortTaken when one was never ready because its port went to
-        somebody else; the others still run then, so call `stop`.
+        Raises StackFailed when a process that is not optional can never run, and PortTaken when one was never ready
+        because its port went to somebody else; the others still run then, so call `stop`.
         """
         return [member for member in self.members if self._advance(member, now)]
 
@@ -119,7 +121,9 @@ class Supervisor:
         if member.child:
             member.child.kill()
         if isinstance(verdict, GiveUp):
-            member.phase = "stopped"
+            member.phase, member.why = "stopped", verdict.why
+            if member.plan.optional:
+                return True
             log = self.stack.folder.log(member.plan.name)
             raise StackFailed(
                 f"{member.plan.name} cannot run: {verdict.why}: {last_line(log) or 'no output'} (log: {log})"

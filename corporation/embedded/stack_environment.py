@@ -1,62 +1,59 @@
 """What a stack is made of, and the environment of each of its processes: an allow-list, plus what the role needs."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from corporation.embedded import stack_names as names
+from corporation.embedded.stack_shape import MISSION_WORKERS, ROLES, Shape, parts_of, role_of
 from corporation.embedded.stack_state import StateFolder
-from corporation.roles import FactoryRole, default_factory_id
-
-HQ_PROCESSES: Final = frozenset({"api", "engine", "hq-worker", "flower"})
-FACTORY_PROCESSES: Final = frozenset({"factory-worker", "control", "beat"})
-
-INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "USER", "LOGNAME", "SSL_CERT_FILE")
-"""What every process gets from the launcher's environment, if it is set there."""
-
-TUNING: Final = (
-    "UA_ATTEMPT_LEASE_SECONDS",
-    "UA_HEARTBEAT_INTERVAL_SECONDS",
-    "UA_MISSION_DEFAULT_TTL_SECONDS",
-    "UA_MISSION_RETRY_BASE_SECONDS",
-    "UA_MISSION_RETRY_CAP_SECONDS",
-    "UA_MISSION_RETRY_JITTER",
-    "UA_MISSION_TIMEOUT_GRACE_SECONDS",
-    "UA_MISSION_WAITING_LIMIT",
-)
-"""Settings without secrets that a person may change for a run; they win over the stack's own values."""
-
-FACTORY_ONLY: Final = (
-    "UA_FACTORY_SLOTS",
-    "UA_HANDLER_MODULES",
-    "LLM_PROVIDER_OVERRIDE",
-    "ENABLE_VP_CODER",
-    "ENABLE_VP_GENERAL",
-    "ANTHROPIC_API_KEY",
-    "OPENAI_API_KEY",
-    "ZAI_API_KEY",
-)
-"""What only the factory gets from the launcher: the keys of its models, and how much it does at once."""
+from corporation.roles import FactoryRole, default_factory_id, default_queue
 
 HEARTBEAT_SECONDS: Final = "15"
 SLOTS: Final = "2"
 
+LOADS_NO_SECRETS: Final = {
+    "UA_INFISICAL_ENABLED": "0",
+    "UA_INFISICAL_ALLOW_DOTENV_FALLBACK": "0",
+    # The launcher has already refused to start where the profile demands the vault and the vault did not answer. A
+    # strict child without a vault would refuse for ever; it has its secrets from the launcher.
+    "UA_INFISICAL_STRICT": "0",
+}
+"""Each process gets what it may see and asks for nothing more."""
+
+_RUNS_CELERY: Final = frozenset({*MISSION_WORKERS.values(), "control", "beat"})
+_USES_LEDGER: Final = frozenset({"api", "engine", "telegram", "flower"}) | _RUNS_CELERY
+
 
 @dataclass(frozen=True)
 class Stack:
-    """One HQ and one factory on this machine: addresses, secrets, and where they keep their things."""
+    """The nodes that run together on this machine: addresses, secrets, and where they keep their things.
+
+    A worker's stack has HQ's mailbox as its `database_url`; what it has no use for is empty.
+    """
 
     state: Path
     python: str
     host: str
-    redis_url: str
-    database_url: str
+    redis_url: str = field(repr=False)
+    database_url: str = field(repr=False)
     gateway_port: int
     flower_port: int
-    ops_token: str
-    jwt_secret: str
-    flower_password: str
-    inherited: Mapping[str, str]
+    ops_token: str = field(repr=False)
+    jwt_secret: str = field(repr=False)
+    flower_password: str = field(repr=False)
+    inherited: Mapping[str, str] = field(repr=False)
+    shape: Shape = Shape.WHOLE
+    factory_credential: str = field(default="", repr=False)
+    """What the factory proves itself with: the one beside HQ, one that joins HQ's stack, or this worker."""
+    node_name: str = ""
+    """The identity that the environment gives the one node of this stack; a whole stack names its two itself."""
+    queue_name: str = ""
+    hq_given: str = ""
+    """The HQ of a stack that has none of its own."""
+    processes: tuple[str, ...] | None = None
+    """The processes that the policy lets run, or None for all that a stack of this shape may have."""
 
     @property
     def folder(self) -> StateFolder:
@@ -64,111 +61,183 @@ class Stack:
         return StateFolder(self.state)
 
     @property
-    def hq_base_url(self) -> str:
-        """Where HQ's API answers; loopback only."""
+    def gateway_url(self) -> str:
+        """Where this stack's own API answers; loopback only."""
         return f"http://127.0.0.1:{self.gateway_port}"
+
+    @property
+    def hq_base_url(self) -> str:
+        """Where the missions of this stack come from, or an empty text where nobody sends any."""
+        return self.gateway_url if ROLES[self.shape] is FactoryRole.HEADQUARTERS else self.hq_given
 
     @property
     def flower_url(self) -> str:
         """Where Flower answers; loopback only, user `corporation`."""
         return f"http://127.0.0.1:{self.flower_port}"
 
+    @property
+    def running(self) -> tuple[str, ...]:
+        """The names of the processes that this stack runs."""
+        if self.processes is not None:
+            return self.processes
+        return tuple(name for of in parts_of(self.shape).values() for name in of)
+
+    def id_of(self, role: FactoryRole) -> str:
+        """The identity of this stack's node of `role`."""
+        named = self.node_name if self.shape is not Shape.WHOLE and role is ROLES[self.shape] else ""
+        return named or default_factory_id(role, self.host)
+
+    def queue_of(self, role: FactoryRole) -> str:
+        """The queue that the mission workers of this stack's node of `role` share."""
+        named = self.queue_name if self.shape is not Shape.WHOLE and role is ROLES[self.shape] else ""
+        return named or default_queue(role)
+
     def to_facts(self) -> dict[str, Any]:
         """The JSON object kept in the state folder; `from_facts` reads it back."""
         return {
-            "database_url": self.database_url,
-            "factory_id": default_factory_id(FactoryRole.LOCAL_WORKER, self.host),
-            "flower_password": self.flower_password,
-            "flower_port": self.flower_port,
+            **{name: getattr(self, name) for name in (*_TEXTS, *_NEWER_TEXTS, *_PORTS)},
+            "factory_id": self.id_of(FactoryRole.LOCAL_WORKER),
             "flower_url": self.flower_url,
             "flower_user": "corporation",
-            "gateway_port": self.gateway_port,
-            "host": self.host,
-            "hq_base_url": self.hq_base_url,
-            "hq_factory_id": default_factory_id(FactoryRole.HEADQUARTERS, self.host),
-            "jwt_secret": self.jwt_secret,
-            "ops_token": self.ops_token,
-            "python": self.python,
-            "redis_url": self.redis_url,
+            # Where commands go: an own API, also one that is no HQ, but for a worker's, which only shows its health.
+            "hq_base_url": self.hq_given if self.shape is Shape.WORKER else self.gateway_url,
+            "hq_factory_id": self.id_of(FactoryRole.HEADQUARTERS),
+            "shape": str(self.shape),
         }
 
 
 _TEXTS: Final = ("python", "host", "redis_url", "database_url", "ops_token", "jwt_secret", "flower_password")
+_NEWER_TEXTS: Final = ("factory_credential", "node_name", "queue_name", "hq_given")
+_GIVEN: Final = {
+    "ops_token": "UA_OPS_TOKEN",
+    "jwt_secret": "UA_OPS_JWT_SECRET",
+    "factory_credential": "UA_FACTORY_CREDENTIAL",
+}
 _PORTS: Final = ("gateway_port", "flower_port")
 
 
 def from_facts(state: Path, facts: Mapping[str, Any], inherited: Mapping[str, str]) -> Stack | None:
     """The stack that `facts` describe, or None when they are not whole (an older version, a hand that slipped)."""
-    texts = {name: facts.get(name) for name in _TEXTS}
+    texts = {name: facts.get(name) for name in _TEXTS} | {name: facts.get(name, "") for name in _NEWER_TEXTS}
     ports = {name: facts.get(name) for name in _PORTS}
-    if not all(isinstance(value, str) for value in texts.values()):
+    shape = facts.get("shape", str(Shape.WHOLE))
+    if not all(isinstance(value, str) for value in texts.values()) or shape not in list(Shape):
         return None
     if not all(isinstance(value, int) for value in ports.values()):
         return None
     values: dict[str, Any] = {**texts, **ports}
-    return Stack(state=state, inherited=inherited, **values)
+    return Stack(state=state, inherited=inherited, shape=Shape(shape), **values)
+
+
+def given_secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    """The secrets of a stack that `environ` holds, by their names in `Stack`; they are used, and kept in no file."""
+    return {field: value for field, name in _GIVEN.items() if (value := environ.get(name, "").strip())}
+
+
+def with_given(stack: Stack, environ: Mapping[str, str]) -> Stack:
+    """`stack` with the secrets of `environ` where its facts hold none, because the environment gave them."""
+    return replace(stack, **{name: value for name, value in given_secrets(environ).items() if not getattr(stack, name)})
 
 
 def inherited_from(environ: Mapping[str, str]) -> dict[str, str]:
     """The part of the launcher's environment that any of its processes may see."""
-    return {name: environ[name] for name in (*INHERITED, *TUNING, *FACTORY_ONLY) if environ.get(name)}
+    return {name: environ[name] for name in names.HANDED_ON if environ.get(name)}
 
 
 def environment_of(process: str, stack: Stack) -> dict[str, str]:
     """The whole environment of `process`; an unknown name is a KeyError.
 
     The factory gets neither the ledger's variable nor the secret that signs tokens. It is still one trust zone with HQ:
-    its mailbox is the same database, its token the operator's, and its scripts run as the same user.
+    its mailbox is the same database, and its scripts run as the same user.
     """
-    base = _picked(stack, INHERITED) | {
+    base = _picked(stack, names.INHERITED) | {
         "PYTHONUNBUFFERED": "1",
         "UA_READY_FILE": str(stack.folder.ready_file(process)),
     }
-    return base | variables_of(process, stack)
+    return base | LOADS_NO_SECRETS | variables_of(process, stack)
 
 
 def variables_of(process: str, stack: Stack) -> dict[str, str]:
     """Only what Corporation reads: with these set, the same process can be started by hand."""
-    role: dict[str, Callable[[Stack], dict[str, str]]] = {
-        **dict.fromkeys(HQ_PROCESSES, _headquarters),
-        **dict.fromkeys(FACTORY_PROCESSES, _factory),
-    }
-    extra = {"FLOWER_BASIC_AUTH": f"corporation:{stack.flower_password}"} if process == "flower" else {}
-    return _shared(stack) | role[process](stack) | _picked(stack, TUNING) | extra
-
-
-def _shared(stack: Stack) -> dict[str, str]:
+    role = role_of(process, stack.shape)
+    beside_hq = stack.shape is Shape.WHOLE and role is FactoryRole.LOCAL_WORKER
     return {
+        **_node(role, stack),
+        **_picked(stack, names.NODE),
+        **({} if beside_hq else _picked(stack, names.OVERRIDES)),
+        **_storage(process, role, stack),
+        **_proof(process, role, stack),
+        **_picked(stack, names.TUNING),
+        **_own(process, role, stack),
+    }
+
+
+def _node(role: FactoryRole, stack: Stack) -> dict[str, str]:
+    heard = {"UA_HQ_BASE_URL": stack.hq_base_url} if stack.hq_base_url else {}
+    queue = {"UA_FACTORY_QUEUE": stack.queue_of(role)} if stack.queue_of(role) != default_queue(role) else {}
+    return {
+        "FACTORY_ROLE": role.value,
+        "UA_FACTORY_ID": stack.id_of(role),
         "UA_REDIS_URL": stack.redis_url,
-        "UA_HQ_BASE_URL": stack.hq_base_url,
-        "UA_OPS_TOKEN": stack.ops_token,
         "UA_HEARTBEAT_INTERVAL_SECONDS": HEARTBEAT_SECONDS,
+        **heard,
+        **queue,
     }
 
 
-def _headquarters(stack: Stack) -> dict[str, str]:
+def _storage(process: str, role: FactoryRole, stack: Stack) -> dict[str, str]:
+    if role is FactoryRole.LOCAL_WORKER:
+        if process not in _RUNS_CELERY:
+            return {}
+        return {"UA_RESULT_BACKEND_URL": stack.database_url, "UA_VP_DB_PATH": str(stack.folder.spool("factory"))}
+    ledger = {"UA_DATABASE_URL": stack.database_url} if process in _USES_LEDGER else {}
+    return ledger | {"UA_VP_DB_PATH": str(stack.folder.spool("hq"))} if process in _RUNS_CELERY else ledger
+
+
+def _proof(process: str, role: FactoryRole, stack: Stack) -> dict[str, str]:
+    """What `process` proves itself with: the factory with its own credential, once there is one."""
+    if process not in _RUNS_CELERY:
+        return {}
+    if role is not FactoryRole.HEADQUARTERS and stack.factory_credential:
+        return {"UA_FACTORY_CREDENTIAL": stack.factory_credential}
+    return {"UA_OPS_TOKEN": stack.ops_token} if stack.ops_token and stack.hq_base_url else {}
+
+
+def _own(process: str, role: FactoryRole, stack: Stack) -> dict[str, str]:
+    """What this process alone needs, or the workers of a node together."""
+    special: dict[str, Callable[[Stack], dict[str, str]]] = {
+        "api": _gateway,
+        "telegram": lambda stack: _picked(stack, names.TELEGRAM),
+        "flower": lambda stack: {"FLOWER_BASIC_AUTH": f"corporation:{stack.flower_password}"},
+    }
+    own = special[process](stack) if process in special else {}
+    works = role is FactoryRole.LOCAL_WORKER and process in _RUNS_CELERY
+    if works or process == MISSION_WORKERS[FactoryRole.STANDALONE_NODE]:
+        own |= _factory(stack)
+    if process == MISSION_WORKERS[FactoryRole.HEADQUARTERS] and stack.shape is Shape.HQ:
+        own |= _picked(stack, names.WORKING)
+    return own
+
+
+def _gateway(stack: Stack) -> dict[str, str]:
+    tokens = {"UA_OPS_TOKEN": stack.ops_token, "UA_OPS_JWT_SECRET": stack.jwt_secret}
     return {
-        "FACTORY_ROLE": FactoryRole.HEADQUARTERS.value,
-        "UA_FACTORY_ID": default_factory_id(FactoryRole.HEADQUARTERS, stack.host),
-        "UA_DATABASE_URL": stack.database_url,
-        "UA_OPS_JWT_SECRET": stack.jwt_secret,
         "UA_GATEWAY_HOST": "127.0.0.1",
         "UA_GATEWAY_PORT": str(stack.gateway_port),
         "UA_ARTIFACT_ROOT": str(stack.folder.artifacts),
-        "UA_VP_DB_PATH": str(stack.folder.spool("hq")),
+        **{name: value for name, value in tokens.items() if value},
+        **_picked(stack, names.GATEWAY),
     }
 
 
 def _factory(stack: Stack) -> dict[str, str]:
     return {
-        "FACTORY_ROLE": FactoryRole.LOCAL_WORKER.value,
-        "UA_FACTORY_ID": default_factory_id(FactoryRole.LOCAL_WORKER, stack.host),
-        "UA_RESULT_BACKEND_URL": stack.database_url,
-        "UA_VP_DB_PATH": str(stack.folder.spool("factory")),
         "UA_FACTORY_SLOTS": SLOTS,
         "UA_TUTORIAL_BOOTSTRAP_LOCAL_ROOT": str(stack.folder.repositories),
-    } | _picked(stack, FACTORY_ONLY)
+        **_picked(stack, names.WORKING),
+        **_picked(stack, names.MODELS),
+    }
 
 
-def _picked(stack: Stack, names: tuple[str, ...]) -> dict[str, str]:
-    return {name: stack.inherited[name] for name in names if name in stack.inherited}
+def _picked(stack: Stack, wanted: tuple[str, ...]) -> dict[str, str]:
+    return {name: stack.inherited[name] for name in wanted if name in stack.inherited}

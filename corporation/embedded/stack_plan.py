@@ -1,10 +1,12 @@
-"""Which processes a stack has, how each is started, after whom, and how it is known to be ready."""
+"""How each process of a stack is started, after whom, and how it is known to be ready."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from corporation.embedded.stack_environment import Stack
-from corporation.roles import FactoryRole, default_factory_id, default_queue
+from corporation.embedded.stack_shape import MISSION_WORKERS, role_of
+from corporation.roles import FactoryRole, control_queue
 
 Ready = Literal["healthy", "answers", "file", "runs"]
 """`healthy`: its health route says so · `answers`: it speaks HTTP · `file`: its ready file exists
@@ -15,7 +17,7 @@ Ready = Literal["healthy", "answers", "file", "runs"]
 class ProcessPlan:
     """One process of the stack; `needs` must be ready before it starts, and `warm` ones get time to finish work.
 
-    `port` is where it alone listens once it is ready.
+    `port` is where it alone listens once it is ready. One that is `optional` ends alone when it cannot run.
     """
 
     name: str
@@ -25,26 +27,61 @@ class ProcessPlan:
     address: str = ""
     warm: bool = False
     port: int | None = None
+    optional: bool = False
 
 
 def plan_of(stack: Stack) -> list[ProcessPlan]:
-    """The processes of `stack` in the order in which they are shown; nothing secret is in any argv."""
-    factory = default_factory_id(FactoryRole.LOCAL_WORKER, stack.host)
-    headquarters, missions = default_queue(FactoryRole.HEADQUARTERS), default_queue(FactoryRole.LOCAL_WORKER)
+    """The processes that `stack` runs, in the order in which they are shown; nothing secret is in any argv."""
+    makers: dict[str, Callable[[Stack], ProcessPlan]] = {
+        "api": _api,
+        "engine": _engine,
+        "hq-worker": lambda stack: _mission_worker(stack, FactoryRole.HEADQUARTERS, "hq@%h"),
+        "factory-worker": lambda stack: _mission_worker(stack, FactoryRole.LOCAL_WORKER, "missions@%h"),
+        "node-worker": lambda stack: _mission_worker(stack, FactoryRole.STANDALONE_NODE, "missions@%h"),
+        "control": _control,
+        "beat": lambda stack: ProcessPlan("beat", _celery(stack, "beat"), "runs", needs=("control",)),
+        "telegram": _telegram,
+        "flower": _flower,
+    }
+    return [plan for name, maker in makers.items() if name in stack.running for plan in (maker(stack),)]
+
+
+def _api(stack: Stack) -> ProcessPlan:
+    argv = (stack.python, "-m", "hq_api")
+    return ProcessPlan("api", argv, "healthy", address=stack.gateway_url, port=stack.gateway_port)
+
+
+def _engine(stack: Stack) -> ProcessPlan:
     ready_file = str(stack.folder.ready_file("engine"))
-    api = (stack.python, "-m", "hq_api")
-    engine = (stack.python, "-m", "corporation.engine", "--ready-file", ready_file)
-    flower = _celery(stack, "flower", "--address=127.0.0.1", f"--port={stack.flower_port}")
-    return [
-        ProcessPlan("api", api, "healthy", address=stack.hq_base_url, port=stack.gateway_port),
-        ProcessPlan("engine", engine, "file"),
-        _worker(stack, "hq-worker", headquarters, "-n", "hq@%h"),
-        _worker(stack, "factory-worker", missions, "-n", "missions@%h", needs=("api",)),
-        _worker(stack, "control", f"{factory}.control", "-P", "solo", "-n", "control@%h", needs=("api",)),
-        ProcessPlan("beat", _celery(stack, "beat"), "runs", needs=("control",)),
-        # Last, because it is the one thing a mission does not wait for and it is slow to import.
-        ProcessPlan("flower", flower, "answers", ("factory-worker",), stack.flower_url, port=stack.flower_port),
-    ]
+    return ProcessPlan("engine", (stack.python, "-m", "corporation.engine", "--ready-file", ready_file), "file")
+
+
+def _mission_worker(stack: Stack, role: FactoryRole, name: str) -> ProcessPlan:
+    # A factory's first words go to HQ's API; HQ's own worker starts beside it.
+    needs = _own_hq(stack) if role is not FactoryRole.HEADQUARTERS else ()
+    return _worker(stack, MISSION_WORKERS[role], stack.queue_of(role), "-n", name, needs=needs)
+
+
+def _control(stack: Stack) -> ProcessPlan:
+    queue = control_queue(stack.id_of(role_of("control", stack.shape)))
+    return _worker(stack, "control", queue, "-P", "solo", "-n", "control@%h", needs=_own_hq(stack))
+
+
+def _own_hq(stack: Stack) -> tuple[str, ...]:
+    return ("api",) if stack.hq_base_url == stack.gateway_url else ()
+
+
+def _telegram(stack: Stack) -> ProcessPlan:
+    # It waits for a service of others: that one being away, or a token that was revoked, must not end the node.
+    return ProcessPlan("telegram", (stack.python, "-m", "hq_api.telegram"), "runs", needs=("api",), optional=True)
+
+
+def _flower(stack: Stack) -> ProcessPlan:
+    argv = _celery(stack, "flower", "--address=127.0.0.1", f"--port={stack.flower_port}")
+    # Last, because it is the one thing a mission does not wait for and it is slow to import.
+    last = next((name for name in ("factory-worker", "hq-worker", "control") if name in stack.running), None)
+    needs = (last,) if last else ()
+    return ProcessPlan("flower", argv, "answers", needs, stack.flower_url, port=stack.flower_port)
 
 
 def _worker(stack: Stack, name: str, queue: str, *options: str, needs: tuple[str, ...] = ()) -> ProcessPlan:

@@ -7,7 +7,7 @@ from typing import Final
 from corporation.embedded.ports import free_port
 from corporation.embedded.postgres import start_postgres
 from corporation.embedded.server_process import PortTakenError, Server, ServerError
-from corporation.embedded.stack_given import given_database, given_redis
+from corporation.embedded.stack_given import MAILBOX_NAMES, NONE_INSTEAD, given_database, given_redis
 from corporation.embedded.stack_restarts import pause_before
 from corporation.embedded.stack_state import StateFolder
 from corporation.embedded.valkey import start_valkey
@@ -77,6 +77,12 @@ def start_servers(folder: StateFolder, environ: Mapping[str, str], keep: Callabl
     redis_url, database_url = given_redis(environ), given_database(environ)
     keep(DataServer("valkey", redis_url) if redis_url else _own_valkey(folder))
     keep(DataServer("postgresql", database_url) if database_url else _own_postgres(folder))
+
+
+def reach_servers(environ: Mapping[str, str], keep: Callable[[DataServer], None]) -> None:
+    """HQ's Redis and its mailbox, which a worker uses and never starts; each must answer, else GivenServerError."""
+    keep(DataServer("redis", given_redis(environ, NONE_INSTEAD)))
+    keep(DataServer("mailbox", given_database(environ, MAILBOX_NAMES, NONE_INSTEAD)))
 
 
 def _own_valkey(folder: StateFolder) -> DataServer:

@@ -16,7 +16,8 @@ from corporation.missions.store.progress import AttemptRow
 from corporation.strict_json import dump
 from hq_api.access import FACTORY, Principal
 from hq_api.body import BATCH_LIMIT_BYTES, read_object
-from hq_api.dependencies import Ledger, ReadSettings, headquarters_only, principal_with
+from hq_api.dependencies import Ledger, ReadSettings, principal_with
+from hq_api.gates import Headquarters, MayConsume
 from hq_api.responses import Json, Refusal
 from hq_api.validation import checked, refuse_unstorable
 
@@ -24,7 +25,6 @@ MOST_LINES: Final = 1000
 LONGEST_RUN_SECONDS: Final = 86_400 * 7
 """Beyond this a duration is a mistake: no mission runs longer than a day."""
 Caller = Annotated[Principal, Depends(principal_with(FACTORY))]
-HqOnly = Annotated[None, Depends(headquarters_only)]
 
 router = APIRouter(prefix="/api/v1/factory/missions", tags=["attempts"])
 
@@ -48,7 +48,9 @@ async def _log_object(request: Request) -> dict[str, Any]:
 
 
 @router.post("/{attempt_id}/start")
-def start(attempt_id: str, caller: Caller, _: HqOnly, ledger: Ledger, settings: ReadSettings) -> Response:
+def start(
+    attempt_id: str, caller: Caller, _: Headquarters, __: MayConsume, ledger: Ledger, settings: ReadSettings
+) -> Response:
     """The mission runs, from now on if it did not already; repeating it gives the same answer."""
     with transaction(ledger) as connection:
         renewed = _renew(connection, caller, Sign(_id_of(attempt_id)), settings.attempt_lease_seconds)[1]
@@ -66,7 +68,8 @@ def start(attempt_id: str, caller: Caller, _: HqOnly, ledger: Ledger, settings: 
 def tell_progress(
     attempt_id: str,
     caller: Caller,
-    _: HqOnly,
+    _: Headquarters,
+    __: MayConsume,
     document: Annotated[dict[str, Any], Depends(_log_object)],
     ledger: Ledger,
     settings: ReadSettings,

@@ -13,7 +13,8 @@ from starlette.responses import Response
 from corporation.db import transaction
 from corporation.missions import queries
 from hq_api.access import FACTORY, Principal
-from hq_api.dependencies import Ledger, ReadSettings, headquarters_only, principal_with
+from hq_api.dependencies import Ledger, ReadSettings, principal_with
+from hq_api.gates import MayConsume
 from hq_api.responses import Refusal
 
 LARGEST_BUNDLE_BYTES: Final = 50 * 1024 * 1024
@@ -28,7 +29,7 @@ router = APIRouter(prefix="/api/v1/ops/tutorials/bootstrap-jobs", tags=["bootstr
 def bundle(
     job_id: str,
     caller: Annotated[Principal, Depends(principal_with(FACTORY))],
-    _: Annotated[None, Depends(headquarters_only)],
+    _: MayConsume,
     ledger: Ledger,
     settings: ReadSettings,
 ) -> Response:

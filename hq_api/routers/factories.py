@@ -15,7 +15,8 @@ from corporation.missions.store.leases import Renewed, Sign
 from corporation.roles import FactoryRole
 from corporation.strict_json import dump
 from hq_api.access import FACTORY, Principal
-from hq_api.dependencies import JsonObject, Ledger, ReadSettings, headquarters_only, principal_with
+from hq_api.dependencies import JsonObject, Ledger, ReadSettings, principal_with
+from hq_api.gates import Headquarters
 from hq_api.responses import Json, Refusal
 from hq_api.validation import checked, refuse_unstorable
 
@@ -73,7 +74,7 @@ class BeatForm(BaseModel):
 def register(
     request: Request,
     caller: Annotated[Principal, Depends(principal_with(FACTORY))],
-    _: Annotated[None, Depends(headquarters_only)],
+    _: Headquarters,
     document: JsonObject,
     ledger: Ledger,
     settings: ReadSettings,

@@ -4,24 +4,32 @@ import subprocess
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import redis
 from fastapi import APIRouter, Request
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import Response
 
 from corporation.clock import iso, utc_now
-from corporation.settings import Settings
 from hq_api.dependencies import ReadSettings
+from hq_api.gates import KeepsLedger
+from hq_api.own_node import why_not_connected
 from hq_api.responses import Json
 
-PRODUCT = "corporation"
+PRODUCT: Final = "corporation"
+PROFILES: Final = {
+    "local_workstation": (False, "local", "one person's machine: nothing has to reach it from elsewhere"),
+    "standalone_node": (False, "restricted", "a node on its own: whoever reaches it needs a token"),
+    "vps": (True, "restricted", "a server on the open internet: let in only the addresses you know, and only with TLS"),
+}
+"""What goes with each deployment profile: whether an allow-list of addresses belongs in front of it, who should reach
+it, and why. The process itself always asks for a token."""
 router = APIRouter(tags=["health"])
-fleet_router = APIRouter(tags=["health"])
+full_router = APIRouter(tags=["health"])
 
 
+@router.head("/api/v1/health", include_in_schema=False)
 @router.get("/api/v1/health")
 def health(request: Request, settings: ReadSettings) -> Response:
     """200 when the ledger answers, else 503; Redis is shown and never decides (H-5)."""
@@ -35,12 +43,13 @@ def health(request: Request, settings: ReadSettings) -> Response:
         "db_error": db_error,
         "runtime_path": "",
         "runtime_tools": {},
-        "deployment_profile": _profile(settings),
-        "redis_status": _redis_status(request.app.state.redis),
+        "deployment_profile": _profile(settings.deployment_profile),
+        "redis_status": "disconnected" if why_not_connected(request.app.state.redis) else "connected",
     }
     return Json(body, 200 if well else 503)
 
 
+@router.head("/api/v1/hooks/readyz", include_in_schema=False)
 @router.get("/api/v1/hooks/readyz")
 def readyz() -> Response:
     """Always 200; there is no hooks service here, and the body says so."""
@@ -48,7 +57,7 @@ def readyz() -> Response:
     return Json({"ready": False, "service_initialized": False, "hooks_enabled": False, "reason": reason})
 
 
-@fleet_router.get("/")
+@full_router.get("/")
 def root() -> Response:
     """What this server is and where things are."""
     endpoints = {
@@ -60,8 +69,8 @@ def root() -> Response:
     return Json({"name": PRODUCT, "version": version(PRODUCT), "status": "running", "endpoints": endpoints})
 
 
-@fleet_router.get("/api/v1/version")
-def read_version(request: Request) -> Response:
+@full_router.get("/api/v1/version")
+def read_version(request: Request, _: KeepsLedger) -> Response:
     """The commit this process was started from (null outside a checkout) and since when it runs."""
     commit, branch = checkout()
     return Json({"commit": commit, "branch": branch, "started_at": iso(request.app.state.started_at)})
@@ -102,19 +111,12 @@ def _answers(engine: Engine) -> bool:
     return True
 
 
-def _redis_status(client: "redis.Redis") -> str:
-    try:
-        client.ping()
-    except redis.RedisError:
-        return "disconnected"
-    return "connected"
-
-
-def _profile(settings: Settings) -> dict[str, Any]:
+def _profile(name: str) -> dict[str, Any]:
+    allowlist, access, notes = PROFILES[name]
     return {
-        "profile": settings.deployment_profile,
-        "allowlist_required": settings.deployment_profile == "vps",
+        "profile": name,
+        "allowlist_required": allowlist,
         "ops_token_required": True,
-        "remote_access": "restricted",
-        "notes": "",
+        "remote_access": access,
+        "notes": notes,
     }

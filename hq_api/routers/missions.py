@@ -13,7 +13,8 @@ from corporation.missions import queries
 from corporation.missions.submit import Receipt
 from hq_api.access import PUBLISH, Principal
 from hq_api.body import BATCH_LIMIT_BYTES, LIMIT_BYTES, read_document
-from hq_api.dependencies import Ledger, ReadSettings, headquarters_only, principal_with
+from hq_api.dependencies import Ledger, ReadSettings, principal_with
+from hq_api.gates import Headquarters, MayPublish
 from hq_api.paging import cursor_after, mission_filter, read_cursor
 from hq_api.publishing import MOST_IN_A_BATCH, Order, Refused, Rules, Verdict, batch_of, publish, read_entry
 from hq_api.responses import Json, Refusal
@@ -45,7 +46,7 @@ router = APIRouter(tags=["missions"])
 def publish_missions(
     request: Request,
     caller: Caller,
-    _: Annotated[None, Depends(headquarters_only)],
+    _: MayPublish,
     document: Annotated[Any, Depends(_order_form)],
     ledger: Ledger,
     settings: ReadSettings,
@@ -70,7 +71,7 @@ def publish_missions(
 @router.get(MISSIONS)
 def list_missions(
     _: Caller,
-    __: Annotated[None, Depends(headquarters_only)],
+    __: Headquarters,
     ledger: Ledger,
     wanted: Annotated[queries.MissionFilter, Depends(mission_filter)],
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
@@ -88,7 +89,7 @@ def list_missions(
 @router.get(MISSIONS + "/{job_id:path}/events")
 def list_events(
     _: Caller,
-    __: Annotated[None, Depends(headquarters_only)],
+    __: Headquarters,
     ledger: Ledger,
     job_id: str,
     after: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
@@ -104,7 +105,7 @@ def list_events(
 
 # Last, and with slashes: a job_id is any text, so `/` in it must not look like another route.
 @router.get(MISSIONS + "/{job_id:path}")
-def read_mission(_: Caller, __: Annotated[None, Depends(headquarters_only)], ledger: Ledger, job_id: str) -> Response:
+def read_mission(_: Caller, __: Headquarters, ledger: Ledger, job_id: str) -> Response:
     """The mission that `job_id` names, also as an alias, with its envelope, its attempts and its result."""
     with transaction(ledger) as connection:
         mission = queries.find_mission(connection, _storable(job_id))

@@ -71,17 +71,15 @@ OVERRIDES = [
 ]
 
 
-@pytest.mark.parametrize("role", [HQ, WORKER, STANDALONE])
 @pytest.mark.parametrize(("name", "word", "field", "value"), OVERRIDES)
-def test_an_override_changes_its_own_field_and_no_other(
-    role: str, name: str, word: str, field: str, value: Any
-) -> None:
+def test_an_override_changes_its_own_field_and_no_other(name: str, word: str, field: str, value: Any) -> None:
     """E-6."""
-    plain, changed = policy(role), policy(role, **{name: word})
+    for role in (HQ, WORKER, STANDALONE):
+        plain, changed = policy(role), policy(role, **{name: word})
 
-    assert getattr(changed, field) == value
-    fields = FactoryRuntimePolicy.__dataclass_fields__
-    assert {one for one in fields if getattr(plain, one) != getattr(changed, one)} <= {field}
+        assert getattr(changed, field) == value
+        fields = FactoryRuntimePolicy.__dataclass_fields__
+        assert {one for one in fields if getattr(plain, one) != getattr(changed, one)} <= {field}
 
 
 @pytest.mark.parametrize(
@@ -92,12 +90,11 @@ def test_an_override_changes_its_own_field_and_no_other(
         ("UA_CAPABILITY_DELEGATION_MODE", ["publish_and_listen", "listen_only", "disabled"]),
     ],
 )
-@pytest.mark.parametrize("role", [HQ, WORKER, STANDALONE])
 def test_an_override_that_is_no_choice_refuses_the_start_and_names_what_is_allowed(
-    role: str, name: str, allowed: list[str]
+    name: str, allowed: list[str]
 ) -> None:
     with pytest.raises(SettingsError) as refused:
-        policy(role, **{name: "everything"})
+        policy(WORKER, **{name: "everything"})
 
     [problem] = refused.value.problems
     assert problem.startswith(name)
@@ -105,11 +102,11 @@ def test_an_override_that_is_no_choice_refuses_the_start_and_names_what_is_allow
 
 
 @pytest.mark.parametrize("name", ["START_UI", "TELEGRAM_POLL", "CSI_INGEST", "AGENTMAIL"])
-@pytest.mark.parametrize("role", [HQ, WORKER, STANDALONE])
-def test_a_flag_that_says_nothing_leaves_the_role_its_own_value(role: str, name: str) -> None:
+def test_a_flag_that_says_nothing_leaves_the_role_its_own_value(name: str) -> None:
     """E-2."""
-    for word in ("", "  ", "perhaps", "yes please"):
-        assert policy(role, **{f"UA_CAPABILITY_{name}": word}) == policy(role)
+    for role in (HQ, WORKER, STANDALONE):
+        for word in ("", "  ", "perhaps", "yes please"):
+            assert policy(role, **{f"UA_CAPABILITY_{name}": word}) == policy(role)
 
 
 def test_telegram_on_a_standalone_node_is_the_environments_choice() -> None:
@@ -158,10 +155,9 @@ def test_nothing_makes_a_worker_poll_telegram_publish_or_open_the_ledger() -> No
         ({"UA_VP_ENABLED_IDS": " vp.coder.primary , "}, True),
     ],
 )
-@pytest.mark.parametrize("role", [HQ, WORKER, STANDALONE])
-def test_the_coder_is_switched_in_the_order_of_the_contract(role: str, environ: dict[str, str], coder: bool) -> None:
+def test_the_coder_is_switched_in_the_order_of_the_contract(environ: dict[str, str], coder: bool) -> None:
     """E-8."""
-    assert policy(role, **environ).enable_vp_coder is coder
+    assert [policy(role, **environ).enable_vp_coder for role in (HQ, WORKER, STANDALONE)] == [coder] * 3
 
 
 def test_the_generalist_has_its_own_switch() -> None:

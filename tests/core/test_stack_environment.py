@@ -1,20 +1,36 @@
 """What each process of a stack may see: what it needs, and nothing that is not its business."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from canary import secret
 
 from corporation.embedded.stack_environment import (
-    FACTORY_PROCESSES,
-    HQ_PROCESSES,
+    LOADS_NO_SECRETS,
     Stack,
     environment_of,
     from_facts,
+    given_secrets,
     inherited_from,
+    variables_of,
+    with_given,
 )
 from corporation.embedded.stack_plan import plan_of
+from corporation.embedded.stack_shape import ROLES, Shape, role_of
+from corporation.roles import FactoryRole
 from corporation.settings import load_settings
 
+MODEL_KEYS = {name: secret(name) for name in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "ZAI_API_KEY", "XAI_API_KEY")}
+TELEGRAM = {"TELEGRAM_BOT_TOKEN": secret("bot"), "TELEGRAM_ALLOWED_USER_IDS": "7"}
+LAUNCHER = {
+    **MODEL_KEYS,
+    **TELEGRAM,
+    "PATH": "/bin",
+    "UA_INTERNAL_API_TOKEN": secret("internal"),
+    "UA_CAPABILITY_GATEWAY_MODE": "full",
+    "UA_DEPLOYMENT_PROFILE": "vps",
+}
 STACK = Stack(
     state=Path("/state"),
     python="/venv/bin/python",
@@ -23,14 +39,29 @@ STACK = Stack(
     database_url="postgresql://u:pw-of-postgres@127.0.0.1:5432/corporation",
     gateway_port=8002,
     flower_port=5555,
-    ops_token="the-ops-token-which-is-long-enough",
-    jwt_secret="the-signing-secret-which-is-long-enough",
-    flower_password="the-flower-password",
+    ops_token=secret("ops"),
+    jwt_secret=secret("jwt"),
+    flower_password=secret("flower"),
     inherited={},
+    factory_credential=secret("credential"),
 )
+FACTORY = ("factory-worker", "control", "beat")
 
 
-@pytest.mark.parametrize("process", sorted(FACTORY_PROCESSES))
+def stack_of(shape: Shape, **changes: object) -> Stack:
+    far = {} if ROLES[shape] is FactoryRole.HEADQUARTERS else {"hq_given": "https://hq.example"}
+    return replace(STACK, shape=shape, inherited=inherited_from(LAUNCHER), **(far | changes))
+
+
+CASES = [(shape, process) for shape in Shape for process in stack_of(shape).running]
+
+
+def seen_by(value: str, shape: Shape) -> set[str]:
+    stack = stack_of(shape)
+    return {process for process in stack.running if value in environment_of(process, stack).values()}
+
+
+@pytest.mark.parametrize("process", FACTORY)
 def test_the_factory_sees_neither_the_ledger_variable_nor_the_signing_secret(process: str) -> None:
     environment = environment_of(process, STACK)
 
@@ -38,12 +69,78 @@ def test_the_factory_sees_neither_the_ledger_variable_nor_the_signing_secret(pro
     assert STACK.jwt_secret not in environment.values()
 
 
-@pytest.mark.parametrize("process", sorted(HQ_PROCESSES | FACTORY_PROCESSES))
-def test_every_process_gets_settings_that_load(process: str) -> None:
-    settings = load_settings(environment_of(process, STACK))
+@pytest.mark.parametrize("shape", [Shape.WHOLE, Shape.WORKER])
+def test_a_factory_proves_itself_with_its_own_credential_and_never_sees_the_operators_token(shape: Shape) -> None:
+    """H-21"""
+    stack = stack_of(shape)
 
-    assert settings.factory_id == ("desk-hq" if process in HQ_PROCESSES else "desk")
-    assert settings.mailbox_url == STACK.database_url
+    for process in FACTORY:
+        assert variables_of(process, stack)["UA_FACTORY_CREDENTIAL"] == STACK.factory_credential
+        assert STACK.ops_token not in environment_of(process, stack).values()
+
+
+def test_a_worker_without_a_credential_uses_the_token_it_was_given() -> None:
+    stack = stack_of(Shape.WORKER, factory_credential="")
+
+    assert variables_of("beat", stack)["UA_OPS_TOKEN"] == STACK.ops_token
+
+
+@pytest.mark.parametrize("shape", [Shape.WHOLE, Shape.HQ, Shape.STANDALONE])
+def test_the_signing_secret_is_the_apis_alone(shape: Shape) -> None:
+    assert seen_by(STACK.jwt_secret, shape) == {"api"}
+    assert seen_by(LAUNCHER["UA_INTERNAL_API_TOKEN"], shape) == {"api"}
+
+
+@pytest.mark.parametrize("shape", [Shape.WHOLE, Shape.HQ, Shape.STANDALONE])
+def test_the_telegram_token_is_the_pollers_alone(shape: Shape) -> None:
+    assert seen_by(TELEGRAM["TELEGRAM_BOT_TOKEN"], shape) == {"telegram"}
+
+
+@pytest.mark.parametrize(
+    ("shape", "holders"),
+    [
+        (Shape.WHOLE, set(FACTORY)),
+        (Shape.HQ, set[str]()),
+        (Shape.WORKER, set(FACTORY)),
+        (Shape.STANDALONE, {"node-worker"}),
+    ],
+)
+def test_the_keys_of_models_are_only_where_agents_run_and_never_at_headquarters(
+    shape: Shape, holders: set[str]
+) -> None:
+    for key in MODEL_KEYS.values():
+        assert seen_by(key, shape) == holders
+
+
+@pytest.mark.parametrize(("shape", "process"), CASES)
+def test_every_process_gets_settings_that_load_and_knows_what_it_is(shape: Shape, process: str) -> None:
+    settings = load_settings(environment_of(process, stack_of(shape)))
+
+    assert settings.role is role_of(process, shape)
+    assert (
+        settings.factory_id
+        == {"HEADQUARTERS": "desk-hq", "LOCAL_WORKER": "desk", "STANDALONE_NODE": "desk-node"}[settings.role]
+    )
+    assert settings.deployment_profile == "vps"
+
+
+@pytest.mark.parametrize(("shape", "process"), CASES)
+def test_no_process_loads_secrets_again_and_none_is_refused_for_it(shape: Shape, process: str) -> None:
+    assert LOADS_NO_SECRETS.items() <= environment_of(process, stack_of(shape)).items()
+
+
+@pytest.mark.parametrize("process", FACTORY)
+def test_the_overrides_of_a_whole_stack_are_headquarters_own(process: str) -> None:
+    whole, worker = stack_of(Shape.WHOLE), stack_of(Shape.WORKER)
+
+    assert "UA_CAPABILITY_GATEWAY_MODE" not in environment_of(process, whole)
+    assert environment_of("api", whole)["UA_CAPABILITY_GATEWAY_MODE"] == "full"
+    assert environment_of(process, worker)["UA_CAPABILITY_GATEWAY_MODE"] == "full"
+
+
+@pytest.mark.parametrize("process", ["factory-worker", "control", "beat"])
+def test_a_factory_beside_its_headquarters_has_its_mailbox(process: str) -> None:
+    assert load_settings(environment_of(process, STACK)).mailbox_url == STACK.database_url
 
 
 def test_only_what_is_allowed_is_inherited() -> None:
@@ -52,23 +149,41 @@ def test_only_what_is_allowed_is_inherited() -> None:
     assert inherited_from(environ) == {"PATH": "/bin", "HOME": "/h"}
 
 
-def test_the_keys_of_models_reach_the_factory_and_not_headquarters() -> None:
-    stack = Stack(**{**vars(STACK), "inherited": {"OPENAI_API_KEY": "k", "PATH": "/bin"}})
-
-    assert environment_of("factory-worker", stack)["OPENAI_API_KEY"] == "k"
-    assert "OPENAI_API_KEY" not in environment_of("engine", stack)
-    assert environment_of("engine", stack)["PATH"] == "/bin"
-
-
 def test_a_person_may_tune_a_run() -> None:
-    stack = Stack(**{**vars(STACK), "inherited": {"UA_HEARTBEAT_INTERVAL_SECONDS": "30", "UA_FACTORY_SLOTS": "4"}})
+    stack = replace(STACK, inherited={"UA_HEARTBEAT_INTERVAL_SECONDS": "30", "UA_FACTORY_SLOTS": "4"})
 
     assert environment_of("beat", stack)["UA_HEARTBEAT_INTERVAL_SECONDS"] == "30"
     assert environment_of("factory-worker", stack)["UA_FACTORY_SLOTS"] == "4"
 
 
-def test_the_facts_of_a_stack_can_be_read_back() -> None:
-    assert from_facts(STACK.state, STACK.to_facts(), {}) == STACK
+def test_a_node_may_be_named_and_its_queue_too() -> None:
+    stack = stack_of(Shape.WORKER, node_name="desk-7", queue_name="gpu")
+    settings = load_settings(environment_of("factory-worker", stack))
+    [worker] = [plan for plan in plan_of(stack) if plan.name == "factory-worker"]
+
+    assert (settings.factory_id, settings.mission_queue) == ("desk-7", "gpu")
+    assert worker.argv[worker.argv.index("-Q") + 1] == "gpu"
+
+
+def test_a_factory_that_joins_an_hq_does_not_get_the_name_of_that_hq() -> None:
+    stack = stack_of(Shape.HQ, node_name="hq-east")
+
+    assert variables_of("control", stack)["UA_FACTORY_ID"] == "hq-east"
+    assert variables_of("factory-worker", stack)["UA_FACTORY_ID"] == "desk"
+
+
+@pytest.mark.parametrize("shape", list(Shape))
+def test_the_facts_of_a_stack_can_be_read_back(shape: Shape) -> None:
+    stack = replace(STACK, shape=shape, hq_given="https://hq.example", node_name="n")
+
+    assert from_facts(stack.state, stack.to_facts(), {}) == stack
+
+
+def test_facts_of_an_older_version_are_a_whole_stack() -> None:
+    newer = ("shape", "factory_credential", "node_name", "queue_name", "hq_given")
+    facts = {name: value for name, value in STACK.to_facts().items() if name not in newer}
+
+    assert from_facts(STACK.state, facts, {}) == replace(STACK, factory_credential="")
 
 
 @pytest.mark.parametrize("missing", ["redis_url", "ops_token", "gateway_port"])
@@ -79,21 +194,39 @@ def test_facts_that_are_not_whole_are_no_stack(missing: str) -> None:
     assert from_facts(STACK.state, facts, {}) is None
 
 
-def test_no_secret_is_on_a_command_line() -> None:
+def test_a_secret_that_the_environment_gave_is_taken_from_there_again() -> None:
+    kept_out = replace(STACK, ops_token="")
+    environ = {"UA_OPS_TOKEN": secret("given"), "UA_OPS_JWT_SECRET": secret("other")}
+
+    stack = with_given(kept_out, environ)
+
+    assert given_secrets(environ) == {"ops_token": secret("given"), "jwt_secret": secret("other")}
+    assert (stack.ops_token, stack.jwt_secret) == (secret("given"), STACK.jwt_secret)
+
+
+@pytest.mark.parametrize("shape", list(Shape))
+def test_no_secret_is_on_a_command_line_or_shown_with_the_stack(shape: Shape) -> None:
+    stack = stack_of(shape)
     secrets = (STACK.ops_token, STACK.jwt_secret, STACK.flower_password, "pw-of-redis", "pw-of-postgres")
 
-    words = [word for plan in plan_of(STACK) for word in plan.argv]
+    words = [repr(stack), *(word for plan in plan_of(stack) for word in plan.argv)]
 
-    assert not [word for word in words for secret in secrets if secret in word]
+    assert not [word for word in words for value in (*secrets, *MODEL_KEYS.values()) if value in word]
 
 
-def test_the_plan_names_every_process_once_and_needs_only_what_it_has() -> None:
-    names = [plan.name for plan in plan_of(STACK)]
+@pytest.mark.parametrize("shape", list(Shape))
+def test_the_plan_names_every_process_once_and_needs_only_what_it_has(shape: Shape) -> None:
+    stack = stack_of(shape)
+    names = [plan.name for plan in plan_of(stack)]
 
-    assert sorted(names) == sorted(HQ_PROCESSES | FACTORY_PROCESSES)
-    assert all(set(plan.needs) <= set(names) for plan in plan_of(STACK))
+    assert sorted(names) == sorted(stack.running)
+    assert all(set(plan.needs) <= set(names) for plan in plan_of(stack))
+
+
+def test_only_the_processes_that_the_policy_allows_are_planned() -> None:
+    assert [plan.name for plan in plan_of(replace(STACK, processes=("beat", "api")))] == ["api", "beat"]
 
 
 def test_flower_gets_its_password_through_the_environment() -> None:
-    assert environment_of("flower", STACK)["FLOWER_BASIC_AUTH"] == "corporation:the-flower-password"
+    assert environment_of("flower", STACK)["FLOWER_BASIC_AUTH"] == f"corporation:{STACK.flower_password}"
     assert "FLOWER_BASIC_AUTH" not in environment_of("api", STACK)

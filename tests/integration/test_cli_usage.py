@@ -4,11 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from canary import secret
 
 from corporation.embedded.stack_environment import Stack, variables_of
+from corporation.embedded.stack_shape import Shape
 from corporation.embedded.stack_state import StateFolder
 
 COMMAND = [sys.executable, "-m", "corporation.cli"]
@@ -40,6 +43,7 @@ def stack(tmp_path: Path) -> Stack:
         jwt_secret="the-signing-secret-which-is-long-enough",
         flower_password="p",
         inherited={},
+        factory_credential="the-credential-of-the-factory",
     )
     StateFolder(tmp_path).prepare()
     StateFolder(tmp_path).write_facts(stack.to_facts())
@@ -83,12 +87,45 @@ def test_the_environment_survives_a_shell(stack: Stack) -> None:
     assert variables_of("factory-worker", stack).items() <= json.loads(ended.stdout).items()
 
 
-@pytest.mark.parametrize(("role", "sees"), [("factory", False), ("hq", True)])
+@pytest.mark.parametrize(("role", "sees"), [("factory", False), ("worker", False), ("hq", True)])
 def test_each_role_gets_its_own_environment(stack: Stack, role: str, sees: bool) -> None:
     variables = json.loads(run("env", "--role", role, "--json", "--state", str(stack.state)).stdout)
 
     assert ("UA_DATABASE_URL" in variables) is sees
     assert ("UA_OPS_JWT_SECRET" in variables) is sees
+    assert ("UA_OPS_TOKEN" in variables) is sees
+    assert ("UA_FACTORY_CREDENTIAL" in variables) is not sees
+
+
+def test_a_standalone_stack_has_its_own_environment_and_no_other(stack: Stack) -> None:
+    StateFolder(stack.state).write_facts(replace(stack, shape=Shape.STANDALONE).to_facts())
+
+    own = json.loads(run("env", "--json", "--state", str(stack.state)).stdout)
+    other = run("env", "--role", "hq", "--state", str(stack.state))
+
+    assert own["FACTORY_ROLE"] == "STANDALONE_NODE"
+    assert other.returncode == 78
+    assert "standalone" in other.stderr
+
+
+def test_a_token_in_the_dotenv_file_is_a_token(stack: Stack, tmp_path: Path) -> None:
+    dotenv = tmp_path / ".env"
+    dotenv.touch(0o600)
+    dotenv.write_text(f"UA_OPS_TOKEN={secret('usage-dotenv')}\n")
+    given = {"UA_HQ_BASE_URL": "http://127.0.0.1:3", "UA_DOTENV_PATH": str(dotenv)}
+
+    ended = run("missions", "list", "--state-dir", str(stack.state), **given)
+
+    assert ended.returncode == 69, ended.stderr
+
+
+def test_no_command_goes_on_without_the_vault_that_its_profile_demands(stack: Stack) -> None:
+    """E-12: refused on every call."""
+    for command in (["missions", "list"], ["env"], ["migrate"], ["publish", "x"]):
+        ended = run(*command, "--state-dir", str(stack.state), UA_DEPLOYMENT_PROFILE="vps", UA_OPS_TOKEN="t" * 32)
+
+        assert ended.returncode == 78, command
+        assert "INFISICAL_CLIENT_ID" in ended.stderr
 
 
 def test_the_token_of_the_state_folder_is_not_sent_to_another_headquarters(stack: Stack) -> None:

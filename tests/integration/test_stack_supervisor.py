@@ -162,6 +162,19 @@ def test_who_lost_the_race_for_its_port_is_told_apart_from_who_is_broken(stack: 
         tick_until(supervisor, 0, lambda: False)
 
 
+def test_an_optional_process_that_can_never_run_is_given_up_alone(
+    stack: Stack, supervise: Callable[..., Supervisor]
+) -> None:
+    supervisor = supervise(api=GETS_READY)
+    poller = ProcessPlan("telegram", (sys.executable, "-c", WRONG), "runs", optional=True)
+    supervisor.members.append(Member(poller))
+
+    tick_until(supervisor, 0, lambda: supervisor.members[1].phase == "stopped")
+    tick_until(supervisor, 0, lambda: supervisor.ready)
+
+    assert "configuration is wrong" in supervisor.members[1].why
+
+
 def test_another_program_on_the_port_is_not_taken_for_ours(stack: Stack, somebody: int) -> None:
     plan = ProcessPlan("api", (sys.executable,), "runs", port=somebody)
 

@@ -10,15 +10,17 @@ from typing import Any
 import httpx
 import jwt
 import uvicorn
+from canary import secret
 from sqlalchemy import Engine, text
+from websockets.sync.client import ClientConnection, connect
 
 from corporation.clock import utc_now
 from corporation.db import open_ledger
 from corporation.settings import Settings, load_settings
 from hq_api.app import create_app
 
-OPS_TOKEN = "the-ops-token-of-this-test"
-JWT_SECRET = "a-signing-secret-of-more-than-32-bytes"
+OPS_TOKEN = secret("ops-token")
+JWT_SECRET = secret("signing")
 PUBLISH = "/api/v1/delegation/publish"
 
 
@@ -49,6 +51,12 @@ class Api:
     def as_token(self, token: str) -> httpx.Client:
         """A client that says `token`."""
         return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+
+    def socket(self, path: str, bearer: str | None = None, **options: Any) -> ClientConnection:
+        """An open WebSocket on `path` that says `bearer`; use it with `with`."""
+        headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+        address = f"ws://127.0.0.1:{self.port}{path}"
+        return connect(address, additional_headers=headers, proxy=None, open_timeout=30, close_timeout=5, **options)
 
     def exchange(self, raw: bytes) -> bytes:
         """The whole answer to these very bytes."""
@@ -82,7 +90,12 @@ def served(settings: Settings) -> Iterator[Api]:
     listener = socket.create_server(("127.0.0.1", 0), backlog=256)
     port = listener.getsockname()[1]
     config = uvicorn.Config(
-        create_app(settings), http="httptools", ws="none", log_level="critical", server_header=False
+        create_app(settings),
+        http="httptools",
+        ws="websockets-sansio",
+        ws_max_size=4096,
+        log_level="critical",
+        server_header=False,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -100,7 +113,7 @@ def served(settings: Settings) -> Iterator[Api]:
 
 
 def settings_for(database_url: str, **changes: str) -> Settings:
-    """Settings of a headquarters with both kinds of token, whose Redis is not there."""
+    """Settings of a headquarters with both kinds of token, whose Redis is not there; an empty change unsets."""
     environ = {
         "FACTORY_ROLE": "HEADQUARTERS",
         "UA_DATABASE_URL": database_url,

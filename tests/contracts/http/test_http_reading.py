@@ -1,12 +1,11 @@
 """Reading missions, health, and what every answer carries."""
 
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 import httpx
 import pytest
-from served_api import OPS_TOKEN, PUBLISH, Api, served, settings_for
+from served_api import OPS_TOKEN, PUBLISH, Api
 
 MISSIONS = "/api/v1/missions"
 Make = Callable[..., dict[str, Any]]
@@ -130,39 +129,6 @@ def test_half_a_surrogate_pair_from_a_factory_does_not_break_the_answer(api: Api
 
     assert answer.status_code == 200
     assert b'"\\ud800"' in answer.content
-
-
-def test_health_shows_redis_but_lets_the_ledger_decide(api: Api) -> None:
-    answer = httpx.get(api.url + "/api/v1/health")
-
-    body = answer.json()
-    assert answer.status_code == 200
-    assert (body["status"], body["db_status"], body["redis_status"]) == ("healthy", "connected", "disconnected")
-    assert datetime.fromisoformat(body["timestamp"]).utcoffset() is not None
-
-
-def test_health_is_503_without_a_ledger_and_tells_no_address(order: Make) -> None:
-    with served(settings_for("postgresql://nobody:hunter2@127.0.0.1:1/none")) as api:
-        answer = httpx.get(api.url + "/api/v1/health")
-
-    assert answer.status_code == 503
-    assert (answer.json()["status"], answer.json()["db_status"]) == ("unhealthy", "disconnected")
-    assert "hunter2" not in answer.text
-
-
-def test_health_is_503_on_a_ledger_that_was_never_migrated(api: Api, wait_until: Callable[..., None]) -> None:
-    wait_until(lambda: api.sql("SELECT 1 FROM corporation.factories"))  # headquarters has registered itself
-    api.sql("ALTER SCHEMA corporation RENAME TO elsewhere")
-
-    answer = httpx.get(api.url + "/api/v1/health")
-
-    assert (answer.status_code, answer.json()["db_status"]) == (503, "error")
-
-
-def test_the_open_addresses_answer_without_a_token(api: Api) -> None:
-    assert httpx.get(api.url + "/").json()["name"] == "corporation"
-    assert httpx.get(api.url + "/api/v1/hooks/readyz").json()["ready"] is False
-    assert set(httpx.get(api.url + "/api/v1/version").json()) == {"commit", "branch", "started_at"}
 
 
 @pytest.mark.parametrize("path", ["/", MISSIONS, "/nowhere", PUBLISH])

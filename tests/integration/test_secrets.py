@@ -274,7 +274,7 @@ def test_the_stage_follows_the_environment_which_is_sent_as_written(
 
     def fetch(where: Coordinates) -> Mapping[str, str | None]:
         asked.append(where)
-        return {}
+        return {"ANY": "value"}
 
     report = load(CREDENTIALS | environ, fetch).report
 

@@ -1,0 +1,77 @@
+"""The variables that a launcher hands on to its processes, by who may see them; everything else stays behind."""
+
+from typing import Final
+
+INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "USER", "LOGNAME", "SSL_CERT_FILE")
+"""What every process gets from the launcher's environment, if it is set there."""
+
+TUNING: Final = (
+    "UA_ATTEMPT_LEASE_SECONDS",
+    "UA_FACTORY_OFFLINE_SECONDS",
+    "UA_FACTORY_STALE_SECONDS",
+    "UA_HEARTBEAT_INTERVAL_SECONDS",
+    "UA_MISSION_DEFAULT_TTL_SECONDS",
+    "UA_MISSION_RETRY_BASE_SECONDS",
+    "UA_MISSION_RETRY_CAP_SECONDS",
+    "UA_MISSION_RETRY_JITTER",
+    "UA_MISSION_TIMEOUT_GRACE_SECONDS",
+    "UA_MISSION_WAITING_LIMIT",
+)
+"""Settings without secrets that a person may change for a run; they win over the stack's own values."""
+
+NODE: Final = (
+    "ENABLE_VP_CODER",
+    "ENABLE_VP_GENERAL",
+    "INFISICAL_ENVIRONMENT",
+    "UA_CODER_VP_DISPLAY_NAME",
+    "UA_DELEGATION_CONSUMER_GROUP",
+    "UA_DELEGATION_DLQ_STREAM",
+    "UA_DELEGATION_REDIS_ENABLED",
+    "UA_DELEGATION_STREAM_NAME",
+    "UA_DEPLOYMENT_PROFILE",
+    "UA_DISABLE_CODER_VP",
+    "UA_ENABLE_CODER_VP",
+    "UA_REDIS_ALLOW_PLAINTEXT",
+    "UA_RUNTIME_STAGE",
+    "UA_VP_ENABLED_IDS",
+)
+"""What a node is, beside its role: no secret among them. The Infisical environment only names the stage."""
+
+OVERRIDES: Final = (
+    "UA_CAPABILITY_AGENTMAIL",
+    "UA_CAPABILITY_CSI_INGEST",
+    "UA_CAPABILITY_DELEGATION_MODE",
+    "UA_CAPABILITY_GATEWAY_MODE",
+    "UA_CAPABILITY_HEARTBEAT_SCOPE",
+    "UA_CAPABILITY_START_UI",
+    "UA_CAPABILITY_TELEGRAM_POLL",
+    "UA_STANDALONE_ENABLE_TELEGRAM_POLL",
+)
+"""What changes one cell of a policy; in a whole stack they are headquarters' alone, which has the gateway."""
+
+WORKING: Final = ("UA_FACTORY_SLOTS", "UA_HANDLER_MODULES")
+"""How much a node does at once, and what further kinds it knows."""
+
+MODELS: Final = (
+    "LLM_PROVIDER_OVERRIDE",
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_BASE_URL",
+    "GROK_API_KEY",
+    "OLLAMA_BASE_URL",
+    "OPENAI_API_KEY",
+    "OPENAI_BASE_URL",
+    "XAI_API_KEY",
+    "ZAI_API_KEY",
+    "ZAI_BASE_URL",
+    "Z_AI_API_KEY",
+)
+"""The chosen model and the keys: only where agents run, never at headquarters. A choice without its key is refused, so
+they travel together."""
+
+GATEWAY: Final = ("UA_INTERNAL_API_TOKEN", "UA_OPS_AUTH_ALLOW_LEGACY", "UA_CORS_ALLOWED_ORIGINS")
+"""What only the process that answers HTTP gets."""
+
+TELEGRAM: Final = ("TELEGRAM_BOT_TOKEN", "TELEGRAM_ALLOWED_USER_IDS", "UA_TELEGRAM_API_URL")
+"""What only the process that polls Telegram gets."""
+
+HANDED_ON: Final = (*INHERITED, *TUNING, *NODE, *OVERRIDES, *WORKING, *MODELS, *GATEWAY, *TELEGRAM)

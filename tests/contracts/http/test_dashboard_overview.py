@@ -1,0 +1,100 @@
+"""What the fleet's page says about what it read: ages, load, and what needs a person."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from corporation.roles import FactoryRole, GatewayMode, Overrides, build_factory_runtime_policy
+from hq_api.dashboard.navigation import menu
+from hq_api.dashboard.node import policy_lines
+from hq_api.dashboard.overview import FactoryRow, Fleet, age, counted, needs, span
+
+
+def factory(factory_id: str = "desk-7", status: str = "online", silent: float = 3.0, **changes: Any) -> FactoryRow:
+    """A factory with two slots."""
+    fields: dict[str, Any] = {"slots": 2} | changes
+    seen = datetime(2026, 6, 1, 8, 0, tzinfo=UTC)
+    return FactoryRow(factory_id, "LOCAL_WORKER", "local_workstation", status, silent, seen, **fields)
+
+
+def fleet(*factories: FactoryRow, **open_missions: int) -> Fleet:
+    """A fleet of these, with so many missions in each open state."""
+    return Fleet(factories, len(factories), open_missions, {"failed": 2, "timed_out": 1, "succeeded": 9}, True)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-5, "0 s"), (0, "0 s"), (59.9, "59 s"), (60, "1 min"), (3599, "59 min"), (3600, "1 h"), (86400 * 3, "3 d")],
+)
+def test_a_length_of_time_is_said_in_its_largest_unit(seconds: float, text: str) -> None:
+    assert span(seconds) == text
+
+
+def test_an_age_is_said_as_people_do() -> None:
+    assert (age(-3), age(0.4), age(41)) == ("now", "now", "41 s ago")
+
+
+def test_a_count_that_stopped_says_so() -> None:
+    assert (counted(0), counted(9_999), counted(10_000)) == ("0", "9,999", "10,000+")
+
+
+def test_nothing_needs_anybody_while_all_are_heard() -> None:
+    assert needs(fleet(factory("hq", slots=0), factory(), waiting=3), "hq") == []
+
+
+def test_missions_without_a_factory_and_silent_factories_need_somebody() -> None:
+    found = needs(fleet(factory("hq", slots=0), factory("attic", "offline", 1000, busy=1), waiting=1), "hq")
+
+    assert [need.subject for need in found] == ["Missions", "attic"]
+    assert found[0].text == "1 mission waits and no factory is online to take one"
+    assert found[1].text == "has been silent for 16 min"
+    assert "lease" in found[1].advice
+
+
+def test_paused_and_draining_factories_take_nothing() -> None:
+    only = fleet(factory("a", "paused"), factory("b", "draining"), queued=2)
+
+    assert [need.subject for need in needs(only, "hq")] == ["Missions"]
+
+
+def test_a_stale_factory_is_not_present_and_its_slots_do_not_count() -> None:
+    shown = fleet(factory("a", slots=3), factory("b", "stale", 400, slots=8), claimed=1, running=2, queued=4)
+
+    assert [one.factory_id for one in shown.present] == ["a"]
+    assert (shown.slots, shown.under_way, shown.to_come, shown.gone_wrong) == (3, 3, 4, 3)
+
+
+def test_many_labels_are_folded_and_none_is_lost() -> None:
+    few, many = factory(labels=tuple("abcdefg")), factory(labels=tuple("abcdefgh"))
+
+    assert (few.labels_shown, few.labels_folded) == (tuple("abcdefg"), ())
+    assert (many.labels_shown, many.labels_folded) == (tuple("abcdef"), tuple("gh"))
+
+
+@pytest.mark.parametrize(
+    ("role", "mode", "titles"),
+    [
+        (FactoryRole.HEADQUARTERS, None, ["Node", "Corporation"]),
+        (FactoryRole.HEADQUARTERS, GatewayMode.HEALTH_ONLY, ["Node"]),
+        (FactoryRole.STANDALONE_NODE, None, ["Node"]),
+        (FactoryRole.LOCAL_WORKER, GatewayMode.FULL, ["Node"]),
+    ],
+)
+def test_only_a_full_headquarters_has_the_entry_corporation(
+    role: FactoryRole, mode: GatewayMode | None, titles: list[str]
+) -> None:
+    """Contract http §13"""
+    policy = build_factory_runtime_policy(role, Overrides(gateway_mode=mode))
+
+    assert [item.title for item in menu(policy)] == titles
+
+
+@pytest.mark.parametrize("role", FactoryRole)
+def test_every_duty_of_the_policy_has_a_line(role: FactoryRole) -> None:
+    lines = policy_lines(build_factory_runtime_policy(role))
+
+    assert [line.title for line in lines] == [
+        *("Gateway", "Dashboard", "Delegation", "Heartbeat", "Telegram", "Signals", "Mail", "Coder", "Generalist"),
+    ]
+    assert all(line.value and line.meaning and line.variable for line in lines)

@@ -1,0 +1,249 @@
+"""The dashboard's pages: what each kind of node shows, that nothing shown is believed, and the headers around it."""
+
+from collections.abc import Iterator
+from html.parser import HTMLParser
+
+import httpx
+import pytest
+from pydantic import SecretStr
+from served_api import JWT_SECRET, PUBLISH, Api, served, settings_for
+
+from corporation.clock import utc_now
+from hq_api.dashboard.session import COOKIE, open_session, seal
+
+NODE, FLEET, NAVIGATION = "/dashboard", "/dashboard/corporation", "/api/v1/dashboard/navigation"
+NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
+HTML = {"Accept": "text/html"}
+BOTH = [{"title": "Node", "href": NODE}, {"title": "Corporation", "href": FLEET}]
+CSP = (
+    "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'"
+)
+CORPUS = [
+    "<script>alert(1)</script>",
+    "</script><script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    '"><svg onload=alert(1)>',
+    "' onmouseover='alert(1)",
+    "javascript:alert(1)",
+    "</title><script>alert(1)</script>",
+    "<!--<b>",
+    "]]><b>",
+    "{{ 7 * 7 }}{% raw %}",
+    "${7*7}",
+    "&lt;script&gt;",
+    "<a href=//evil.example>x</a>",
+    "\u202egnp.exe",
+    "__proto__",
+    "\x1b[31mred",
+]
+OUR_TAGS = {
+    *("html", "head", "meta", "title", "link", "body", "header", "main", "footer", "nav", "section", "div", "form"),
+    *("h1", "h2", "h3", "p", "a", "img", "span", "small", "bdi", "ul", "li", "dl", "dt", "dd", "pre", "code", "time"),
+    *("table", "thead", "tbody", "tr", "th", "td", "details", "summary", "button"),
+}
+
+
+class Reader(HTMLParser):
+    """The tags, attributes and texts that a browser would see."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.links: set[str] = set()
+        self.texts: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        self.links |= {value or "" for name, value in attrs if name in ("href", "src", "action")}
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+    def handle_comment(self, data: str) -> None:
+        self.tags.add("comment")
+
+
+@pytest.fixture
+def signed_in(api: Api) -> Iterator[httpx.Client]:
+    """A browser of an operator at headquarters."""
+    value = seal(open_session("ana", "session-1", utc_now()), SecretStr(JWT_SECRET))
+    with httpx.Client(base_url=api.url, headers=HTML | {"Cookie": f"{COOKIE}={value}"}, timeout=30) as client:
+        yield client
+
+
+def shown(client: httpx.Client, path: str) -> Reader:
+    answer = client.get(path)
+    assert answer.status_code == 200, answer.text
+    return Reader(answer.text)
+
+
+@pytest.mark.parametrize("text", CORPUS)
+def test_what_a_factory_says_of_itself_is_shown_as_text(api: Api, signed_in: httpx.Client, text: str) -> None:
+    beat = {
+        "factory_id": text,
+        "capabilities": [text] * 9,
+        "version": text,
+        "slots": 1,
+        "metadata": {"hostname": f"{text}2"},
+    }
+    assert api.ops.post("/api/v1/factory/registrations", json=beat).status_code == 200
+
+    page = shown(signed_in, FLEET)
+    assert page.tags <= OUR_TAGS
+    assert not [name for name in page.attributes if name.startswith("on") or name in ("style", "srcdoc", "formaction")]
+    assert all(link.startswith(("/dashboard", "#")) for link in page.links)
+    assert page.texts.count(text) == 1 + 9 + 1
+    assert f"{text}2" in page.texts
+
+
+def test_a_name_from_the_environment_is_shown_as_text_too(database_url: str) -> None:
+    with served(settings_for(database_url, UA_FACTORY_ID=CORPUS[2])) as api:
+        login = Reader(httpx.get(api.url + "/dashboard/login").text)
+        pages = [shown(api.ops, NODE), shown(api.ops, FLEET)]
+
+    assert all(page.tags <= OUR_TAGS | {"input", "label"} for page in (login, *pages))
+    assert not any("onerror" in page.attributes for page in (login, *pages))
+    assert all(CORPUS[2] in page.texts for page in (login, *pages))
+
+
+def test_what_no_encoding_can_carry_is_shown_as_a_question_mark(api: Api, signed_in: httpx.Client) -> None:
+    api.sql(r"""INSERT INTO corporation.factories (factory_id, source, capabilities, metadata)
+                VALUES ('odd', 'enrolment', '["\ud800", 7, null, {"a": 1}]', '{"hostname": {"a": ["<b>"]}}')""")
+    api.sql("""INSERT INTO corporation.factories (factory_id, source, capabilities, metadata)
+               VALUES ('odder', 'enrolment', '{"a": 1}', '[1]')""")
+
+    page = shown(signed_in, FLEET)
+    assert "?" in page.texts
+    assert {"odd", "odder"} <= set(page.texts)
+
+
+@pytest.mark.parametrize(
+    ("environ", "menu", "fleet"),
+    [
+        ({"FACTORY_ROLE": "HEADQUARTERS"}, BOTH, 200),
+        ({"FACTORY_ROLE": "STANDALONE_NODE"}, BOTH[:1], 403),
+        (
+            {
+                "FACTORY_ROLE": "LOCAL_WORKER",
+                "UA_CAPABILITY_GATEWAY_MODE": "full",
+                "UA_CAPABILITY_START_UI": "1",
+            },
+            BOTH[:1],
+            403,
+        ),
+    ],
+)
+def test_only_headquarters_has_a_page_of_the_fleet(
+    database_url: str, environ: dict[str, str], menu: list[dict[str, str]], fleet: int
+) -> None:
+    """Contract http §13"""
+    with served(settings_for(database_url, **environ)) as api:
+        assert api.ops.get(NAVIGATION).json() == {"items": menu}
+        assert api.ops.get(FLEET).status_code == fleet
+        assert api.ops.get(FLEET, headers=HTML).status_code == fleet
+        page = shown(api.ops, NODE)
+
+    assert (FLEET in page.links) is (fleet == 200)
+    assert ("Homer" if environ["FACTORY_ROLE"] == "LOCAL_WORKER" else "Simone") in page.texts
+    assert environ["FACTORY_ROLE"] in page.texts
+
+
+def test_a_refused_page_says_why_in_the_language_of_the_caller(database_url: str) -> None:
+    with served(settings_for(database_url, FACTORY_ROLE="STANDALONE_NODE")) as api:
+        page, document = api.ops.get(FLEET, headers=HTML), api.ops.get(FLEET)
+
+    assert "the fleet is shown at headquarters" in page.text
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert document.json()["detail"].startswith("forbidden: this node is a standalone node")
+
+
+@pytest.mark.parametrize("environ", [{"UA_CAPABILITY_START_UI": "0"}, {"UA_CAPABILITY_GATEWAY_MODE": "health_only"}])
+def test_where_the_policy_has_no_pages_there_are_none(database_url: str, environ: dict[str, str]) -> None:
+    with served(settings_for(database_url, **environ)) as api:
+        answers = {api.ops.get(path).status_code for path in (NODE, FLEET, NAVIGATION, "/dashboard/login")}
+
+    assert answers <= {403, 404}
+
+
+def test_the_fleet_page_shows_who_is_silent_and_how_the_missions_stand(api: Api, signed_in: httpx.Client) -> None:
+    for factory_id, silent in (("desk-7", 2), ("attic", 400), ("nas", 1000)):
+        beat = {"factory_id": factory_id, "capabilities": ["vp_general"], "slots": 3, "version": "4f2a9c1"}
+        api.ops.post("/api/v1/factory/registrations", json=beat)
+        api.sql("""UPDATE corporation.factories SET last_seen_at = now() - CAST(:silent AS integer) * interval '1 s'
+                    WHERE factory_id = :factory_id""", factory_id=factory_id, silent=silent)  # fmt: skip
+    api.ops.post(PUBLISH, json={"missions": [{"job_id": f"j-{n}", "payload": {"task": "x"}} for n in range(3)]})
+    api.sql("""UPDATE corporation.missions SET state = 'failed', finished_at = now(), error = 'x', state_reason = NULL
+                WHERE job_id = 'j-0'""")
+
+    texts = " ".join(" ".join(shown(signed_in, FLEET).texts).split())
+    assert "attic local worker stale 6 min ago 0 of 3 slots 4f2a9c1 vp_general" in texts
+    assert "nas local worker offline 16 min ago" in texts
+    assert "attic has been silent for 6 min. What to do: see that its machine is on." in texts
+    assert "waiting 2 queued 0 claimed 0 running 0" in texts
+    assert "succeeded 0 failed 1 timed out 0 cancelled 0" in texts
+
+
+def test_an_empty_fleet_is_told_what_to_do(signed_in: httpx.Client) -> None:
+    texts = " ".join(shown(signed_in, FLEET).texts)
+
+    assert "No factory has joined yet" in texts
+    assert "celery -A factory_tasks worker -Q local_factory" in texts
+    assert "corporation publish" in texts
+
+
+def test_without_its_ledger_a_node_still_shows_itself(database_url: str) -> None:
+    """H-5: the static token needs no ledger; a session might have been ended in it, so it waits."""
+    value = seal(open_session("ana", "session-1", utc_now()), SecretStr(JWT_SECRET))
+    with served(settings_for(NOWHERE)) as api:
+        node, fleet = api.ops.get(NODE, headers=HTML), api.ops.get(FLEET, headers=HTML)
+        session = httpx.get(api.url + NODE, headers=HTML | {"Cookie": f"{COOKIE}={value}"})
+
+    assert node.status_code == 200
+    assert "OperationalError" in node.text
+    assert [(a.status_code, "The ledger does not answer" in a.text) for a in (fleet, session)] == [(503, True)] * 2
+    assert not [a for a in (node, fleet, session) if "nobody@" in a.text]
+
+
+def test_pages_carry_their_own_policy_and_the_edges_headers(api: Api, signed_in: httpx.Client) -> None:
+    answers = [signed_in.get(NODE), signed_in.get(FLEET), httpx.get(api.url + "/dashboard/login")]
+
+    for answer in answers:
+        assert answer.headers["content-security-policy"] == CSP
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["referrer-policy"] == "same-origin"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["cross-origin-opener-policy"] == "same-origin"
+        assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+        assert {"accept", "cookie"} <= {name.strip().lower() for name in answer.headers["vary"].split(",")}
+        assert "<script" not in answer.text
+        assert " style=" not in answer.text
+
+
+def test_files_are_named_by_their_content_and_kept_for_ever(api: Api, signed_in: httpx.Client) -> None:
+    files = sorted(link for link in shown(signed_in, NODE).links if "/static/" in link)
+    answers = [httpx.get(api.url + file) for file in files]
+
+    assert [answer.headers["content-type"] for answer in answers] == ["text/css; charset=utf-8", "image/svg+xml"]
+    assert {answer.headers["cache-control"] for answer in answers} == {"public, max-age=31536000, immutable"}
+
+
+@pytest.mark.parametrize("name", ["dashboard.css", "dashboard.0.css", "..%2fdoor.py", "%2e%2e/door.py", "", "a/b"])
+def test_no_other_file_can_be_had(api: Api, name: str) -> None:
+    assert api.exchange(
+        f"GET /dashboard/static/{name} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+    ).startswith(b"HTTP/1.1 404")
+
+
+def test_every_page_has_a_title_of_its_own_and_marks_where_one_is(api: Api, signed_in: httpx.Client) -> None:
+    for path, title in ((NODE, api.settings.factory_id), (FLEET, "Corporation")):
+        text = signed_in.get(path).text
+        assert f"<title>{title} · Corporation</title>" in text
+        assert f'<a href="{path}" aria-current="page">' in text
+
+
+def test_one_sign_too_many_leads_to_the_first_page(signed_in: httpx.Client) -> None:
+    assert signed_in.get("/dashboard/").headers["location"] == NODE
