@@ -10,12 +10,10 @@ from pathlib import Path
 from subprocess import DEVNULL, CalledProcessError, run
 from typing import Any
 
-import redis
 import structlog
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from corporation import clock
+from corporation.broker_link import open_link, why_not_connected
 from corporation.errors import CorporationError
 from corporation.factories.labels import factory_labels, headquarters_labels
 from corporation.federation.spool import WorkerRow
@@ -69,22 +67,15 @@ def beat_body(here: Node, source: str) -> dict[str, Any]:
 def _labels(settings: Settings, workers: Sequence[WorkerRow]) -> list[str]:
     """This node's labels; of kinds, those that every mission worker can run: any of them may get the message."""
     earned = set.intersection(*(set(worker.labels) for worker in workers)) if workers else set[str]()
-    connected = settings.redis_delegation_enabled and broker_answers(settings)
+    connected = settings.redis_delegation_enabled and _broker_answers(settings)
     if settings.policy.is_headquarters:
         return headquarters_labels(settings.policy, earned, connected, settings.llm_provider_override)
     return factory_labels(settings.policy, earned, connected, settings.llm_provider_override)
 
 
-def broker_answers(settings: Settings) -> bool:
-    """Whether Redis takes our password and answers within two seconds; asked on a connection of its own."""
-    retry = Retry(NoBackoff(), 0)
-    try:
-        with redis.Redis.from_url(
-            settings.redis_url, socket_timeout=1, socket_connect_timeout=1, retry=retry
-        ) as client:
-            return bool(client.ping())
-    except (redis.RedisError, OSError):
-        return False
+def _broker_answers(settings: Settings) -> bool:
+    with open_link(settings.redis_url) as client:
+        return why_not_connected(client) is None
 
 
 def send_beat(here: Node, source: str) -> bool:

@@ -10,12 +10,11 @@ from typing import Annotated, Any, Final
 import redis
 import structlog
 from fastapi import Depends, FastAPI, Request
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 from sqlalchemy import Engine
 from starlette.responses import Response
 
 from corporation.bootstrap import PROJECT_ROOT, bootstrap
+from corporation.broker_link import open_link
 from corporation.clock import utc_now
 from corporation.db import open_ledger
 from corporation.errors import EXIT_CONFIG, SettingsError
@@ -43,7 +42,6 @@ from hq_api.self_registration import SelfRegistration
 from hq_api.server_log import hide_queries
 
 LEDGER_CONNECTIONS: Final = 10
-BROKER_SECONDS: Final = 1
 NO_TOKEN: Final = (
     "UA_OPS_TOKEN is missing; set it or UA_OPS_JWT_SECRET: a gateway without either would be open to nobody"  # noqa: S105
 )
@@ -98,7 +96,7 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     if settings.ops_token and settings.ops_auth_allow_legacy:
         log.warning("static_token_accepted", why="UA_OPS_TOKEN never expires", end_it="UA_OPS_AUTH_ALLOW_LEGACY=0")
     app.state.started_at = utc_now()
-    app.state.redis = _redis(settings)
+    app.state.redis = open_link(settings.redis_url)
     app.state.ledger = open_ledger(settings.database_url, LEDGER_CONNECTIONS) if settings.database_url else None
     try:
         with _registered(app.state.ledger, app.state.redis, settings):
@@ -122,14 +120,6 @@ def _registered(ledger: Engine | None, broker: redis.Redis, settings: Settings) 
         yield
     finally:
         registration.stop()
-
-
-def _redis(settings: Settings) -> redis.Redis:
-    # Only asked whether it is there, so it may answer quickly or not at all.
-    retry = Retry(NoBackoff(), 0)
-    return redis.Redis.from_url(
-        settings.redis_url, socket_timeout=BROKER_SECONDS, socket_connect_timeout=BROKER_SECONDS, retry=retry
-    )
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:

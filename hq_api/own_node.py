@@ -6,6 +6,7 @@ from typing import Any
 
 import redis
 
+from corporation.broker_link import why_not_connected
 from corporation.clock import iso
 from corporation.settings import Settings
 
@@ -27,15 +28,6 @@ def look_at_delegation(client: redis.Redis, settings: Settings) -> DelegationLin
     """Ask the broker now, unless this node delegates nothing or by HTTPS only: then nothing is asked."""
     wanted = settings.redis_delegation_enabled and settings.policy.can_listen_delegations
     return DelegationLink(wanted, why_not_connected(client) if wanted else None)
-
-
-def why_not_connected(client: redis.Redis) -> str | None:
-    """The class of the error that a ping ends in, None when it is answered; the error's text may hold an address."""
-    try:
-        client.ping()
-    except redis.RedisError as error:
-        return type(error).__name__
-    return None
 
 
 def factory_block(settings: Settings, link: DelegationLink, now: datetime) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import redis
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from corporation.broker_link import why_not_connected
 from corporation.db import DATABASE_IS_AWAY
 from corporation.roles import DelegationMode, FactoryRole, FactoryRuntimePolicy, HeartbeatScope
 
@@ -97,10 +98,8 @@ def redis_light(client: "redis.Redis", enabled: bool) -> Light:
     title = "Redis"
     if not enabled:
         return Light(title, "none", "switched off", "UA_DELEGATION_REDIS_ENABLED is off; missions travel over HTTPS.")
-    try:
-        client.ping()
-    except redis.RedisError as error:
-        advice = f"It gave {type(error).__name__}. Nothing is lost: missions wait in the ledger until it is back."
+    if error := why_not_connected(client):
+        advice = f"It gave {error}. Nothing is lost: missions wait in the ledger until it is back."
         return Light(title, "bad", "disconnected", advice)
     return Light(title, "good", "connected", "It answers, and carries missions to the factories.")
 

@@ -11,10 +11,10 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import Response
 
+from corporation.broker_link import why_not_connected
 from corporation.clock import iso, utc_now
 from hq_api.dependencies import ReadSettings
 from hq_api.gates import KeepsLedger
-from hq_api.own_node import why_not_connected
 from hq_api.responses import Json
 
 PRODUCT: Final = "corporation"
