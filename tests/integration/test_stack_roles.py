@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 from canary import secret
+from leftovers import left_in
 
 COMMAND = [sys.executable, "-m", "corporation.cli"]
 LIMIT_SECONDS = 240
@@ -47,19 +48,6 @@ def run(*arguments: str, given: Mapping[str, str] | None = None) -> subprocess.C
         timeout=LIMIT_SECONDS,
         check=False,
     )
-
-
-def left_in(state: Path) -> list[str]:
-    """The processes that belong to the stack of `state`: their command line or environment names it."""
-    found: list[str] = []
-    for process in psutil.process_iter():
-        try:
-            words = [*process.cmdline(), *process.environ().values()]
-            if process.status() != psutil.STATUS_ZOMBIE and any(str(state) in word for word in words):
-                found.append(f"{process.pid} {process.cmdline()}")
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-    return found
 
 
 class Running:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
+from leftovers import left_in
 
 from corporation import clock
 
@@ -32,19 +32,6 @@ def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         timeout=LIMIT_SECONDS,
         check=False,
     )
-
-
-def left_in(state: Path) -> list[str]:
-    """The processes that belong to the stack of `state`: their command line or environment names it."""
-    found: list[str] = []
-    for process in psutil.process_iter():
-        try:
-            words = [*process.cmdline(), *process.environ().values()]
-            if process.status() != psutil.STATUS_ZOMBIE and any(str(state) in word for word in words):
-                found.append(f"{process.pid} {process.cmdline()}")
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-    return found
 
 
 def until(condition: Callable[[], Any]) -> None:
