@@ -242,7 +242,8 @@ class Settings(BaseModel):
         if self.redis_url_given:
             return self.redis_url_given.get_secret_value()
         password = f":{quote(self.redis_password.get_secret_value(), safe='')}@" if self.redis_password else ""
-        return f"redis://{password}{self.redis_host}:{self.redis_port}/{self.redis_db}"
+        host = f"[{self.redis_host}]" if ":" in self.redis_host else self.redis_host
+        return f"redis://{password}{host}:{self.redis_port}/{self.redis_db}"
 
     @property
     def redis_at(self) -> str:

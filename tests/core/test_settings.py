@@ -289,3 +289,57 @@ def test_an_address_is_shown_without_its_password(address: str, seen: str) -> No
 
 def test_paths_are_read_as_paths() -> None:
     assert load_settings({"UA_VP_DB_PATH": "/var/lib/x.db"}).spool_path == Path("/var/lib/x.db")
+
+
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        ({"UA_REDIS_PORT": "abc"}, "UA_REDIS_PORT"),
+        ({"UA_REDIS_PORT": "0"}, "UA_REDIS_PORT"),
+        ({"UA_REDIS_PORT": "70000"}, "UA_REDIS_PORT"),
+        ({"REDIS_PASSWORD": ""}, "REDIS_PASSWORD"),
+        ({"REDIS_PASSWORD": "  ", "UA_REDIS_HOST": "10.8.0.1"}, "REDIS_PASSWORD"),
+        ({"UA_REDIS_URL": f"rediss://:{SECRET}@10.8.0.1/0"}, "UA_REDIS_URL"),
+        ({"UA_REDIS_URL": f"rediss://:{SECRET}@10.8.0.1/0?ssl_cert_reqs=none&ssl_ca_certs=/ca"}, "UA_REDIS_URL"),
+        ({"UA_REDIS_URL": f"rediss://:{SECRET}@10.8.0.1/0?ssl_cert_reqs=required"}, "UA_REDIS_URL"),
+        ({"UA_REDIS_URL": f"redis://:{SECRET}@8.8.8.8/0"}, "UA_REDIS_URL"),
+        ({"UA_REDIS_HOST": "2001:4860:4860::8888"}, "UA_REDIS_URL"),
+        ({"UA_REDIS_HOST": "8.8.8.8", "REDIS_PASSWORD": SECRET}, "UA_REDIS_URL"),
+        ({"UA_DELEGATION_STREAM_NAME": "two words"}, "UA_DELEGATION_STREAM_NAME"),
+        ({"UA_DELEGATION_STREAM_NAME": "ua:*"}, "UA_DELEGATION_STREAM_NAME"),
+        ({"UA_DELEGATION_CONSUMER_GROUP": "a[b]"}, "UA_DELEGATION_CONSUMER_GROUP"),
+        ({"UA_OPS_JWT_SECRET": "x" * 31}, "UA_OPS_JWT_SECRET"),
+        ({"UA_OPS_JWT_SECRET": "x" * 64}, "UA_OPS_JWT_SECRET"),
+        ({"UA_OPS_JWT_SECRET": "please-change-me-before-production-1234567"}, "UA_OPS_JWT_SECRET"),
+        ({"UA_OPS_JWT_SECRET": "<from Infisical, thirty-two bytes at least>"}, "UA_OPS_JWT_SECRET"),
+        ({"UA_CORS_ALLOWED_ORIGINS": "https://a.example, *"}, "UA_CORS_ALLOWED_ORIGINS"),
+        ({"UA_CORS_ALLOWED_ORIGINS": "https://a.example/path"}, "UA_CORS_ALLOWED_ORIGINS"),
+        ({"UA_GATEWAY_TRUSTED_PROXIES": "*"}, "UA_GATEWAY_TRUSTED_PROXIES"),
+        ({"TELEGRAM_ALLOWED_USER_IDS": "me"}, "TELEGRAM_ALLOWED_USER_IDS"),
+        ({"UA_RUNTIME_STAGE": "prod"}, "UA_RUNTIME_STAGE"),
+        ({"UA_ATTEMPT_LEASE_SECONDS": "100"}, "UA_ATTEMPT_LEASE_SECONDS"),
+    ],
+)
+def test_what_is_unsafe_or_senseless_refuses_the_start(environ: dict[str, str], named: str) -> None:
+    """E-3 and the list of bad input (E3, E5, E7, E8, E11, E15); 0010 says why a short secret is no warning."""
+    assert set(problems(environ)) == {named}
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"UA_REDIS_URL": "redis://10.8.0.1/0"},
+        {"UA_REDIS_URL": "redis://redis:6379/0"},
+        {"UA_REDIS_URL": "redis://8.8.8.8/0", "UA_REDIS_ALLOW_PLAINTEXT": "1"},
+        {"UA_REDIS_URL": "rediss://8.8.8.8/0?ssl_cert_reqs=CERT_REQUIRED&ssl_ca_certs=/etc/ca.pem"},
+        {"REDIS_PASSWORD": "", "UA_DELEGATION_REDIS_ENABLED": "0"},
+        {"REDIS_PASSWORD": "", "UA_REDIS_URL": "redis://10.8.0.1/0"},
+        {"UA_CORS_ALLOWED_ORIGINS": " https://a.example , http://localhost:3000"},
+        {"UA_GATEWAY_TRUSTED_PROXIES": "127.0.0.1, 10.8.0.0/24"},
+        {"UA_DELEGATION_REDIS_ENABLED": "yes please"},
+        {"FACTORY_ROLE": "headquarters "},
+    ],
+)
+def test_what_the_contract_allows_is_accepted(environ: dict[str, str]) -> None:
+    """E-2, E-3: the lax half of the list of bad input (E1, E2, E4, E8)."""
+    load_settings(environ)
