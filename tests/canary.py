@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
-import mmap
+import os
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 if TYPE_CHECKING:
     import psycopg
@@ -22,6 +23,7 @@ def secret(name: str) -> str:
     return f"{MARK}-{name}-{'0123456789abcdef' * 2}"
 
 
+@cache
 def forms(mark: str = MARK) -> tuple[bytes, ...]:
     """How the mark may look in bytes: as it is, in UTF-16, in hex, and in base64 at each of its three alignments."""
     raw = mark.encode()
@@ -50,10 +52,24 @@ def leaks_below(folder: Path) -> Iterator[str]:
 
 def _holds(path: Path) -> bool:
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return any(content.find(form) >= 0 for form in forms())
-    except (OSError, ValueError):  # gone meanwhile, unreadable, or empty
+        with path.open("rb") as file:
+            return any(shows(piece) for piece in _written(file))
+    except OSError:  # gone meanwhile, or unreadable
         return False
+
+
+def _written(file: BinaryIO, piece: int = 1 << 22) -> Iterator[bytes]:
+    """What was ever written into `file`, in pieces that overlap; the holes of a sparse one are passed over."""
+    place, overlap = 0, max(map(len, forms()))
+    while True:
+        try:
+            place = os.lseek(file.fileno(), place, os.SEEK_DATA)
+        except OSError:  # nothing but a hole is left
+            return
+        end = os.lseek(file.fileno(), place, os.SEEK_HOLE)
+        while place < end:
+            yield os.pread(file.fileno(), min(piece, end - place) + overlap, place)
+            place += min(piece, end - place)
 
 
 def leaks_in_database(connection: psycopg.Connection[Any]) -> list[str]:
