@@ -15,10 +15,12 @@ import structlog
 from corporation.errors import EXIT_CONFIG, SettingsError
 from corporation.llm_provider import LlmProvider, choose, problem_of, with_key_aliases, without_invalid_override
 from corporation.logs import configure_logs
+from corporation.masking import Mask, secrets_of
 from corporation.oddities import alarms_about, warnings_about
+from corporation.own_process import hide_environment
 from corporation.roles import FactoryRuntimePolicy
 from corporation.secrets import LoadedSecrets, SecretsReport, load_secrets
-from corporation.settings import Check, Settings, load_settings
+from corporation.settings import Check, Settings, load_settings, may_be_secret
 
 PROJECT_ROOT: Final = Path(__file__).resolve().parent.parent
 """Where the dotenv file lies unless `UA_DOTENV_PATH` says otherwise."""
@@ -37,6 +39,8 @@ class Runtime:
     """What is odd but not wrong."""
     alarms: tuple[str, ...]
     """What was asked for and is not granted."""
+    secrets: tuple[str, ...] = field(repr=False)
+    """Every value that must not leave this process as text."""
     environ: Mapping[str, str] = field(repr=False)
 
     @property
@@ -56,7 +60,8 @@ def bootstrap(
     """The runtime of this process; raises SettingsError naming every problem at once, with no value of a secret.
 
     `required` names variables that this process cannot do without. With `logs`, the process logs from now on, every
-    loaded secret masked, and has said what is odd. Calling twice asks Infisical once, unless `force_reload`.
+    loaded secret masked, has said what is odd, and hides its environment from the machine's other processes. Calling
+    twice asks Infisical once, unless `force_reload`.
     """
     loaded = load_secrets(environ, project_root, force_reload=force_reload)
     complete, remark = without_invalid_override(with_key_aliases(loaded.environ))
@@ -67,10 +72,12 @@ def bootstrap(
         llm_provider=choose(complete),
         warnings=(*([remark] if remark else []), *warnings_about(complete)),
         alarms=tuple(alarms_about(complete, settings)),
+        secrets=(*secrets_of(settings), *_values(loaded)),
         environ=complete,
     )
     if logs:
-        configure_logs(settings, hide=_values(loaded))
+        hide_environment()
+        configure_logs(Mask(runtime.secrets))
         _tell(runtime)
     return runtime
 
@@ -96,7 +103,8 @@ def _settings(environ: Mapping[str, str], required: Sequence[str], checks: Seque
 
 
 def _values(loaded: LoadedSecrets) -> list[str]:
-    return [loaded.environ[name] for name in loaded.secret_names if name in loaded.environ]
+    """What was loaded, but for settings that are no secret: a queue's name must stay readable."""
+    return [loaded.environ[name] for name in loaded.secret_names if name in loaded.environ and may_be_secret(name)]
 
 
 def _tell(runtime: Runtime) -> None:

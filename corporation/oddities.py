@@ -6,7 +6,8 @@ from corporation.roles import DelegationMode, FactoryRole, beyond_role
 from corporation.settings import KNOWN_NAMES, PROFILES, Settings, names_of, nearest_name
 from corporation.variables import read_optional_flag
 
-FLAGS = {
+OF_SECRETS = ("UA_INFISICAL_ENABLED", "UA_INFISICAL_STRICT", "UA_INFISICAL_ALLOW_DOTENV_FALLBACK")
+FLAGS: dict[str, bool | None] = dict.fromkeys(OF_SECRETS) | {
     name: info.default
     for field, info in Settings.model_fields.items()
     if "bool" in repr(info.annotation)
@@ -20,9 +21,7 @@ ELSEWHERE = frozenset(
         "UA_DELEGATION_CONSUMER_NAME",
         "UA_BRIDGE_POLL_SECONDS",
         "UA_FACTORY_DIR",
-        "UA_INFISICAL_ENABLED",
-        "UA_INFISICAL_STRICT",
-        "UA_INFISICAL_ALLOW_DOTENV_FALLBACK",
+        *OF_SECRETS,
         "UA_DOTENV_PATH",
         "UA_DELEGATION_RECLAIM_IDLE_SECONDS",
         "UA_DELEGATION_STREAM_MAXLEN",
@@ -79,7 +78,7 @@ def warnings_about(environ: Mapping[str, str]) -> list[str]:
 
 def _instead(default: bool | None) -> str:
     return (
-        "the default of this node's role is used"
+        "what it is for this role and profile is used"
         if default is None
         else f"the default {'yes' if default else 'no'} is used"
     )

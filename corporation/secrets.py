@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
@@ -15,7 +16,7 @@ from corporation.errors import SettingsError
 from corporation.infisical import PUBLIC_CLOUD, Coordinates, InfisicalError, fetch_secrets
 from corporation.secret_values import Dotenv, read_dotenv, usable
 from corporation.settings import PROFILES, Settings
-from corporation.variables import read_flag
+from corporation.variables import is_near, read_flag
 
 CREDENTIALS: Final = ("INFISICAL_CLIENT_ID", "INFISICAL_CLIENT_SECRET", "INFISICAL_PROJECT_ID")
 IDENTITY_KEYS: Final = frozenset(
@@ -134,7 +135,7 @@ def _load(items: tuple[tuple[str, str], ...], project_root: Path, fetch: Fetch) 
         return _fall_back(given, known, dotenv, outcome)
     values, errors = usable(outcome)
     loaded = {name: value for name, value in values.items() if name not in IDENTITY_KEYS or not _word(known, name)}
-    return _loaded("infisical", known, loaded, errors + dotenv.faults)
+    return _loaded("infisical", known, loaded, errors + dotenv.faults, strict=_must_have(given, known))
 
 
 def _ask(known: Mapping[str, str], fetch: Fetch) -> Mapping[str, str | None] | _Failure:
@@ -143,6 +144,8 @@ def _ask(known: Mapping[str, str], fetch: Fetch) -> Mapping[str, str | None] | _
     if missing := [name for name in CREDENTIALS if not _word(known, name)]:
         advice = f"Set {', '.join(missing)} in the environment or in the dotenv file."
         return _Failure("asking Infisical failed with MissingCredentials", advice, ("MissingCredentials",))
+    if not _is_safe_way(_word(known, "INFISICAL_API_URL") or PUBLIC_CLOUD):
+        return _Failure("INFISICAL_API_URL would send the client secret unencrypted", "Write https://.", ("Plaintext",))
     try:
         if found := fetch(_coordinates(known)):
             return found
@@ -154,6 +157,14 @@ def _ask(known: Mapping[str, str], fetch: Fetch) -> Mapping[str, str | None] | _
             name, status = error.class_name, error.status
     said = f" and HTTP status {status}" if status else ""
     return _Failure(f"asking Infisical failed with {name}{said}", _advice(name, status), (name,))
+
+
+def _is_safe_way(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme != "http" or is_near(parts.hostname)
+    except ValueError:
+        return True  # the client says what is wrong with it
 
 
 def _coordinates(known: Mapping[str, str]) -> Coordinates:
@@ -184,10 +195,9 @@ def _advice(class_name: str, status: int | None) -> str:
 def _fall_back(given: Mapping[str, str], known: Mapping[str, str], dotenv: Dotenv, failure: _Failure) -> LoadedSecrets:
     """What a node may do without Infisical: start from less, or not at all."""
     profile = _settings(known).deployment_profile
-    if _is_strict(known):
+    if _must_have(given, known):
         raise _refusal(known, profile, dotenv, failure)
-    may_read = read_flag(known.get("UA_INFISICAL_ALLOW_DOTENV_FALLBACK"), default=profile == PROFILES[0])
-    if not may_read:
+    if not all(_may_read_dotenv(words) for words in (given, known)):
         return _loaded("environment", known, {}, failure.errors + dotenv.faults)
     loaded = {
         name: value
@@ -212,19 +222,34 @@ def _reason_for_strictness(known: Mapping[str, str], profile: str) -> str:
     return f"UA_DEPLOYMENT_PROFILE is {profile}" if profile != PROFILES[0] else "UA_INFISICAL_STRICT says so"
 
 
+def _must_have(given: Mapping[str, str], known: Mapping[str, str]) -> bool:
+    """Whether this node is strict: by its environment, or with its dotenv file, which may tighten and never loosen."""
+    return _is_strict(given) or _is_strict(known)
+
+
+def _may_read_dotenv(words: Mapping[str, str]) -> bool:
+    is_workstation = _settings(words).deployment_profile == PROFILES[0]
+    return read_flag(words.get("UA_INFISICAL_ALLOW_DOTENV_FALLBACK"), default=is_workstation)
+
+
 def _is_strict(known: Mapping[str, str]) -> bool:
     is_workstation = _settings(known).deployment_profile == PROFILES[0]
     return read_flag(known.get("UA_INFISICAL_STRICT"), default=not is_workstation)
 
 
 def _loaded(
-    source: Source, known: Mapping[str, str], values: Mapping[str, str], errors: tuple[str, ...]
+    source: Source,
+    known: Mapping[str, str],
+    values: Mapping[str, str],
+    errors: tuple[str, ...],
+    *,
+    strict: bool = False,
 ) -> LoadedSecrets:
     environ = {**known, **values}
     credentials = {"INFISICAL_CLIENT_ID", "INFISICAL_CLIENT_SECRET"} & environ.keys()
     return LoadedSecrets(
         environ=_Veiled(environ),
-        report=_report(source, environ, len(values), errors, strict=_is_strict(known)),
+        report=_report(source, environ, len(values), errors, strict=strict),
         secret_names=frozenset((values.keys() - IDENTITY_KEYS) | credentials),
     )
 

@@ -30,8 +30,11 @@ from corporation.roles import (
     read_role,
 )
 from corporation.variables import (
+    IN_CLEAR,
     KEY_NAME,
     LONGEST_SECONDS,
+    HeaderSecret,
+    Name,
     Origins,
     Postgres,
     Proxies,
@@ -41,8 +44,8 @@ from corporation.variables import (
     Web,
     Words,
     choice,
+    crosses_the_internet_in_clear,
     flag,
-    is_public,
 )
 
 CODER_ID, GENERAL_ID = "vp.coder.primary", "vp.general.primary"
@@ -82,12 +85,14 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True, extra="ignore")
 
     role_word: str | None = _env("FACTORY_ROLE", default=None)
-    factory_name: str | None = _env("UA_FACTORY_ID", "UA_MACHINE_SLUG", "INFISICAL_MACHINE_IDENTITY_NAME", default=None)
+    factory_name: Name | None = _env(
+        "UA_FACTORY_ID", "UA_MACHINE_SLUG", "INFISICAL_MACHINE_IDENTITY_NAME", default=None
+    )
     hostname: str = _env("UA_FACTORY_HOSTNAME", "HOSTNAME", default="")
     profile_word: str = _env("UA_DEPLOYMENT_PROFILE", default="local_workstation")
     stage: Annotated[Stage | None, choice()] = _env("UA_RUNTIME_STAGE", default=None)
     infisical_environment: str | None = _env("INFISICAL_ENVIRONMENT", default=None)
-    queue_name: str | None = _env("UA_FACTORY_QUEUE", default=None)
+    queue_name: Name | None = _env("UA_FACTORY_QUEUE", default=None)
 
     gateway_mode: Annotated[GatewayMode | None, choice()] = _env("UA_CAPABILITY_GATEWAY_MODE", default=None)
     heartbeat_scope: Annotated[HeartbeatScope | None, choice()] = _env("UA_CAPABILITY_HEARTBEAT_SCOPE", default=None)
@@ -131,15 +136,19 @@ class Settings(BaseModel):
     gateway_port: int = _env("UA_GATEWAY_PORT", default=8002, ge=1, le=65535)
     trusted_proxies: Proxies = _env("UA_GATEWAY_TRUSTED_PROXIES", default=())
     """Addresses or networks whose `X-Forwarded-For` is believed; without them every caller is who connects."""
-    ops_token: SecretStr | None = _env("UA_OPS_TOKEN", default=None)
+    ops_token: HeaderSecret | None = _env("UA_OPS_TOKEN", default=None)
     ops_jwt_secret: SigningSecret | None = _env("UA_OPS_JWT_SECRET", default=None)
     ops_auth_allow_legacy: Annotated[bool, flag(True)] = _env("UA_OPS_AUTH_ALLOW_LEGACY", default=True)
 
-    internal_api_token: SecretStr | None = _env("UA_INTERNAL_API_TOKEN", default=None)
+    internal_api_token: HeaderSecret | None = _env("UA_INTERNAL_API_TOKEN", default=None)
     """The bootstrap credential; without it `UA_OPS_TOKEN` is one."""
-    factory_credential: SecretStr | None = _env("UA_FACTORY_CREDENTIAL", default=None)
+    ca_file: Path | None = _env("SSL_CERT_FILE", default=None)
+    """Authorities that may vouch for HQ, instead of the usual ones."""
+    plaintext_allowed: Annotated[bool, flag(False)] = _env("UA_HQ_ALLOW_PLAINTEXT", default=False)
+    """Let credentials cross the open internet unencrypted on their way to HQ; a private network needs no permission."""
+    factory_credential: HeaderSecret | None = _env("UA_FACTORY_CREDENTIAL", default=None)
     cors_allowed_origins: Origins = _env("UA_CORS_ALLOWED_ORIGINS", default=())
-    telegram_bot_token: SecretStr | None = _env("TELEGRAM_BOT_TOKEN", default=None)
+    telegram_bot_token: HeaderSecret | None = _env("TELEGRAM_BOT_TOKEN", default=None)
     telegram_allowed_user_ids: UserIds = _env("TELEGRAM_ALLOWED_USER_IDS", default=())
     telegram_api_url: Web = _env("UA_TELEGRAM_API_URL", default="https://api.telegram.org")
 
@@ -245,11 +254,6 @@ class Settings(BaseModel):
         host = f"[{self.redis_host}]" if ":" in self.redis_host else self.redis_host
         return f"redis://{password}{host}:{self.redis_port}/{self.redis_db}"
 
-    @property
-    def redis_at(self) -> str:
-        """The host of the broker's address."""
-        return urlsplit(self.redis_url).hostname or ""
-
     @cached_property
     def database_url(self) -> str | None:
         """The ledger's address for SQLAlchemy, or None on a node that must not open it (E-7)."""
@@ -292,7 +296,7 @@ def load_settings(environ: Mapping[str, str], *required: str, checks: Sequence[C
     problems += [_missing(name, given) for name in required if not _is_set(name, given)]
     judged = [*_contradictions(settings), *(problem for check in checks for problem in check(settings))]
     problems += [problem for problem in judged if not _speaks_of(problem, wrong)]
-    problems += _unsafe_redis(settings, environ)
+    problems += _unsafe(settings, environ)
     if problems:
         raise SettingsError(problems)
     return settings
@@ -311,10 +315,9 @@ def _read(given: Mapping[str, str]) -> tuple[Settings, dict[str, str]]:
 def _said(detail: Mapping[str, Any]) -> str:
     """What is wrong with one variable, and what stood there unless that may be secret (E-3, E-4)."""
     name = str(detail["loc"][0])
-    field = next(info for field, info in Settings.model_fields.items() if name in names_of(field))
     given = str(detail["input"])
     # A long word where a number belongs may be a password in the wrong line.
-    if "SecretStr" in repr(field) or "address" in detail["type"] or len(given) > LONGEST_WORD_SHOWN:
+    if may_be_secret(name) or "address" in detail["type"] or len(given) > LONGEST_WORD_SHOWN:
         return str(detail["msg"])
     return f"{detail['msg']}, not {given!r}"
 
@@ -326,6 +329,12 @@ def names_of(field: str) -> tuple[str, ...]:
 
 
 KNOWN_NAMES = frozenset(name for field in Settings.model_fields for name in names_of(field))
+
+
+def may_be_secret(name: str) -> bool:
+    """Whether the value of the variable `name` must be hidden: it is declared so, or it is none of ours."""
+    field = next((info for field, info in Settings.model_fields.items() if name in names_of(field)), None)
+    return field is None or "SecretStr" in repr(field)
 
 
 def nearest_name(name: str) -> str | None:
@@ -362,14 +371,12 @@ def _contradictions(settings: Settings) -> list[str]:
     return problems
 
 
-def _unsafe_redis(settings: Settings, environ: Mapping[str, str]) -> list[str]:
+def _unsafe(settings: Settings, environ: Mapping[str, str]) -> list[str]:
     problems: list[str] = []
-    plain = settings.redis_url.startswith("redis:")
-    if plain and is_public(settings.redis_at) and not settings.redis_plaintext_allowed:
-        problems.append(
-            "UA_REDIS_URL: leads over the open internet unencrypted; use rediss://, a private address, "
-            "or UA_REDIS_ALLOW_PLAINTEXT=1"
-        )
+    if crosses_the_internet_in_clear(settings.redis_url) and not settings.redis_plaintext_allowed:
+        problems.append(f"UA_REDIS_URL: {IN_CLEAR.format('rediss://', 'UA_REDIS_ALLOW_PLAINTEXT')}")
+    if crosses_the_internet_in_clear(settings.hq_base_url) and not settings.plaintext_allowed:
+        problems.append(f"UA_HQ_BASE_URL: {IN_CLEAR.format('https://', 'UA_HQ_ALLOW_PLAINTEXT')}")
     uses_parts = settings.redis_delegation_enabled and not settings.redis_url_given
     if uses_parts and not environ.get("REDIS_PASSWORD", "none").strip():
         problems.append("REDIS_PASSWORD: is set but empty; remove it, or give Redis its password")

@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, LiteralString
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
@@ -65,6 +65,9 @@ def address_of(*schemes: str) -> AfterValidator:
             _ = parts.port  # only reading it shows that it is no number
         except ValueError:
             raise PydanticCustomError("address", "is no address; write special characters as %XX") from None
+        problem = _unreadable(parts.netloc)
+        if problem:
+            raise PydanticCustomError("address", problem)
         if "password=" in parts.query.lower():
             # It would be shown wherever an address is shown; only the part before the @ is hidden there.
             raise PydanticCustomError("address", "must not carry its password in the query; write it before the @")
@@ -74,6 +77,15 @@ def address_of(*schemes: str) -> AfterValidator:
         return given
 
     return AfterValidator(check)
+
+
+def _unreadable(place: str) -> LiteralString | None:
+    """What parsers would trip over in user, password, host and port; their errors repeat the text, ours does not."""
+    if re.search(r"%(?![0-9A-Fa-f]{2})", place):
+        return "has a % that is none of %XX; write a % in a password as %25"
+    if place.count("@") > 1:
+        return "has an @ too many; write one in a password as %40"
+    return "has a blank before the path; write one in a password as %20" if re.search(r"\s", place) else None
 
 
 def _verified_tls(given: SecretStr) -> SecretStr:
@@ -121,20 +133,46 @@ def _whole_numbers(parts: Any) -> Any:
     return parts
 
 
-def is_public(host: str | None) -> bool:
-    """Whether `host` is an address of the open internet; names are not looked up and count as private."""
+def is_near(host: str | None) -> bool:
+    """Whether plain text to `host` stays in this machine or network: no public address, and no name of the internet.
+
+    A name is judged by its looks: one without a dot, or below a suffix that is private by convention.
+    """
+    name = (host or "").lower().rstrip(".")
+    try:
+        return not ipaddress.ip_address(name).is_global
+    except ValueError:
+        return "." not in name or name.endswith((".local", ".internal", ".lan", ".home.arpa", ".localhost"))
+
+
+def crosses_the_internet_in_clear(address: str) -> bool:
+    """Whether what is sent to `address` can be read on its way: unencrypted, and to a place that is not near.
+
+    Of a broker only addresses are judged, not names, as the contract's examples have them.
+    """
+    parts = urlsplit(address)
+    if parts.scheme == "http":
+        return not is_near(parts.hostname)
+    return parts.scheme == "redis" and _is_public(parts.hostname)
+
+
+def _is_public(host: str | None) -> bool:
     try:
         return ipaddress.ip_address(host or "").is_global
     except ValueError:
         return False
 
 
+IN_CLEAR: Final = "sends secrets over the open internet unencrypted; use {}, a private address, or {}=1"
 KEY_NAME: Final = r"^[A-Za-z0-9:_.-]{1,200}$"
 """Names of streams and groups: no blank, no glob character, nothing an access rule could misread."""
 
 Redis = Annotated[SecretStr, address_of("redis", "rediss"), AfterValidator(_verified_tls)]
 Web = Annotated[str, address_of("http", "https")]
 Postgres = Annotated[SecretStr, address_of("postgresql", "postgres", "postgresql+psycopg")]
+HeaderSecret = Annotated[SecretStr, AfterValidator(lambda secret: SecretStr(secret.get_secret_value().strip()))]
+"""A secret that travels in a header, which loses the blanks around it: a newline after it would never be right."""
+Name = Annotated[str, AfterValidator(str.strip)]
 SigningSecret = Annotated[SecretStr, AfterValidator(_signing_secret)]
 Words = Annotated[tuple[str, ...], BeforeValidator(listed)]
 Origins = Annotated[tuple[str, ...], BeforeValidator(listed), AfterValidator(_origins)]

@@ -1,6 +1,5 @@
 """Start and stop of a worker: its private queue, its row in the spool, old reports, the pulse, the ready file."""
 
-import ctypes
 import sys
 from datetime import timedelta
 from typing import Any
@@ -11,6 +10,7 @@ from celery import signals
 from corporation import clock
 from corporation.errors import EXIT_CONFIG
 from corporation.federation.processes import my_identity
+from corporation.own_process import hide_environment
 from corporation.roles import private_queue
 from corporation.settings import Settings
 from factory_tasks.handlers import labels
@@ -24,16 +24,12 @@ log = structlog.get_logger()
 REMEMBERED = timedelta(days=4)
 """How long the spool knows a reported attempt: twice the time after which Redis hands a message out again."""
 
-PR_SET_DUMPABLE = 4
-"""From linux/prctl.h."""
-
 _pulses: list[Pulse] = []
 
 
 def connect() -> None:
     """Celery calls us at each step of a worker's life from now on; safe to call twice."""
     signals.celeryd_after_setup.connect(take_private_queue)
-    signals.celeryd_after_setup.connect(hide_environment)
     signals.worker_process_init.connect(hide_environment)
     signals.worker_ready.connect(be_ready)
     signals.worker_shutting_down.connect(stop_the_pulse)
@@ -66,16 +62,6 @@ def _why_no_missions(settings: Settings) -> str | None:
             "`corporation env` prints a working set"
         )
     return None
-
-
-def hide_environment(**_: Any) -> None:
-    """Other processes of this user cannot read our variables: a mission's script runs as the same user.
-
-    `PR_SET_DUMPABLE` makes `/proc/<pid>/environ` root's. It does nothing against root itself, and nothing on systems
-    without it.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def be_ready(sender: Any, **_: Any) -> None:

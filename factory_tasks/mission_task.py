@@ -115,11 +115,12 @@ def attempt(here: Node, registration: Registration, attempt_id: str, order: Orde
 def run(here: Node, registration: Registration, attempt_id: str, order: Order) -> dict[str, Any]:
     """Run the handler and return what came of it, with how long it took; nothing it raises gets past here."""
     began = clock.monotonic()
-    reporter = LiveReporter(here.hq, here.spool, attempt_id)
+    reporter = LiveReporter(here.hq, here.spool, attempt_id, here.mask)
     mission = _mission(here, registration, attempt_id, order, reporter)
     with reporter, _soft_limit(registration):
         outcome = _outcome(registration, mission)
-    return fit({**to_report(outcome), "duration_seconds": round(clock.monotonic() - began, 6)})
+    # What a library says of an error may repeat the key it was given.
+    return here.mask(fit({**to_report(outcome), "duration_seconds": round(clock.monotonic() - began, 6)}))
 
 
 def _outcome(registration: Registration, mission: Mission) -> Outcome:

@@ -1,12 +1,14 @@
 """What a Celery process knows of its node: settings, spool and the way to HQ, made once, when first asked for."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
 from corporation.bootstrap import bootstrap_or_exit
 from corporation.federation.hq import Hq
 from corporation.federation.spool import Spool
+from corporation.masking import SHORTEST_IN_REPORTS, Mask
 from corporation.settings import Settings
 
 
@@ -17,6 +19,8 @@ class Node:
     settings: Settings
     spool: Spool
     hq: Hq | None
+    mask: Mask
+    """Takes this node's secrets out of what a mission reports."""
 
 
 @cache
@@ -25,12 +29,14 @@ def node() -> Node:
 
     A child of the pool inherits the value and asks Infisical for nothing.
     """
-    return build_node(bootstrap_or_exit(os.environ).settings)
+    runtime = bootstrap_or_exit(os.environ)
+    return build_node(runtime.settings, runtime.secrets)
 
 
-def build_node(settings: Settings) -> Node:
-    """The node that these settings describe; opens nothing."""
-    return Node(settings, Spool(settings.spool_path, settings.sqlite_busy_timeout_ms), _way_to_hq(settings))
+def build_node(settings: Settings, secrets: Sequence[str] = ()) -> Node:
+    """The node that these settings describe, which lets none of `secrets` out; opens nothing."""
+    spool = Spool(settings.spool_path, settings.sqlite_busy_timeout_ms)
+    return Node(settings, spool, _way_to_hq(settings), Mask(secrets, SHORTEST_IN_REPORTS))
 
 
 def _way_to_hq(settings: Settings) -> Hq | None:
@@ -38,4 +44,5 @@ def _way_to_hq(settings: Settings) -> Hq | None:
         return None
     token = settings.ops_token.get_secret_value() if settings.ops_token else None
     credential = settings.factory_credential.get_secret_value() if settings.factory_credential else None
-    return Hq(settings.hq_base_url, token, credential=credential, factory_id=settings.factory_id)
+    ca_file = str(settings.ca_file) if settings.ca_file else None
+    return Hq(settings.hq_base_url, token, credential=credential, factory_id=settings.factory_id, ca_file=ca_file)

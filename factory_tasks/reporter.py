@@ -12,6 +12,7 @@ from corporation import clock
 from corporation.errors import CorporationError
 from corporation.federation.hq import Hq, HqRefusedError
 from corporation.federation.spool import Spool
+from corporation.masking import Mask
 
 log = structlog.get_logger()
 
@@ -33,8 +34,9 @@ LONGEST_LINE = 4_000
 class LiveReporter:
     """The `Reporter` of one attempt; used as a context manager around the handler."""
 
-    def __init__(self, hq: Hq | None, spool: Spool, attempt_id: str) -> None:
+    def __init__(self, hq: Hq | None, spool: Spool, attempt_id: str, mask: Mask) -> None:
         self._hq = hq
+        self._mask = mask
         self._spool = spool
         self._attempt_id = attempt_id
         self._began = clock.monotonic()
@@ -49,7 +51,7 @@ class LiveReporter:
     def log(self, line: str, stream: str = "log") -> None:
         """Keep one line, cut at 4,000 characters; NUL is shown as a symbol, since no text column takes it."""
         with self._changing:
-            self._lines.append(line[:LONGEST_LINE].replace("\0", "\u2400"))
+            self._lines.append(self._mask.text(line)[:LONGEST_LINE].replace("\0", "\u2400"))
             if len(self._lines) > MOST_LINES:
                 del self._lines[0]
                 self._first_number += 1
@@ -57,7 +59,7 @@ class LiveReporter:
     def progress(self, percent: int | None, message: str) -> None:
         """Replace the progress; a percent outside 0..100 is brought back into it."""
         bounded = min(max(percent, 0), 100) if percent is not None else None
-        progress = {"percent": bounded, "message": message[:500].replace("\0", "\u2400")}
+        progress = {"percent": bounded, "message": self._mask.text(message)[:500].replace("\0", "\u2400")}
         self._spool.set_progress(self._attempt_id, json.dumps(progress))
         with self._changing:
             self._progress = progress

@@ -13,7 +13,7 @@ from corporation.clock import utc_now
 from corporation.db import transaction
 from corporation.errors import LedgerUnavailableError
 from corporation.factories.labels import earned_among, headquarters_labels
-from corporation.factories.store import Beat, record_beat
+from corporation.factories.store import BY_GATEWAY, Beat, record_beat, workers_heard_lately
 from corporation.missions.store.leases import extend_all
 from corporation.settings import Settings
 from hq_api.own_node import DelegationLink, factory_block, look_at_delegation
@@ -63,18 +63,23 @@ class SelfRegistration:
 def register(connection: Connection, settings: Settings, link: DelegationLink) -> None:
     """Headquarters was heard of now, with the labels of fleet §6; what its own workers earned is among them.
 
-    Those beat under the same name, so what they said last is what is stored.
+    Those beat under the same name, so what they said last is what is stored. When they have been silent for so long
+    that a factory would count as stale, they have no slots and earn nothing: the API lives, they may not (F-18).
     """
     stored = record_beat(connection, _beat(settings, link, None))["capabilities"]
-    override = settings.llm_provider_override
-    labels = headquarters_labels(settings.policy, earned_among(stored), link.connected, override)
-    record_beat(connection, _beat(settings, link, labels))
+    work = workers_heard_lately(connection, settings.factory_id, settings.factory_stale_seconds)
+    earned = earned_among(stored) if work else []
+    labels = headquarters_labels(settings.policy, earned, link.connected, settings.llm_provider_override)
+    record_beat(connection, _beat(settings, link, labels, slots=None if work else 0))
 
 
-def _beat(settings: Settings, link: DelegationLink, capabilities: Sequence[str] | None) -> Beat:
+def _beat(
+    settings: Settings, link: DelegationLink, capabilities: Sequence[str] | None, slots: int | None = None
+) -> Beat:
     return Beat(
         factory_id=settings.factory_id,
-        source="gateway_startup",
+        source=BY_GATEWAY,
+        slots=slots,
         factory_role=str(settings.policy.factory_role),
         deployment_profile=settings.deployment_profile,
         capabilities=capabilities,

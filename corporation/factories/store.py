@@ -14,12 +14,12 @@ from corporation.wakeups import DISPATCH, wake
 RECORD = text("""
     INSERT INTO corporation.factories AS f
       (factory_id, factory_role, deployment_profile, source, registration_status, heartbeat_latency_ms, capabilities,
-       metadata, slots, queues, version)
+       metadata, slots, queues, version, workers_seen_at)
     VALUES
       (:factory_id, coalesce(:factory_role, 'LOCAL_WORKER'), coalesce(:deployment_profile, 'local_workstation'),
        :source, :registration_status, :heartbeat_latency_ms, coalesce(CAST(:capabilities AS json), '[]'),
        coalesce(CAST(:metadata AS json), '{}'), coalesce(CAST(:slots AS integer), 0),
-       coalesce(CAST(:queues AS json), '[]'), :version)
+       coalesce(CAST(:queues AS json), '[]'), :version, CASE WHEN :by_workers THEN now() END)
     ON CONFLICT (factory_id) DO UPDATE SET
        factory_role = coalesce(:factory_role, f.factory_role),
        deployment_profile = coalesce(:deployment_profile, f.deployment_profile),
@@ -27,7 +27,8 @@ RECORD = text("""
        capabilities = coalesce(CAST(:capabilities AS json), f.capabilities),
        metadata = coalesce(CAST(:metadata AS json), f.metadata),
        slots = coalesce(CAST(:slots AS integer), f.slots), queues = coalesce(CAST(:queues AS json), f.queues),
-       version = coalesce(:version, f.version), last_seen_at = now(), updated_at = now()
+       version = coalesce(:version, f.version), last_seen_at = now(), updated_at = now(),
+       workers_seen_at = CASE WHEN :by_workers THEN now() ELSE f.workers_seen_at END
     RETURNING *
 """)
 
@@ -35,6 +36,16 @@ HEARD_LATELY = text("""
     SELECT EXISTS (SELECT 1 FROM corporation.factories
                     WHERE last_seen_at > now() - CAST(:seconds AS double precision) * interval '1 second')
 """)
+
+
+WORKERS_HEARD = text("""
+    SELECT EXISTS (SELECT 1 FROM corporation.factories
+                    WHERE factory_id = :factory_id
+                      AND workers_seen_at > now() - CAST(:seconds AS double precision) * interval '1 second')
+""")
+
+BY_GATEWAY = "gateway_startup"
+"""The source of a beat that HQ's own API writes: it says nothing of workers (F-12)."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +79,16 @@ def record_beat(connection: Connection, beat: Beat) -> dict[str, Any]:
         "slots": beat.slots,
         "queues": json.dumps(list(beat.queues)) if beat.queues is not None else None,
         "version": beat.version,
+        "by_workers": beat.source != BY_GATEWAY,
     }
     row = connection.execute(RECORD, values).one()
     wake(connection, DISPATCH)
     return _record(row)
+
+
+def workers_heard_lately(connection: Connection, factory_id: str, seconds: float) -> bool:
+    """Whether a worker of this factory beat within `seconds`: what its API says for it does not count."""
+    return bool(connection.execute(WORKERS_HEARD, {"factory_id": factory_id, "seconds": seconds}).scalar_one())
 
 
 def heard_lately(connection: Connection, seconds: float) -> bool:

@@ -1,6 +1,7 @@
 """A factory's way to headquarters: HTTPS to the configured address only, with a limit on everything (F-3, D15)."""
 
 import os
+import ssl
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -21,15 +22,23 @@ class Hq:
     """Headquarters at `base_url`; what proves who we are goes there and nowhere else: redirects are not followed.
 
     With a `credential` the factory `factory_id` exchanges it for tokens of an hour (F-4); else `ops_token` is sent.
+    `ca_file` names the authorities to trust instead of the usual ones.
     """
 
     def __init__(
-        self, base_url: str, ops_token: str | None, *, credential: str | None = None, factory_id: str = ""
+        self,
+        base_url: str,
+        ops_token: str | None,
+        *,
+        credential: str | None = None,
+        factory_id: str = "",
+        ca_file: str | None = None,
     ) -> None:
         self._base_url = base_url
         self._ops_token = ops_token
         self._credential = credential
         self._factory_id = factory_id
+        self._ca_file = ca_file
         self._clients: dict[int, httpx.Client] = {}
 
     def beat(self, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,7 +47,7 @@ class Hq:
 
     def progress(self, attempt_id: str, body: Mapping[str, Any], patience: float = REQUEST_SECONDS) -> dict[str, Any]:
         """Tell how an attempt is going, which also renews its lease (H-31); waits `patience` seconds for each step."""
-        return self._json("POST", f"/api/v1/factory/missions/{attempt_id}/progress", body, patience)
+        return self._json("POST", f"/api/v1/factory/missions/{quote(attempt_id, safe='')}/progress", body, patience)
 
     def bundle(self, job_id: str) -> bytes:
         """Download the bundle (tar.gz) of a mission, at most 50 MB."""
@@ -84,9 +93,15 @@ class Hq:
         pid = os.getpid()
         if pid not in self._clients:
             timeout = httpx.Timeout(REQUEST_SECONDS, connect=5.0)
-            client = httpx.Client(base_url=self._base_url, auth=self._auth(), timeout=timeout, trust_env=False)
+            client = httpx.Client(
+                base_url=self._base_url, auth=self._auth(), timeout=timeout, trust_env=False, verify=self._authorities()
+            )
             self._clients[pid] = client
         return self._clients[pid]
+
+    def _authorities(self) -> ssl.SSLContext | bool:
+        """Who may vouch for HQ: the usual ones, or those in a file of this node's, for an HQ with a CA of its own."""
+        return ssl.create_default_context(cafile=self._ca_file) if self._ca_file else True
 
     def _auth(self) -> httpx.Auth | None:
         if self._credential:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import httpx
 
-from corporation.clock import monotonic
+from corporation.clock import chance, monotonic
 from corporation.errors import CorporationError
 
 EXCHANGE_PATH: Final = "/auth/ops-token"
@@ -60,15 +60,24 @@ class _Token:
 class FactoryToken(httpx.Auth):
     """A token of scope `factory` on every request, got for `credential` from HQ at `base_url` and nowhere else.
 
-    It is renewed 5 minutes before its end, by a clock that never goes backwards, and once when HQ answers 401. Threads
-    may share it: only one of them renews. What HQ does not exchange is raised as HqRefusedError or HqUnavailableError.
+    It is renewed within the last 5 minutes of its life, by a clock that never goes backwards, and once when HQ answers
+    401. Threads may share it: only one of them renews. What HQ does not exchange is raised as HqRefusedError or
+    HqUnavailableError.
     """
 
-    def __init__(self, base_url: str, factory_id: str, credential: str, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        factory_id: str,
+        credential: str,
+        clock: Callable[[], float] = monotonic,
+        chance: Callable[[], float] = chance,
+    ) -> None:
         self._url = base_url.rstrip("/") + EXCHANGE_PATH
         self._factory_id = factory_id
         self._credential = credential
         self._clock = clock
+        self._chance = chance
         self._lock = Lock()
         self._token: _Token | None = None
 
@@ -103,7 +112,9 @@ class FactoryToken(httpx.Auth):
             "POST", self._url, json=body, headers=headers, extensions=request.extensions
         )
         token, life = _read(answer)
-        return _Token(f"Bearer {token}", began + life - min(RENEW_BEFORE_SECONDS, life / 2))
+        early = min(RENEW_BEFORE_SECONDS, life / 2)
+        # Not all at once: a fleet whose tokens were made in the same minute would come back in the same minute.
+        return _Token(f"Bearer {token}", began + life - early * (1 + self._chance()) / 2)
 
 
 def _read(answer: httpx.Response) -> tuple[str, float]:

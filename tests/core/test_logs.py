@@ -9,7 +9,8 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corporation.logs import MASK, configure_logs, mask_secrets, secrets_of
+from corporation.logs import configure_logs
+from corporation.masking import MASK, SHORTEST_IN_REPORTS, Mask, secrets_of
 from corporation.settings import Settings, load_settings
 
 REDIS, LEDGER, TOKEN, SIGNING = "redis-pw-1", "ledger-pw-22", "ops-token-333", "signing-secret-of-more-than-32-bytes"
@@ -28,7 +29,7 @@ def settings() -> Settings:
 
 def logger() -> Any:
     """A logger as a process has it; called inside a test, since pytest changes standard error after the fixtures."""
-    configure_logs(settings())
+    configure_logs(Mask(secrets_of(settings())))
     return structlog.get_logger()
 
 
@@ -82,7 +83,7 @@ def test_an_event_is_one_line_of_json_whatever_it_holds(capsys: pytest.CaptureFi
 
 
 def test_configuring_twice_writes_each_event_once(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logs(settings())
+    configure_logs(Mask(secrets_of(settings())))
     logger().info("hello")
 
     assert len(capsys.readouterr().err.splitlines()) == 1
@@ -97,17 +98,35 @@ values: st.SearchStrategy[Any] = st.recursive(
 
 @given(values)
 def test_masking_reaches_every_depth_and_changes_nothing_else(value: Any) -> None:
-    masked = mask_secrets([TOKEN])(None, "info", {"value": value})
-
-    assert masked == {"value": json.loads(json.dumps(value).replace(TOKEN, MASK))}
+    assert Mask([TOKEN])(value) == json.loads(json.dumps(value).replace(TOKEN, MASK))
 
 
 @pytest.mark.parametrize("wrapped", [ValueError(TOKEN), TOKEN.encode(), {TOKEN: 1}, {TOKEN}, [ValueError(f"x{TOKEN}")]])
 def test_a_secret_inside_an_exception_bytes_or_a_key_is_masked_too(wrapped: Any) -> None:
-    event = mask_secrets(secrets_of(settings()))(None, "info", {"what": wrapped})
+    masked = Mask(secrets_of(settings()))(wrapped)
 
-    assert TOKEN not in repr(event)
-    assert MASK in repr(event)
+    assert TOKEN not in repr(masked)
+    assert MASK in repr(masked)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Invalid header value b'Bearer sk-with-a-newline\\n'",
+        "Bearer sk-with-a-newline",
+        "sk-with-a-newline\n",
+        "http://user:sk-with-a-newline%0A@h/",
+    ],
+)
+def test_a_secret_that_ends_in_a_newline_is_masked_however_it_is_written(text: str) -> None:
+    assert "sk-with" not in Mask(["sk-with-a-newline\n"]).text(text)
+
+
+def test_a_report_keeps_the_words_that_a_short_password_is_made_of() -> None:
+    mask = Mask(["postgres", TOKEN], SHORTEST_IN_REPORTS)
+
+    assert mask({"said": f"postgres took {TOKEN}"}) == {"said": f"postgres took {MASK}"}
+    assert TOKEN not in repr(mask)
 
 
 def test_a_password_is_masked_as_it_stands_in_the_address_and_as_it_is_meant() -> None:

@@ -317,6 +317,11 @@ def test_paths_are_read_as_paths() -> None:
         ({"UA_GATEWAY_TRUSTED_PROXIES": "*"}, "UA_GATEWAY_TRUSTED_PROXIES"),
         ({"TELEGRAM_ALLOWED_USER_IDS": "me"}, "TELEGRAM_ALLOWED_USER_IDS"),
         ({"UA_RUNTIME_STAGE": "prod"}, "UA_RUNTIME_STAGE"),
+        ({"UA_HQ_BASE_URL": "http://hq.example"}, "UA_HQ_BASE_URL"),
+        ({"UA_BASE_URL": "http://93.184.216.34:8002"}, "UA_HQ_BASE_URL"),
+        ({"UA_DATABASE_URL": f"postgresql://u:{SECRET}%zz@h/d"}, "UA_DATABASE_URL"),
+        ({"UA_DATABASE_URL": f"postgresql://u:{SECRET} x@h/d"}, "UA_DATABASE_URL"),
+        ({"UA_DATABASE_URL": f"postgresql://u:{SECRET}@x@h/d"}, "UA_DATABASE_URL"),
         ({"UA_ATTEMPT_LEASE_SECONDS": "100"}, "UA_ATTEMPT_LEASE_SECONDS"),
     ],
 )
@@ -338,8 +343,27 @@ def test_what_is_unsafe_or_senseless_refuses_the_start(environ: dict[str, str], 
         {"UA_GATEWAY_TRUSTED_PROXIES": "127.0.0.1, 10.8.0.0/24"},
         {"UA_DELEGATION_REDIS_ENABLED": "yes please"},
         {"FACTORY_ROLE": "headquarters "},
+        {"UA_HQ_BASE_URL": "http://10.8.0.1:8002"},
+        {"UA_HQ_BASE_URL": "http://hq:8002"},
+        {"UA_HQ_BASE_URL": "http://[fd00::1]:8002"},
+        {"UA_HQ_BASE_URL": "http://hq.example", "UA_HQ_ALLOW_PLAINTEXT": "1"},
+        {"UA_DATABASE_URL": "postgresql://u:p%40ss%20word@h/d"},
     ],
 )
 def test_what_the_contract_allows_is_accepted(environ: dict[str, str]) -> None:
     """E-2, E-3: the lax half of the list of bad input (E1, E2, E4, E8)."""
     load_settings(environ)
+
+
+def test_blanks_around_what_travels_in_a_header_or_names_a_node_mean_nothing() -> None:
+    """A newline after a token, as files have it, would never be right; HQ would know the node by another name."""
+    settings = load_settings({"UA_OPS_TOKEN": f" {SECRET}\n", "UA_FACTORY_ID": " desk-7 ", "UA_FACTORY_QUEUE": "q\n"})
+
+    assert settings.ops_token is not None
+    assert settings.ops_token.get_secret_value() == SECRET
+    assert (settings.factory_id, settings.mission_queue) == ("desk-7", "q")
+
+
+def test_junk_in_a_flag_of_the_secrets_is_warned_about() -> None:
+    """E-2: a slip in UA_INFISICAL_STRICT must not pass in silence."""
+    assert [note.split()[0] for note in warnings_about({"UA_INFISICAL_STRICT": "ture"})] == ["UA_INFISICAL_STRICT"]

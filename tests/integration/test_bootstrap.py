@@ -131,6 +131,22 @@ def test_a_process_says_what_it_ignores_and_where_its_secrets_came_from() -> Non
     assert next(line for line in lines if line["event"] == "node")["factory_role"] == "LOCAL_WORKER"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such switch")
+def test_a_process_that_knows_secrets_hides_its_environment_from_its_users_other_processes() -> None:
+    """E-4: a mission's script runs as the same user, and /proc/<pid>/environ would be its to read."""
+    code = (
+        "import ctypes, os; from corporation.bootstrap import bootstrap_or_exit\n"
+        "state = lambda: ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)  # PR_GET_DUMPABLE\n"
+        "before = state(); bootstrap_or_exit(os.environ); print(before, state())"
+    )
+    environ = {"PATH": os.environ["PATH"], **NO_FILE}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=True
+    )
+
+    assert ended.stdout.split() == ["1", "0"]
+
+
 @pytest.mark.parametrize(
     ("environ", "factory_id"),
     [

@@ -96,7 +96,7 @@ class Watched:
 @contextmanager
 def watched(url: str) -> Iterator[Watched]:
     clock = Clock()
-    auth = FactoryToken(url, "desk-7", CREDENTIAL, clock)
+    auth = FactoryToken(url, "desk-7", CREDENTIAL, clock, lambda: 1.0)
     with httpx.Client(base_url=url, auth=auth, timeout=30, trust_env=False) as client:
         watch = Watched(client, clock)
         client.event_hooks = {
@@ -299,3 +299,17 @@ def test_the_ledger_was_left_without_the_credential(headquarters: str, module_se
         stored = connection.execute(text("SELECT CAST(c AS text) FROM corporation.factory_credentials c")).scalars()
         assert not [row for row in stored if MARK in row]
     engine.dispose()
+
+
+def test_tokens_made_in_the_same_minute_are_not_renewed_in_the_same_minute() -> None:
+    """A whole fleet would come back at once; each renews somewhere in the second half of the last five minutes."""
+
+    def renewed_at(chance: float) -> float:
+        auth = FactoryToken("http://127.0.0.1:1", "desk-7", CREDENTIAL, lambda: 0.0, lambda: chance)
+        flow = auth.sync_auth_flow(httpx.Request("GET", "http://127.0.0.1:1/"))
+        next(flow)
+        flow.send(httpx.Response(200, json={"token": "a.b.c", "ttl_seconds": 3600}))
+        assert auth._token is not None
+        return auth._token.renew_at
+
+    assert (renewed_at(0.0), renewed_at(1.0)) == (3450.0, 3300.0)

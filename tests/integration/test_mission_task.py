@@ -6,6 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from canary import secret
 from celery.exceptions import Ignore, SoftTimeLimitExceeded
 
 from corporation.federation.processes import ProcessIdentity
@@ -210,3 +211,20 @@ def test_the_soft_limit_is_not_heard_once_the_work_is_done(here: Node) -> None:
         assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+def test_what_a_handler_says_of_a_secret_is_masked_before_it_is_stored(tmp_path: Path) -> None:
+    """A client's error may repeat the key it was given: the report goes to the ledger, and to people."""
+    key = secret("model-key") + "\n"
+    here = build_node(load_settings({"UA_FACTORY_ID": "desk-7", "UA_VP_DB_PATH": str(tmp_path / "spool.db")}), [key])
+
+    def fail() -> Outcome:
+        raise ValueError(f"Invalid header value {f'Bearer {key}'.encode()!r}")
+
+    _, registration = counting(fail)
+    report = attempt(here, registration, str(uuid4()), order())
+    assert report["error"] == "ValueError: Invalid header value b'Bearer ***'"
+
+    _, registration = counting(lambda: Done({"found": [key.strip(), {"deep": key}]}))
+    report = attempt(here, registration, str(uuid4()), order())
+    assert report["result"]["found"] == ["***", {"deep": "***"}]

@@ -100,6 +100,28 @@ def test_the_environment_outranks_the_dotenv_file_about_strictness(load: Load) -
     assert (report.strict_mode, report.deployment_profile) == (False, "local_workstation")
 
 
+@pytest.mark.parametrize(
+    "loose", ["UA_INFISICAL_STRICT=0", "UA_INFISICAL_ENABLED=0", "UA_DEPLOYMENT_PROFILE=local_workstation"]
+)
+def test_a_dotenv_file_may_tighten_and_never_loosens(load: Load, loose: str) -> None:
+    """E-13, D18: who can write the file cannot start a strict node without its secrets."""
+    with pytest.raises(SecretsRefused):
+        load({"UA_DEPLOYMENT_PROFILE": "vps"}, dotenv=f"{loose}\nUA_INFISICAL_ALLOW_DOTENV_FALLBACK=1\nA=1\n")
+
+
+def test_a_dotenv_file_cannot_allow_itself_to_be_read(load: Load) -> None:
+    environ = {"UA_DEPLOYMENT_PROFILE": "vps", "UA_INFISICAL_STRICT": "0"}
+    report = load(environ, dotenv="UA_INFISICAL_ALLOW_DOTENV_FALLBACK=1\nA=1\n").report
+
+    assert (report.source, report.strict_mode) == ("environment", False)
+
+
+def test_the_client_secret_is_not_sent_over_the_open_internet_unencrypted(load: Load) -> None:
+    asked = giving(A="b")
+    with pytest.raises(SecretsRefused, match="unencrypted"):
+        load(CREDENTIALS | {"UA_DEPLOYMENT_PROFILE": "vps", "INFISICAL_API_URL": "http://vault.example"}, asked)
+
+
 def test_a_refusal_says_what_happened_why_and_what_to_do(load: Load) -> None:
     with pytest.raises(SecretsRefused) as caught:
         load({"UA_DEPLOYMENT_PROFILE": "vps", "INFISICAL_CLIENT_ID": secret("id")}, dotenv=b"\xff")
