@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from corporation.roles import DelegationMode, FactoryRole, beyond_role
 from corporation.settings import KNOWN_NAMES, PROFILES, Settings, names_of, nearest_name
-from corporation.variables import read_optional_flag
+from corporation.variables import LEAST_TOKEN_BYTES, read_optional_flag
 
 OF_SECRETS = ("UA_INFISICAL_ENABLED", "UA_INFISICAL_STRICT", "UA_INFISICAL_ALLOW_DOTENV_FALLBACK")
 FLAGS: dict[str, bool | None] = dict.fromkeys(OF_SECRETS) | {
@@ -71,6 +71,11 @@ def warnings_about(environ: Mapping[str, str]) -> list[str]:
         if name in given and read_optional_flag(given[name]) is None
     ]
     notes += [f"{old} still works; write {new}" for old, new in PREFERRED.items() if old in given]
+    notes += [
+        f"{name} is shorter than {LEAST_TOKEN_BYTES} bytes, so it is refused while somebody guesses; make it longer"
+        for name in ("UA_OPS_TOKEN", "UA_INTERNAL_API_TOKEN")
+        if name in given and len(given[name].encode()) < LEAST_TOKEN_BYTES
+    ]
     if "UA_FACTORY_REGISTRY_DB_PATH" in given:
         notes.append("UA_FACTORY_REGISTRY_DB_PATH is ignored: the registry is in PostgreSQL")
     return notes
@@ -99,6 +104,8 @@ def alarms_about(environ: Mapping[str, str], settings: Settings) -> list[str]:
         alarms.append(
             f"{name} is ignored: a LOCAL_WORKER never opens the ledger; give it UA_RESULT_BACKEND_URL or HTTPS"
         )
+    if settings.start_ui and not settings.policy.serves_pages and not settings.policy.health_only:
+        alarms.append("UA_CAPABILITY_START_UI is ignored: a LOCAL_WORKER has no ledger, so it cannot end a session")
     if beyond_role(settings.role, "enable_telegram_poll", settings.telegram_poll):
         alarms.append("UA_CAPABILITY_TELEGRAM_POLL is ignored: a LOCAL_WORKER never polls Telegram")
     if beyond_role(settings.role, "delegation_mode", settings.delegation_mode):

@@ -114,6 +114,11 @@ class FactoryRuntimePolicy:
         return self.gateway_mode is GatewayMode.HEALTH_ONLY
 
     @property
+    def serves_pages(self) -> bool:
+        """Whether there is a dashboard: behind a health-only gateway none is reached, without a ledger none is safe."""
+        return self.start_ui and not self.health_only and self.opens_ledger
+
+    @property
     def shows_corporation_view(self) -> bool:
         """Whether the page of the whole fleet, and the menu's entry for it, exist here (contract http §13)."""
         return self.is_headquarters and not self.health_only

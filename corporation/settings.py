@@ -171,7 +171,8 @@ class Settings(BaseModel):
     artifact_root: Path = _env("UA_ARTIFACT_ROOT", default=Path(".corporation/artifacts"))
 
     ready_file: Path | None = _env("UA_READY_FILE", default=None)
-    """A worker creates this file when it takes missions and removes it when it stops; supervisors wait for it."""
+    """A process creates this file when it is ready (a worker when it takes missions, the API when its port is bound)
+    and removes it when it stops; supervisors wait for it."""
 
     attempt_lease_seconds: int = _env("UA_ATTEMPT_LEASE_SECONDS", default=180, ge=1, le=LONGEST_SECONDS)
     retry_base_seconds: float = _env("UA_MISSION_RETRY_BASE_SECONDS", default=15.0, ge=0, le=LONGEST_SECONDS)

@@ -10,6 +10,8 @@ from pydantic_core import PydanticCustomError
 
 TRUE_WORDS = frozenset({"1", "true", "yes", "on"})
 FALSE_WORDS = frozenset({"0", "false", "no", "off"})
+LEAST_TOKEN_BYTES = 32
+"""From here on no number of tries finds a secret; below it, only that tries are few keeps it."""
 LONGEST_SECONDS = 3_155_760_000
 """A hundred years: more is a slip, and the database could not add it to a time."""
 
@@ -100,7 +102,7 @@ def _verified_tls(given: SecretStr) -> SecretStr:
 
 def _signing_secret(secret: SecretStr) -> SecretStr:
     text = secret.get_secret_value()
-    if len(text.encode()) < 32:
+    if len(text.encode()) < LEAST_TOKEN_BYTES:
         raise PydanticCustomError("secret", "must be at least 32 bytes long; `openssl rand -hex 32` makes one")
     if len(set(text)) < 8 or re.search("change.?me|placeholder|example|<.*>", text, re.IGNORECASE):
         raise PydanticCustomError("secret", "looks like a default from a manual; `openssl rand -hex 32` makes one")

@@ -16,6 +16,8 @@ from corporation.tokens.minting import PUBLISH as PUBLISH
 from corporation.tokens.revocation import LONGEST_ID
 from hq_api.validation import UNSTORABLE
 
+STEP_BACK_SECONDS: Final = 5
+"""A token may be this much younger than our clock: clocks are set back a little, and two machines never agree."""
 # The decoder below skips what is no base64 at all, so that one token could be written in many ways.
 _JWT: Final = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
@@ -56,7 +58,7 @@ def accepts_tokens(settings: Settings) -> bool:
 def judge(token: bytes | None, settings: Settings, now: datetime) -> Principal:
     """The principal of `token` at `now`; raises Unauthorized, without a reason, for all that is not exactly valid.
 
-    Whether the token was revoked is not known here: `hq_api.dependencies.principal_of` asks that too.
+    Whether the token was revoked is not known here: `hq_api.dependencies.valid_principal` asks that too.
     """
     if not token:
         raise Unauthorized
@@ -114,7 +116,7 @@ def _is_current(claims: dict[str, Any], now: float) -> bool:
     issued, expires, starts = claims["iat"], claims["exp"], claims.get("nbf", 0)
     if not all(type(moment) is int for moment in (issued, expires, starts)):
         return False
-    return issued <= now < expires and starts <= now and expires - issued <= LIFE_SECONDS
+    return issued - STEP_BACK_SECONDS <= now < expires and starts <= now and expires - issued <= LIFE_SECONDS
 
 
 def _is_storable(principal: Principal) -> bool:

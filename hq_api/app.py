@@ -26,7 +26,8 @@ from hq_api.access import Principal, is_configured
 from hq_api.cors import Cors
 from hq_api.dependencies import principal_with
 from hq_api.edge import Edge
-from hq_api.gates import HealthOnly
+from hq_api.gates import HealthOnly, hide_operators_addresses
+from hq_api.own_health import OwnHealth
 from hq_api.routers import (
     attempts,
     bundles,
@@ -76,12 +77,14 @@ def create_app(settings: Settings) -> FastAPI:
 
 def _include_all(app: FastAPI, policy: FactoryRuntimePolicy) -> None:
     """Every route that is not health; each has its own gate, so none has to be left out for a role."""
+    hide_operators_addresses(app)
     app.include_router(health.full_router)
     app.add_api_route("/openapi.json", _openapi, include_in_schema=False)
     # The log before the missions: their last route takes every address below /missions/.
     for subject in (mission_log, mission_log_socket, missions, factories, capabilities, attempts, bundles, tokens):
         app.include_router(subject.router)
-    if policy.start_ui:
+    # Without a ledger nobody could tell whether a session was ended.
+    if policy.serves_pages:
         app.include_router(dashboard.router)
 
 
@@ -98,10 +101,12 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     app.state.started_at = utc_now()
     app.state.redis = open_link(settings.redis_url)
     app.state.ledger = open_ledger(settings.database_url, LEDGER_CONNECTIONS) if settings.database_url else None
+    app.state.health = OwnHealth(settings.database_url, app.state.redis)
     try:
         with _registered(app.state.ledger, app.state.redis, settings):
             yield
     finally:
+        app.state.health.close()
         app.state.redis.close()
         if app.state.ledger is not None:
             app.state.ledger.dispose()

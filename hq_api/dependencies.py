@@ -6,11 +6,14 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 from limits import RateLimitItem
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import HTTPConnection
 
 from corporation.clock import utc_now
 from corporation.db import transaction
+from corporation.errors import LedgerUnavailableError
 from corporation.settings import Settings
+from corporation.tokens.comparison import may_be_guessed
 from corporation.tokens.revocation import is_revoked
 from hq_api import body
 from hq_api.access import Principal, Unauthorized, judge
@@ -55,28 +58,51 @@ def authenticate(connection: HTTPConnection) -> Principal:
 def principal_of(connection: HTTPConnection, token: bytes | None, failures: RateLimitItem = FAILURES) -> Principal:
     """The principal of `token`, which is valid and not revoked; it counts as a failure of the caller's address if not.
 
-    Raises Unauthorized, Refusal (429) once there were too many `failures`, or LedgerUnavailableError. It reads the
-    ledger: from async code call it in a thread.
+    Raises Unauthorized, or in its place Refusal (429) once there were too many `failures`. They hold up nobody whose
+    token cannot be guessed; one that can is refused with them, or guessing it would not be slowed down. Otherwise as
+    `valid_principal`.
     """
     limits, address = limits_of(connection), address_of(connection)
-    limits.check(failures, address)
     try:
-        principal = judge(token, connection.app.state.settings, utc_now())
-        _refuse_revoked(connection, principal)
+        principal = valid_principal(connection, token)
     except Unauthorized:
         if token:  # who shows none has guessed nothing
             limits.count(failures, address)
         raise
+    if may_be_guessed(token or b""):
+        limits.check(failures, address)
     return principal
 
 
-def _refuse_revoked(connection: HTTPConnection, principal: Principal) -> None:
+def valid_principal(connection: HTTPConnection, token: bytes | None) -> Principal:
+    """The principal of `token`, which is valid and not revoked now; nothing is counted, so it may be asked again.
+
+    Raises Unauthorized or LedgerUnavailableError. It reads the ledger: from async code call it in a thread.
+    """
+    principal = judge(token, connection.app.state.settings, utc_now())
+    refuse_revoked(connection, principal.token_id)
+    return principal
+
+
+def refuse_revoked(connection: HTTPConnection, *names: str | None) -> None:
+    """Raise Unauthorized when one of `names`, each the `jti` of a token or session, was revoked; None is no name.
+
+    Where no ledger is kept nobody could know, so whoever has a name is refused, but on a closed surface: that opens
+    nothing to anybody (H-14). A ledger that does not say it is a LedgerUnavailableError, whatever is wrong with it.
+    """
     node: Settings = connection.app.state.settings
-    if principal.token_id is None or node.database_url is None:
+    known = [name for name in names if name is not None]
+    if not known or (node.database_url is None and node.policy.health_only):
         return
-    with transaction(connection.app.state.ledger) as reading:
-        if is_revoked(reading, principal.token_id):
-            raise Unauthorized
+    if node.database_url is None:
+        raise Unauthorized
+    try:
+        with transaction(connection.app.state.ledger) as reading:
+            revoked = any(is_revoked(reading, name) for name in known)
+    except SQLAlchemyError as error:
+        raise LedgerUnavailableError(f"The ledger does not say what is revoked ({type(error).__name__})") from error
+    if revoked:
+        raise Unauthorized
 
 
 async def json_object(request: Request) -> dict[str, Any]:

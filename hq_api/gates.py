@@ -5,16 +5,18 @@ A gate stands after the principal, so that strangers learn nothing of the node. 
 
 from typing import Annotated, Final
 
-from fastapi import Depends
+from fastapi import Depends, FastAPI, Request
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from corporation.errors import LedgerUnavailableError
 from corporation.roles import DelegationMode, FactoryRuntimePolicy
 from hq_api.access import Unauthorized, accepts_tokens
 from hq_api.dependencies import authenticate
-from hq_api.responses import Refusal, answer_to
+from hq_api.responses import Refusal, answer_to, not_there
 
 SURFACE_IS_CLOSED: Final = 4403
 """The close code of a WebSocket that may not be here (H-15)."""
@@ -96,13 +98,31 @@ class HealthOnly:
 
 
 def _refusal(connection: HTTPConnection) -> Refusal | Unauthorized | LedgerUnavailableError:
-    if connection.scope["path"].startswith(OPS_PREFIX) and accepts_tokens(connection.app.state.settings):
+    refusal = _refused_to_know(connection) if accepts_tokens(connection.app.state.settings) else None
+    if refusal is not None:
+        return refusal
+    role = _policy(connection).factory_role
+    return _closed(f"this node is a {role} and shows its health only; ask headquarters")
+
+
+def _refused_to_know(connection: HTTPConnection) -> Refusal | Unauthorized | LedgerUnavailableError | None:
+    """Why this caller may not even know what is there, None when they may: operators' addresses ask for a token."""
+    if connection.scope["path"].startswith(OPS_PREFIX):
         try:
             authenticate(connection)
         except (Refusal, Unauthorized, LedgerUnavailableError) as refusal:
             return refusal
-    role = _policy(connection).factory_role
-    return _closed(f"this node is a {role} and shows its health only; ask headquarters")
+    return None
+
+
+def hide_operators_addresses(app: FastAPI) -> None:
+    """From now on a stranger gets 401 for whatever is not there below `/api/v1/ops/`, too, and a caller 404 or 405."""
+    app.add_exception_handler(HTTPException, _not_there)
+
+
+def _not_there(request: Request, error: Exception) -> Response:
+    refusal = _refused_to_know(request)
+    return not_there(request, error) if refusal is None else answer_to(refusal)
 
 
 async def _accept_and_close(receive: Receive, send: Send) -> None:

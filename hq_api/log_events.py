@@ -1,7 +1,7 @@
 """What a follower of a mission is told, as values; SSE and WebSocket only write them down (H-28)."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,6 +17,8 @@ LINES_AT_ONCE: Final = 500
 LOOK_EVERY_SECONDS: Final = 0.5
 SPEAK_EVERY_SECONDS: Final = 10.0
 """Below the 15 s of H-28; proxies cut connections that say nothing."""
+JUDGE_EVERY_SECONDS: Final = 5.0
+"""How long somebody whose token ended or was revoked is still told, at most."""
 LONGEST_STREAM_SECONDS: Final = 600.0
 """Then the client comes again with the last id; a forgotten browser tab must not hold a connection for ever."""
 ATTEMPT_STEP: Final = 10**9
@@ -55,14 +57,20 @@ def read_position(word: str | None) -> int:
     return int(word) if word is not None and known else 0
 
 
-async def follow(ledger: Engine, mission_id: int, position: int) -> AsyncGenerator[Sequence[LogEvent]]:
+async def follow(
+    ledger: Engine, mission_id: int, position: int, judge_again: Callable[[], object]
+) -> AsyncGenerator[Sequence[LogEvent]]:
     """The mission's events from right after `position` until its `end`, or for LONGEST_STREAM_SECONDS.
 
-    An empty sequence is a sign of life. Nothing is held between two looks.
+    An empty sequence is a sign of life. Nothing is held between two looks. Every JUDGE_EVERY_SECONDS the caller is
+    judged again: what `judge_again` raises, Unauthorized when the token is worth nothing any more, ends it (H-11).
     """
-    began = spoke = clock.monotonic()
+    began = spoke = judged = clock.monotonic()
     state: str | None = None
     while clock.monotonic() - began < LONGEST_STREAM_SECONDS:
+        if clock.monotonic() - judged >= JUDGE_EVERY_SECONDS:
+            await run_in_threadpool(judge_again)
+            judged = clock.monotonic()
         look = await run_in_threadpool(_look, ledger, mission_id, position)
         said = [LogEvent(_place(line), "log", _line(line)) for line in look.lines]
         position = said[-1].id if said else position

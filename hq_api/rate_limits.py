@@ -1,7 +1,8 @@
 """How often a caller may fail and a credential may be exchanged.
 
-Counted in memory: each process counts for itself, and a restart forgets. What is counted are wrong guesses at a token;
-who never fails is never slowed down by this.
+Counted in memory: each process counts for itself, and a restart forgets. What is counted are wrong guesses at a token,
+by address. They slow down who guesses, and who shows there a secret that could be guessed; whose token or credential
+has 32 bytes is never held up by what others at the same address do.
 """
 
 from collections import deque
@@ -25,8 +26,8 @@ FAILURES: Final = RateLimitItemPerMinute(60, namespace="failures")
 """Wrong tokens a minute from one address."""
 LOGIN_FAILURES: Final = RateLimitItemPerMinute(5, namespace="login-failures")
 """Wrong credentials a minute from one address where a long-lived secret is exchanged for a token or a cookie."""
-MINTS: Final = RateLimitItemPerMinute(30, namespace="mints")
-"""Tokens a minute for one credential."""
+MINTS: Final = RateLimitItemPerMinute(300, namespace="mints")
+"""Tokens a minute for one credential: every process of a node mints its own, and all of them start at once."""
 MOST_KEYS: Final = 20_000
 """Beyond this the counts that were not touched for longest are forgotten, so that no number of addresses fills us."""
 

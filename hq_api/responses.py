@@ -62,7 +62,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(JsonRefused, _bad_json)
     app.add_exception_handler(EnvelopeRefused, _bad_envelope)
     app.add_exception_handler(RequestValidationError, _bad_parameters)
-    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(HTTPException, not_there)
     app.add_exception_handler(ClientDisconnect, _gone)
     for away in (LedgerUnavailableError, *DATABASE_IS_AWAY):
         app.add_exception_handler(away, _no_ledger)
@@ -104,7 +104,8 @@ def _problem(detail: Mapping[str, Any]) -> Problem:
     )
 
 
-def _http(_: Request, error: Exception) -> Response:
+def not_there(_: Request, error: Exception) -> Response:
+    """404 or 405, as the router found it."""
     assert isinstance(error, HTTPException)  # noqa: S101
     return Json({"detail": error.detail}, error.status_code, error.headers)
 

@@ -67,9 +67,7 @@ def _modes(policy: FactoryRuntimePolicy) -> list[str]:
 
 
 def _surface(policy: FactoryRuntimePolicy) -> list[str]:
-    # Behind a health-only gateway no page is reachable, whatever `start_ui` says.
-    shown = policy.start_ui and not policy.health_only
-    return [*(["ui"] if shown else []), *(["telegram_poll"] if policy.enable_telegram_poll else [])]
+    return [*(["ui"] if policy.serves_pages else []), *(["telegram_poll"] if policy.enable_telegram_poll else [])]
 
 
 def _override(llm_override: str | None) -> list[str]:

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from pydantic import SecretStr
 
+from corporation.variables import LEAST_TOKEN_BYTES
+
 
 def is_one_of(given: bytes, known: Iterable[SecretStr | None]) -> bool:
     """Whether `given` is one of the secrets in `known`; None and the empty text are no secrets and match nothing."""
@@ -17,3 +19,8 @@ def is_one_of(given: bytes, known: Iterable[SecretStr | None]) -> bool:
         same = hmac.compare_digest(digest, hashlib.sha256(expected).digest())
         found |= same and expected != b""
     return found
+
+
+def may_be_guessed(secret: bytes) -> bool:
+    """Whether `secret` is so short that whoever may try without end could find it."""
+    return len(secret) < LEAST_TOKEN_BYTES

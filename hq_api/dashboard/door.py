@@ -5,14 +5,13 @@ from typing import Annotated, Final
 
 import structlog
 from fastapi import APIRouter, Depends, Query, Request
-from pydantic import SecretStr
 from starlette.responses import RedirectResponse, Response
 
 from corporation.clock import new_id, utc_now
 from corporation.db import transaction
 from corporation.errors import LedgerUnavailableError
 from corporation.settings import Settings
-from corporation.tokens.revocation import is_revoked, revoke_token
+from corporation.tokens.revocation import revoke_token
 from hq_api.access import OPS, Principal, Unauthorized
 from hq_api.dashboard.login_form import LOGIN, LOGOUT, LoginForm, local_page, read_form
 from hq_api.dashboard.node import KINDS
@@ -29,7 +28,7 @@ from hq_api.dashboard.session import (
     seal,
     unseal,
 )
-from hq_api.dependencies import ReadSettings, authenticate, bearer, principal_of
+from hq_api.dependencies import ReadSettings, authenticate, bearer, principal_of, refuse_revoked
 from hq_api.rate_limits import LOGIN_FAILURES
 from hq_api.responses import Refusal
 
@@ -61,7 +60,7 @@ def operator(request: Request) -> Principal:
         raise Unauthorized
     if request.method not in SAFE_METHODS and not _from_our_page(request):
         raise Unauthorized
-    _refuse_revoked(request, session)
+    refuse_revoked(request, session.jti, session.token_jti)
     return Principal(session.owner_id, OPS, token_id=session.jti)
 
 
@@ -104,7 +103,7 @@ def login(
     log.info("dashboard_signed_in", owner=caller.subject)
     answer = RedirectResponse(form.goal, 303)
     session = open_session(caller.subject or OPS, new_id(), utc_now(), caller.token_id)
-    _set_cookie(answer, seal(session, secret), LIFE_SECONDS, _over_https(request, settings))
+    _set_cookie(answer, seal(session, secret, settings.ops_token), LIFE_SECONDS, _over_https(request, settings))
     return answer
 
 
@@ -123,23 +122,15 @@ def logout(request: Request, settings: ReadSettings) -> Response:
 
 def _session(request: Request) -> Session | None:
     """What the cookie says, None for every cookie that is not exactly ours and current."""
-    secret: SecretStr | None = request.app.state.settings.ops_jwt_secret
+    settings: Settings = request.app.state.settings
+    secret = settings.ops_jwt_secret
     value = only_value(request.headers.getlist("cookie"))
     if secret is None or not value:
         return None
     try:
-        return unseal(value, secret, utc_now())
+        return unseal(value, secret, settings.ops_token, utc_now())
     except CookieRefused:
         return None
-
-
-def _refuse_revoked(request: Request, session: Session) -> None:
-    if request.app.state.ledger is None:
-        return
-    names = [name for name in (session.jti, session.token_jti) if name is not None]
-    with transaction(request.app.state.ledger) as reading:
-        if any(is_revoked(reading, name) for name in names):
-            raise Unauthorized
 
 
 def _end(request: Request, session: Session) -> None:

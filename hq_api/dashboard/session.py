@@ -1,5 +1,6 @@
 """The dashboard's cookie: sealing it, opening it, and nothing about requests (contract H-13); pure."""
 
+import hashlib
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ ALGORITHM: Final = "HS256"
 ISSUER: Final = "universal-agent"
 # Not the bearer's audience, and not the bearer's key: either alone would keep a cookie from being a token.
 AUDIENCE: Final = "ua-dashboard"
-LABEL: Final = b"corporation dashboard cookie 1"
+LABEL: Final = b"corporation dashboard cookie 2"
 # Two machines that share the secret may disagree about the time by this much.
 SKEW_SECONDS: Final = 60
 
@@ -44,8 +45,8 @@ def open_session(owner_id: str, jti: str, now: datetime, token_jti: str | None =
     return Session(owner_id, (OPS_ROLE,), int(now.timestamp()) + LIFE_SECONDS, jti, token_jti)
 
 
-def seal(session: Session, secret: SecretStr) -> str:
-    """The value of the cookie that carries `session`."""
+def seal(session: Session, signing: SecretStr, ops_token: SecretStr | None) -> str:
+    """The value of the cookie that carries `session`; a change of either secret ends it."""
     claims = {
         "iss": ISSUER,
         "aud": AUDIENCE,
@@ -55,13 +56,13 @@ def seal(session: Session, secret: SecretStr) -> str:
         "jti": session.jti,
         "token_jti": session.token_jti,
     }
-    return jwt.encode(claims, _key(secret), algorithm=ALGORITHM)
+    return jwt.encode(claims, _key(signing, ops_token), algorithm=ALGORITHM)
 
 
-def unseal(value: str, secret: SecretStr, now: datetime) -> Session:
+def unseal(value: str, signing: SecretStr, ops_token: SecretStr | None, now: datetime) -> Session:
     """The session in the cookie `value`; raises CookieRefused for all that we did not seal, or that is over."""
     try:
-        claims = _claims(value, _key(secret))
+        claims = _claims(value, _key(signing, ops_token))
     except (jwt.PyJWTError, ValueError, TypeError) as error:
         raise CookieRefused from error
     owner_id, roles, expires_at, jti = claims["owner_id"], claims["roles"], claims["exp"], claims["jti"]
@@ -81,8 +82,10 @@ def only_value(cookie_headers: Sequence[str]) -> str | None:
     return values[0] if len(values) == 1 else None
 
 
-def _key(secret: SecretStr) -> bytes:
-    return hmac.digest(secret.get_secret_value().encode(), LABEL, "sha256")
+def _key(signing: SecretStr, ops_token: SecretStr | None) -> bytes:
+    # The operators' token too: who changes it because it got out must not leave open what was opened with it.
+    token = ops_token.get_secret_value().encode("utf-8", "surrogateescape") if ops_token else b""
+    return hmac.digest(signing.get_secret_value().encode(), LABEL + hashlib.sha256(token).digest(), "sha256")
 
 
 def _claims(value: str, key: bytes) -> dict[str, Any]:

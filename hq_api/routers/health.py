@@ -1,5 +1,6 @@
 """Is it well, which version is it, what is here: open to everybody, so it tells nothing else (contract http §12)."""
 
+import asyncio
 import subprocess
 from functools import cache
 from importlib.metadata import version
@@ -7,14 +8,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
-from sqlalchemy import Engine, text
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import Response
 
-from corporation.broker_link import why_not_connected
 from corporation.clock import iso, utc_now
-from hq_api.dependencies import ReadSettings
+from corporation.settings import Settings
 from hq_api.gates import KeepsLedger
+from hq_api.own_health import OwnHealth
 from hq_api.responses import Json
 
 PRODUCT: Final = "corporation"
@@ -29,30 +28,34 @@ router = APIRouter(tags=["health"])
 full_router = APIRouter(tags=["health"])
 
 
+# Both are async and have no dependency that is not: nothing here waits for a thread of the pool, which a frozen ledger
+# fills.
 @router.head("/api/v1/health", include_in_schema=False)
 @router.get("/api/v1/health")
-def health(request: Request, settings: ReadSettings) -> Response:
-    """200 when the ledger answers, else 503; Redis is shown and never decides (H-5)."""
-    db_status, db_error = _ledger_status(request.app.state.ledger)
-    well = db_error is None
+async def health(request: Request) -> Response:
+    """200 when the ledger answers within three seconds, else 503; Redis is shown and never decides (H-5)."""
+    node: Settings = request.app.state.settings
+    own: OwnHealth = request.app.state.health
+    ledger, broker_answers = await asyncio.gather(own.ledger(), own.broker_answers())
+    well = ledger.error is None
     body = {
         "status": "healthy" if well else "unhealthy",
         "timestamp": iso(utc_now()),
         "version": version(PRODUCT),
-        "db_status": db_status,
-        "db_error": db_error,
+        "db_status": ledger.status,
+        "db_error": ledger.error,
         "runtime_path": "",
         "runtime_tools": {},
-        "deployment_profile": _profile(settings.deployment_profile),
-        "redis_status": "disconnected" if why_not_connected(request.app.state.redis) else "connected",
+        "deployment_profile": _profile(node.deployment_profile),
+        "redis_status": "connected" if broker_answers else "disconnected",
     }
     return Json(body, 200 if well else 503)
 
 
 @router.head("/api/v1/hooks/readyz", include_in_schema=False)
 @router.get("/api/v1/hooks/readyz")
-def readyz() -> Response:
-    """Always 200; there is no hooks service here, and the body says so."""
+async def readyz() -> Response:
+    """Always 200, and at once; there is no hooks service here, and the body says so."""
     reason = "hooks_service_not_initialized"
     return Json({"ready": False, "service_initialized": False, "hooks_enabled": False, "reason": reason})
 
@@ -88,27 +91,6 @@ def checkout() -> tuple[str | None, str | None]:
         return words[0], words[1]
     except (OSError, subprocess.SubprocessError, IndexError):
         return None, None
-
-
-def _ledger_status(engine: Engine | None) -> tuple[str, str | None]:
-    if engine is None:
-        return "disconnected", None  # a worker has no ledger to lose (E-7)
-    try:
-        with engine.connect() as connection:
-            connection.execute(text("SELECT 1 FROM corporation.missions LIMIT 1"))
-    except SQLAlchemyError as error:
-        # The class only: the driver's message may hold the address of the database.
-        return ("error" if _answers(engine) else "disconnected"), type(error).__name__
-    return "connected", None
-
-
-def _answers(engine: Engine) -> bool:
-    try:
-        with engine.connect() as connection:
-            connection.execute(text("SELECT 1"))
-    except SQLAlchemyError:
-        return False
-    return True
 
 
 def _profile(name: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@
 | 1008 | the client did not read for ten seconds |
 | 1011 | no token could ever be accepted here, or the ledger does not answer |
 | 4000 | no mission has this job_id |
-| 4401 | no good token |
+| 4401 | no good token, or one that ended or was revoked meanwhile |
 | 4403 | a good token without the scope, or not headquarters; on a health-only node any socket |
 """
 
@@ -16,6 +16,7 @@ import asyncio
 import json
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
@@ -24,7 +25,7 @@ from starlette.concurrency import run_in_threadpool
 
 from corporation.errors import LedgerUnavailableError
 from hq_api.access import PUBLISH, Unauthorized, accepts_tokens
-from hq_api.dependencies import authenticate
+from hq_api.dependencies import authenticate, bearer, valid_principal
 from hq_api.gates import SURFACE_IS_CLOSED, headquarters
 from hq_api.log_events import LogEvent, find, follow, read_position
 from hq_api.responses import Refusal
@@ -104,8 +105,9 @@ async def _until_either_ends(websocket: WebSocket, mission_id: int) -> Close | N
 
 async def _tell(websocket: WebSocket, mission_id: int) -> Close | None:
     position = read_position(websocket.query_params.get("after"))
+    judge_again = partial(valid_principal, websocket, bearer(websocket))
     try:
-        async for events in follow(websocket.app.state.ledger, mission_id, position):
+        async for events in follow(websocket.app.state.ledger, mission_id, position, judge_again):
             for event in events:
                 async with asyncio.timeout(SEND_SECONDS):
                     await websocket.send_text(_message(event))
@@ -113,6 +115,8 @@ async def _tell(websocket: WebSocket, mission_id: int) -> Close | None:
                 return Close(1000, "the mission is final")
     except TimeoutError:
         return Close(1008, "the client does not read")
+    except Unauthorized:
+        return Close(BAD_AUTH, "Unauthorized")
     except LedgerUnavailableError:
         return Close(1011, "ledger_unavailable")
     except WebSocketDisconnect:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from corporation.clock import iso, new_id, utc_now
 from corporation.db import transaction
 from corporation.envelope import EnvelopeRefused, Problem
-from corporation.tokens.comparison import is_one_of
+from corporation.tokens.comparison import is_one_of, may_be_guessed
 from corporation.tokens.credentials import may_be_one, owner_of
 from corporation.tokens.minting import FACTORY, LIFE_SECONDS, OPS, Grant, granted, mint
 from corporation.tokens.revocation import LONGEST_ID, revoke_token
@@ -66,9 +66,12 @@ class Bootstrap:
 
 
 def bootstrap_caller(request: Request, settings: ReadSettings, ledger: Ledger) -> Bootstrap:
-    """Who showed a bootstrap credential; raises in the order of §4: 429, then 503 or 401, then 503."""
+    """Who showed a bootstrap credential; raises in the order of §4: 503 or 401, then 503.
+
+    After too many failures at the caller's address, 429 instead of the first; and for a credential that could be
+    guessed, however right it is.
+    """
     limits, address = limits_of(request), address_of(request)
-    limits.check(LOGIN_FAILURES, address)
     operators = (settings.internal_api_token, settings.ops_token)
     given = presented(request, INTERNAL_HEADER, OPS_HEADER) or b""
     # Always both, so that nothing tells from outside which of them was nearly right.
@@ -79,6 +82,8 @@ def bootstrap_caller(request: Request, settings: ReadSettings, ledger: Ledger) -
         if operators == (None, None):
             raise Refusal(503, "no_bootstrap_credential", "set UA_INTERNAL_API_TOKEN or UA_OPS_TOKEN on headquarters")
         raise Unauthorized
+    if known and may_be_guessed(given):
+        limits.check(LOGIN_FAILURES, address)
     if settings.ops_jwt_secret is None:
         raise Refusal(503, "no_signing_secret", "set UA_OPS_JWT_SECRET on headquarters")
     return Bootstrap(hashlib.sha256(given).hexdigest(), None if known else owner, settings.ops_jwt_secret)

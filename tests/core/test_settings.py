@@ -159,6 +159,7 @@ def test_what_is_odd_but_not_wrong_is_told() -> None:
         "UA_CAPABILITY_START_UI",
         "UA_OPS_AUTH_ALLOW_LEGACY",
         "UA_DISABLE_CODER_VP",
+        "UA_OPS_TOKEN",
     ]
     assert SECRET not in "".join(notes)
 

@@ -234,11 +234,15 @@ def test_a_worker_refuses_to_start_when_it_could_not_report(cluster: Cluster) ->
     assert "UA_RESULT_BACKEND_URL is missing" in answer.stderr
 
 
-def test_a_wrong_environment_is_told_in_whole_and_without_values() -> None:
-    answer = started_worker({"PATH": "/usr/bin:/bin", "UA_REDIS_PORT": "canary-port", "UA_FACTORY_SLOTS": "0"})
+def test_a_wrong_environment_is_told_in_whole_and_without_the_values_of_secrets() -> None:
+    """E-3"""
+    wrong = {"UA_REDIS_PORT": "six", "UA_FACTORY_SLOTS": "0", "UA_OPS_JWT_SECRET": "short-secret"}
+    answer = started_worker({"PATH": "/usr/bin:/bin", **wrong})
 
     assert answer.returncode == 78
     assert "UA_REDIS_PORT" in answer.stderr
     assert "UA_FACTORY_SLOTS" in answer.stderr
-    assert "canary-port" not in answer.stderr + answer.stdout
+    assert "'six'" in answer.stderr
+    assert "UA_OPS_JWT_SECRET" in answer.stderr
+    assert "short-secret" not in answer.stderr + answer.stdout
     assert "Traceback" not in answer.stderr

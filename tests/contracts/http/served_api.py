@@ -1,22 +1,26 @@
 """The real application on a real server and a real PostgreSQL, with a client for each kind of caller."""
 
+import asyncio
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import jwt
+import stranger
 import uvicorn
 from canary import secret
+from fastapi import FastAPI
 from sqlalchemy import Engine, text
 from websockets.sync.client import ClientConnection, connect
 
 from corporation.clock import utc_now
 from corporation.db import open_ledger
 from corporation.settings import Settings, load_settings
+from hq_api import rate_limits
 from hq_api.app import create_app
 
 OPS_TOKEN = secret("ops-token")
@@ -32,6 +36,7 @@ class Api:
     settings: Settings
     engine: Engine
     ops: httpx.Client
+    app: FastAPI
 
     @property
     def url(self) -> str:
@@ -50,13 +55,14 @@ class Api:
 
     def as_token(self, token: str) -> httpx.Client:
         """A client that says `token`."""
-        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+        return stranger.client(self.url, headers={"Authorization": f"Bearer {token}"})
 
     def socket(self, path: str, bearer: str | None = None, **options: Any) -> ClientConnection:
         """An open WebSocket on `path` that says `bearer`; use it with `with`."""
         headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
         address = f"ws://127.0.0.1:{self.port}{path}"
-        return connect(address, additional_headers=headers, proxy=None, open_timeout=30, close_timeout=5, **options)
+        waiting = {"open_timeout": 30, "close_timeout": 5} | options
+        return connect(address, additional_headers=headers, proxy=None, **waiting)
 
     def exchange(self, raw: bytes) -> bytes:
         """The whole answer to these very bytes."""
@@ -84,29 +90,60 @@ def token(scope: str | None = "ops", *, secret: str = JWT_SECRET, headers: Any =
     return jwt.encode(claims, secret, algorithm="HS256", headers=headers)
 
 
+class _Server(uvicorn.Server):
+    """Ends at once when told; the library's own looks for that, and for all it waits for, every 0.1 s."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._listens = threading.Event()
+        self._told = asyncio.Event()
+
+    def stop(self) -> None:
+        """The server begins to end."""
+        if self._listens.wait(30):
+            self._loop.call_soon_threadsafe(self._told.set)
+
+    async def main_loop(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        await self.on_tick(0)
+        self._listens.set()
+        await self._told.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for listening in self.servers:
+            listening.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        async with asyncio.timeout(15):
+            while self.server_state.connections or self.server_state.tasks:
+                await asyncio.sleep(0.002)
+        await self.lifespan.shutdown()
+
+
 @contextmanager
 def served(settings: Settings) -> Iterator[Api]:
     """Serve the application of `settings` on a free loopback port until the block ends."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=256)
     port = listener.getsockname()[1]
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         http="httptools",
         ws="websockets-sansio",
         ws_max_size=4096,
         log_level="critical",
         server_header=False,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     engine = open_ledger(settings.database_url or "postgresql://nowhere", 5)
     headers = {"Authorization": f"Bearer {OPS_TOKEN}"}
     thread.start()
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=30) as ops:
-            yield Api(port, settings, engine, ops)
+        with stranger.client(f"http://127.0.0.1:{port}", headers=headers) as ops:
+            yield Api(port, settings, engine, ops, app)
     finally:
-        server.should_exit = True
+        server.stop()
         thread.join(15)
         listener.close()
         engine.dispose()
@@ -122,3 +159,16 @@ def settings_for(database_url: str, **changes: str) -> Settings:
         "UA_OPS_JWT_SECRET": JWT_SECRET,
     }
     return load_settings(environ | changes)
+
+
+def registered(api: Api, wait_until: Callable[..., Any]) -> None:
+    """Headquarters has told the ledger of itself, and the ledger is empty again."""
+    wait_until(lambda: api.sql("SELECT 1 FROM corporation.factories"), what="headquarters' own registration")
+    api.sql("DELETE FROM corporation.factories")
+
+
+def forgetful(api: Api) -> Api:
+    """The same, which remembers no failure, no minted token and no cookie."""
+    rate_limits.install(api.app, api.settings)
+    api.ops.cookies.clear()
+    return api

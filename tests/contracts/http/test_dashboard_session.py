@@ -16,11 +16,12 @@ from corporation.tokens.minting import Grant, mint
 from hq_api.dashboard import session
 
 KEY = SecretStr(secret("dashboard-signing"))
+OPS = SecretStr(secret("dashboard-ops"))
 NOW = datetime(2026, 6, 1, 8, 0, tzinfo=UTC)
 OPENED = session.open_session("ana", "s-1", NOW, "t-1")
-SEALED = session.seal(OPENED, KEY)
+SEALED = session.seal(OPENED, KEY, OPS)
 CLAIMS: dict[str, Any] = jwt.decode(SEALED, options={"verify_signature": False})
-DERIVED = session._key(KEY)  # pyright: ignore[reportPrivateUsage]
+DERIVED = session._key(KEY, OPS)  # pyright: ignore[reportPrivateUsage]
 
 
 def signed(key: bytes = DERIVED, algorithm: str = "HS256", headers: Any = None, **changes: Any) -> str:
@@ -45,6 +46,7 @@ BAD = {
     "other payload": ".".join([SEALED.split(".")[0], part(CLAIMS | {"owner_id": "eve"}), SEALED.split(".")[2]]),
     "other key": signed(secret("other").encode()),
     "the secret itself as key": signed(KEY.get_secret_value().encode()),
+    "the static token as key": signed(OPS.get_secret_value().encode()),
     "other algorithm": signed(DERIVED * 2, "HS512"),
     "kid": signed(headers={"kid": "k1"}),
     "crit": signed(headers={"crit": ["exp"]}),
@@ -74,34 +76,42 @@ BAD = {
 
 
 def test_what_was_sealed_opens_as_it_was() -> None:
-    assert session.unseal(SEALED, KEY, NOW) == OPENED
+    assert session.unseal(SEALED, KEY, OPS, NOW) == OPENED
 
 
 def test_the_cookie_says_owner_expiry_and_roles_and_lasts_a_day() -> None:
     """H-13: signed `{owner_id, exp, roles}`, 24 h."""
     assert (CLAIMS["owner_id"], CLAIMS["roles"]) == ("ana", ["ops"])
     assert CLAIMS["exp"] == int(NOW.timestamp()) + 24 * 3600
-    assert session.unseal(SEALED, KEY, NOW + timedelta(hours=23, minutes=59)) == OPENED
+    assert session.unseal(SEALED, KEY, OPS, NOW + timedelta(hours=23, minutes=59)) == OPENED
     with pytest.raises(session.CookieRefused):
-        session.unseal(SEALED, KEY, NOW + timedelta(hours=24))
+        session.unseal(SEALED, KEY, OPS, NOW + timedelta(hours=24))
 
 
 @pytest.mark.parametrize("value", BAD.values(), ids=BAD.keys())
 def test_a_cookie_that_is_not_exactly_ours_opens_nothing(value: str) -> None:
     """H-13"""
     with pytest.raises(session.CookieRefused):
-        session.unseal(value, KEY, NOW)
+        session.unseal(value, KEY, OPS, NOW)
 
 
-def test_a_cookie_of_another_secret_opens_nothing() -> None:
+@pytest.mark.parametrize(
+    ("signing", "ops"),
+    [(SecretStr(secret("rotated")), OPS), (KEY, SecretStr(secret("rotated"))), (KEY, None), (KEY, KEY), (OPS, KEY)],
+)
+def test_a_change_of_either_secret_ends_what_was_sealed_before(signing: SecretStr, ops: SecretStr | None) -> None:
     with pytest.raises(session.CookieRefused):
-        session.unseal(SEALED, SecretStr(secret("rotated")), NOW)
+        session.unseal(SEALED, signing, ops, NOW)
+
+
+def test_a_node_that_has_no_static_token_seals_too() -> None:
+    assert session.unseal(session.seal(OPENED, KEY, None), KEY, None, NOW) == OPENED
 
 
 @given(st.text(max_size=60) | st.text("abc.=-_", max_size=60))
 def test_no_text_makes_opening_fail_in_another_way(value: str) -> None:
     with pytest.raises(session.CookieRefused):
-        session.unseal(value, KEY, NOW)
+        session.unseal(value, KEY, OPS, NOW)
 
 
 @pytest.mark.parametrize(

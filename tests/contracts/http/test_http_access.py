@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import jwt
 import pytest
+import stranger
 from served_api import JWT_SECRET, OPS_TOKEN, PUBLISH, Api, served, settings_for, token
 
 from corporation.clock import utc_now
@@ -82,7 +83,7 @@ MORE = {
 def test_every_bad_token_gets_the_same_401(api: Api, bad: str) -> None:
     """H-8, H-9, H-10"""
     answers = [
-        httpx.request(method, api.url + path, headers=headers)
+        stranger.request(method, api.url + path, headers=headers)
         for headers in ({"Authorization": f"Bearer {bad}".strip()}, {"x-ua-ops-token": bad})
         for method, path in (("GET", MISSIONS), ("POST", OPS))
     ]
@@ -117,10 +118,10 @@ def test_a_newline_after_a_token_ends_the_header_and_is_no_part_of_it(api: Api) 
 
 def test_no_token_at_all_is_the_same_401(api: Api) -> None:
     """H-7, H-10"""
-    assert httpx.get(api.url + MISSIONS).json() == {"detail": "Unauthorized"}
-    assert httpx.get(api.url + MISSIONS, headers={"x-ua-ops-token": ""}).json() == {"detail": "Unauthorized"}
-    assert httpx.get(api.url + MISSIONS, headers={"Authorization": "Bearer"}).json() == {"detail": "Unauthorized"}
-    assert httpx.post(api.url + PUBLISH, json={}).status_code == 401
+    assert stranger.get(api.url + MISSIONS).json() == {"detail": "Unauthorized"}
+    assert stranger.get(api.url + MISSIONS, headers={"x-ua-ops-token": ""}).json() == {"detail": "Unauthorized"}
+    assert stranger.get(api.url + MISSIONS, headers={"Authorization": "Bearer"}).json() == {"detail": "Unauthorized"}
+    assert stranger.post(api.url + PUBLISH, json={}).status_code == 401
 
 
 @pytest.mark.parametrize(
@@ -140,7 +141,7 @@ def test_no_token_at_all_is_the_same_401(api: Api) -> None:
 )
 def test_a_good_token_is_accepted_wherever_it_may_stand(api: Api, headers: dict[str, str]) -> None:
     """H-7; without `scope` it means ops, and one without `jti` is accepted until it expires (H-11)."""
-    assert httpx.get(api.url + MISSIONS, headers=headers).status_code == 200
+    assert stranger.get(api.url + MISSIONS, headers=headers).status_code == 200
 
 
 def test_only_the_first_token_present_is_judged(api: Api) -> None:
@@ -148,7 +149,7 @@ def test_only_the_first_token_present_is_judged(api: Api) -> None:
     for first in ("wrong", ""):
         headers = {"Authorization": f"Bearer {first}".strip(), "x-ua-ops-token": OPS_TOKEN}
 
-        assert httpx.get(api.url + MISSIONS, headers=headers).status_code == 401
+        assert stranger.get(api.url + MISSIONS, headers=headers).status_code == 401
 
 
 @pytest.mark.parametrize("scope", ["factory", "wizard", "", "OPS"])
@@ -164,7 +165,7 @@ def test_two_tokens_of_one_kind_are_a_bad_request(api: Api, header: str) -> None
     prefix = "Bearer " if header == "Authorization" else ""
     twice = [(header, prefix + OPS_TOKEN), (header, prefix + "other")]
 
-    assert httpx.get(api.url + MISSIONS, headers=twice).status_code == 400
+    assert stranger.get(api.url + MISSIONS, headers=twice).status_code == 400
 
 
 @pytest.mark.parametrize("name", ["token", "access_token", "Token", "jwt", "x-ua-ops-token"])
@@ -176,39 +177,65 @@ def test_a_token_in_the_address_is_a_bad_request_also_with_a_good_one_beside_it(
         assert sent not in answer.text
 
 
-def test_the_static_token_can_be_switched_off(database_url: str) -> None:
+def test_the_static_token_can_be_switched_off(shared_url: str) -> None:
     """H-9"""
-    with served(settings_for(database_url, UA_OPS_AUTH_ALLOW_LEGACY="no")) as api:
+    with served(settings_for(shared_url, UA_OPS_AUTH_ALLOW_LEGACY="no")) as api:
         assert api.ops.get(MISSIONS).status_code == 401
         with api.as_token(token()) as client:
             assert client.get(MISSIONS).status_code == 200
 
 
-def test_without_a_signing_secret_a_token_with_two_dots_is_never_the_static_one(database_url: str) -> None:
+def test_without_a_signing_secret_a_token_with_two_dots_is_never_the_static_one(shared_url: str) -> None:
     """H-8"""
     dotted = f"a.{OPS_TOKEN}.b"
     with (
-        served(settings_for(database_url, UA_OPS_JWT_SECRET="", UA_OPS_TOKEN=dotted)) as api,
+        served(settings_for(shared_url, UA_OPS_JWT_SECRET="", UA_OPS_TOKEN=dotted)) as api,
         api.as_token(dotted) as client,
     ):
         assert client.get(MISSIONS).status_code == 401
 
 
-def test_brute_force_is_stopped_before_anything_is_judged(api: Api) -> None:
-    wrong = {"Authorization": "Bearer wrong"}
-    with httpx.Client(base_url=api.url) as stranger:
-        answers = [stranger.get(MISSIONS, headers=wrong) for _ in range(62)]
+def guesses(api: Api, count: int = 62) -> list[httpx.Response]:
+    """The answers to so many wrong tokens from one address."""
+    with stranger.client(api.url) as client:
+        return [client.get(MISSIONS, headers={"Authorization": "Bearer wrong"}) for _ in range(count)]
+
+
+def test_brute_force_is_slowed_down_and_locks_out_nobody_whose_token_cannot_be_guessed(api: Api) -> None:
+    answers = guesses(api)
 
     assert [a.status_code for a in answers] == [401] * 60 + [429] * 2
     assert 1 <= int(answers[-1].headers["retry-after"]) <= 60
     assert answers[-1].json()["detail"].startswith("too_many_requests: ")
-    assert api.ops.get(MISSIONS).status_code == 429
-    assert api.ops.get("/api/v1/health").status_code == 200
+    for good in (OPS_TOKEN, token(), token("publish", jti=None)):
+        with api.as_token(good) as client:
+            assert {client.get(MISSIONS).status_code for _ in range(3)} == {200}
+    assert stranger.get(api.url + MISSIONS).status_code == 401
+    with api.as_token(token(secret="x" * 40)) as client:
+        assert client.get(MISSIONS).status_code == 429
+    assert guesses(api, 1)[0].status_code == 429
+
+
+def test_a_static_token_that_could_be_guessed_is_refused_with_the_guesses(shared_url: str) -> None:
+    """Else guessing at it would not be slowed down; 32 bytes are enough."""
+    for length, status in ((31, 429), (32, 200)):
+        with served(settings_for(shared_url, UA_OPS_TOKEN=OPS_TOKEN[:length])) as api:
+            with api.as_token(OPS_TOKEN[:length]) as owner:
+                before = owner.get(MISSIONS).status_code
+                guesses(api, 60)
+                after = owner.get(MISSIONS)
+            assert (before, after.status_code) == (200, status)
+            assert ("retry-after" in after.headers) is (status == 429)
+
+
+def test_a_token_of_an_issuer_whose_clock_is_a_little_ahead_is_accepted(api: Api) -> None:
+    with api.as_token(token(iat=int(utc_now().timestamp()) + 3)) as client:
+        assert client.get(MISSIONS).status_code == 200
 
 
 def test_who_never_fails_and_who_shows_nothing_is_never_slowed_down(api: Api) -> None:
-    with httpx.Client(base_url=api.url) as stranger:
-        assert {stranger.get(MISSIONS).status_code for _ in range(70)} == {401}
+    with stranger.client(api.url) as client:
+        assert {client.get(MISSIONS).status_code for _ in range(70)} == {401}
     assert {api.ops.get(MISSIONS).status_code for _ in range(70)} == {200}
 
 
@@ -222,17 +249,17 @@ def test_the_api_description_is_for_operators_only(api: Api) -> None:
     assert api.ops.get("/docs").status_code == 404
 
 
-def test_a_worker_shows_its_health_and_nothing_else(database_url: str) -> None:
-    with served(settings_for(database_url, FACTORY_ROLE="LOCAL_WORKER")) as worker:
+def test_a_worker_shows_its_health_and_nothing_else(shared_url: str) -> None:
+    with served(settings_for(shared_url, FACTORY_ROLE="LOCAL_WORKER")) as worker:
         assert worker.ops.get("/api/v1/health").status_code == 200
         assert worker.ops.get("/api/v1/hooks/readyz").status_code == 200
         for path in ("/", "/docs", "/openapi.json", "/api/v1/version", MISSIONS, "/api/v1/ops/fleet"):
             assert worker.ops.get(path).status_code == 403
         assert worker.ops.post(PUBLISH, json={}).status_code == 403
-        assert httpx.get(worker.url + "/api/v1/ops/fleet").status_code == 401
+        assert stranger.get(worker.url + "/api/v1/ops/fleet").status_code == 401
 
 
-def test_a_standalone_node_has_no_missions_of_a_fleet(database_url: str) -> None:
-    with served(settings_for(database_url, FACTORY_ROLE="STANDALONE_NODE")) as node:
+def test_a_standalone_node_has_no_missions_of_a_fleet(shared_url: str) -> None:
+    with served(settings_for(shared_url, FACTORY_ROLE="STANDALONE_NODE")) as node:
         assert node.ops.post(PUBLISH, json={}).status_code == 403
-        assert httpx.post(node.url + PUBLISH, json={}).status_code == 401
+        assert stranger.post(node.url + PUBLISH, json={}).status_code == 401

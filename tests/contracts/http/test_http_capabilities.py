@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
+import stranger
 from builders import rules
 from canary import secret
 from served_api import PUBLISH, Api, served, settings_for, token
@@ -34,7 +34,7 @@ def read(api: Api) -> dict[str, Any]:
     return answer.json()
 
 
-def test_the_answer_has_the_contracts_shape(database_url: str, redis_url: str) -> None:
+def test_the_answer_has_the_contracts_shape(shared_url: str, redis_url: str) -> None:
     changes = {
         "UA_REDIS_URL": redis_url,
         "UA_FACTORY_ID": "hq-east",
@@ -42,7 +42,7 @@ def test_the_answer_has_the_contracts_shape(database_url: str, redis_url: str) -
         "UA_DELEGATION_STREAM_NAME": "ua:missions:test",
         "UA_DELEGATION_CONSUMER_GROUP": "testers",
     }
-    with served(settings_for(database_url, **changes)) as api:
+    with served(settings_for(shared_url, **changes)) as api:
         body = read(api)
 
     factory = body["factory"]
@@ -76,14 +76,14 @@ def test_the_answer_has_the_contracts_shape(database_url: str, redis_url: str) -
     }
 
 
-def test_overrides_and_executors_are_shown_as_they_act(database_url: str) -> None:
+def test_overrides_and_executors_are_shown_as_they_act(shared_url: str) -> None:
     changes = {
         "FACTORY_ROLE": "STANDALONE_NODE",
         "UA_CAPABILITY_START_UI": "off",
         "UA_CAPABILITY_CSI_INGEST": "0",
         "ENABLE_VP_CODER": "no",
     }
-    with served(settings_for(database_url, **changes)) as api:
+    with served(settings_for(shared_url, **changes)) as api:
         body = read(api)
 
     shown = {name: body["factory"][name] for name in ("start_ui", "enable_csi_ingest", "enable_vp_coder")}
@@ -92,13 +92,13 @@ def test_overrides_and_executors_are_shown_as_they_act(database_url: str) -> Non
     assert (body["delegation"]["redis_enabled"], body["delegation"]["connected"]) == (False, False)
 
 
-def test_the_broker_is_shown_as_it_is_now(database_url: str, tmp_path: Path) -> None:
+def test_the_broker_is_shown_as_it_is_now(shared_url: str, tmp_path: Path) -> None:
     """Not as it was at the start: it comes, goes, and comes back while the API runs."""
     seen: list[Any] = []
     broker = start_valkey(tmp_path)
     port = urlsplit(broker.url).port
     broker.stop()
-    with served(settings_for(database_url, UA_REDIS_URL=broker.url)) as api:
+    with served(settings_for(shared_url, UA_REDIS_URL=broker.url)) as api:
         for start in (False, True, False, True):
             running = start_valkey(tmp_path, port=port) if start else None
             body = read(api)
@@ -112,12 +112,12 @@ def test_the_broker_is_shown_as_it_is_now(database_url: str, tmp_path: Path) -> 
     assert seen == [(False, False), (True, True), (False, False), (True, True)]
 
 
-def test_the_last_error_is_a_class_and_tells_neither_address_nor_password(database_url: str, redis_url: str) -> None:
+def test_the_last_error_is_a_class_and_tells_neither_address_nor_password(shared_url: str, redis_url: str) -> None:
     """H-4."""
     password = secret("broker")
     address = urlsplit(redis_url)
     wrong = address._replace(netloc=f"corporation:{password}@{address.hostname}:{address.port}").geturl()
-    with served(settings_for(database_url, UA_REDIS_URL=wrong)) as api:
+    with served(settings_for(shared_url, UA_REDIS_URL=wrong)) as api:
         answer = api.ops.get(CAPABILITIES)
 
     assert answer.json()["delegation"]["last_error"] == "AuthenticationError"
@@ -125,7 +125,7 @@ def test_the_last_error_is_a_class_and_tells_neither_address_nor_password(databa
     assert str(address.port) not in answer.text
 
 
-def test_a_node_that_delegates_without_redis_asks_none(database_url: str) -> None:
+def test_a_node_that_delegates_without_redis_asks_none(shared_url: str) -> None:
     """UA_DELEGATION_REDIS_ENABLED=0: everything goes over HTTPS."""
     with socket.create_server(("127.0.0.1", 0)) as redis:
         redis.setblocking(False)
@@ -133,7 +133,7 @@ def test_a_node_that_delegates_without_redis_asks_none(database_url: str) -> Non
             "UA_REDIS_URL": f"redis://127.0.0.1:{redis.getsockname()[1]}/0",
             "UA_DELEGATION_REDIS_ENABLED": "0",
         }
-        with served(settings_for(database_url, **changes)) as api:
+        with served(settings_for(shared_url, **changes)) as api:
             body = read(api)
 
         with pytest.raises(BlockingIOError):
@@ -182,7 +182,7 @@ def test_what_the_broker_was_handed_is_counted_and_what_waits_for_it_is_not(api:
 
 
 def test_the_capabilities_are_for_operators(api: Api) -> None:
-    assert httpx.get(api.url + CAPABILITIES).status_code == 401
+    assert stranger.get(api.url + CAPABILITIES).status_code == 401
     for bearer in (token("publish"), token("factory", factory_id="desk-7")):
         with api.as_token(bearer) as other:
             assert other.get(CAPABILITIES).status_code == 403
@@ -209,9 +209,10 @@ def test_headquarters_registers_itself_with_its_labels_and_its_block(
     assert row.metadata["hostname"] == api.settings.host
 
 
-def test_headquarters_does_not_claim_a_broker_that_is_away(api: Api, wait_until: Callable[..., Any]) -> None:
+def test_headquarters_does_not_claim_a_broker_that_is_away(database_url: str, wait_until: Callable[..., Any]) -> None:
     """F-18."""
-    row = own_row(api, wait_until)
+    with served(settings_for(database_url)) as api:
+        row = own_row(api, wait_until)
 
     assert "delegation_redis" not in row.capabilities
     assert row.metadata["capabilities_payload"]["redis_delegation_enabled"] is False
@@ -244,6 +245,6 @@ def test_what_headquarters_own_worker_earned_stays_when_the_gateway_registers(
 def test_other_nodes_do_not_register_themselves(database_url: str, changes: dict[str, str]) -> None:
     """F-12: whoever watches only its own life is in no registry of its own."""
     with served(settings_for(database_url, **changes)) as node:
-        httpx.get(node.url + "/api/v1/health").raise_for_status()
+        stranger.get(node.url + "/api/v1/health").raise_for_status()
     with served(settings_for(database_url, UA_FACTORY_ID="other", UA_CAPABILITY_HEARTBEAT_SCOPE="local")) as api:
         assert api.sql("SELECT factory_id FROM corporation.factories") == []

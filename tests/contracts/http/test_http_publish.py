@@ -183,8 +183,8 @@ def test_a_publisher_may_not_give_orders_to_factories(api: Api, order: Make) -> 
     assert [entry["status"] for entry in answer.json()["missions"]] == [202, 403]
 
 
-def test_a_full_queue_refuses_what_is_new_and_still_knows_what_it_has(database_url: str, order: Make) -> None:
-    with served(settings_for(database_url, UA_MISSION_WAITING_LIMIT="1")) as api:
+def test_a_full_queue_refuses_what_is_new_and_still_knows_what_it_has(shared_url: str, order: Make) -> None:
+    with served(settings_for(shared_url, UA_MISSION_WAITING_LIMIT="1")) as api:
         api.ops.post(PUBLISH, json=order())
 
         full = api.ops.post(PUBLISH, json=order(job_id="j-2", idempotency_key="k-2"))

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 import pytest
-from served_api import OPS_TOKEN, PUBLISH, Api
+import stranger
+from served_api import OPS_TOKEN, PUBLISH, Api, served, settings_for
 
 MISSIONS = "/api/v1/missions"
 Make = Callable[..., dict[str, Any]]
@@ -133,7 +133,7 @@ def test_half_a_surrogate_pair_from_a_factory_does_not_break_the_answer(api: Api
 
 @pytest.mark.parametrize("path", ["/", MISSIONS, "/nowhere", PUBLISH])
 def test_every_answer_has_an_id_and_the_security_headers(api: Api, path: str) -> None:
-    answer = httpx.get(api.url + path, headers={"x-request-id": "req-1.a:b"})
+    answer = stranger.get(api.url + path, headers={"x-request-id": "req-1.a:b"})
 
     assert answer.headers["x-request-id"] == "req-1.a:b"
     assert answer.headers["x-content-type-options"] == "nosniff"
@@ -143,22 +143,23 @@ def test_every_answer_has_an_id_and_the_security_headers(api: Api, path: str) ->
 
 @pytest.mark.parametrize("given", ["", "a b", "x" * 129, "ü", "<script>"])
 def test_an_id_that_is_not_fit_for_a_log_is_replaced(api: Api, given: str) -> None:
-    answer = httpx.get(api.url + "/", headers=[(b"x-request-id", given.encode()), (b"x-correlation-id", b"corr-1")])
+    answer = stranger.get(api.url + "/", headers=[(b"x-request-id", given.encode()), (b"x-correlation-id", b"corr-1")])
 
     assert answer.headers["x-request-id"] == "corr-1"
 
 
 def test_an_accident_shows_neither_its_text_nor_a_stack(
-    api: Api, capfd: pytest.CaptureFixture[str], order: Make
+    database_url: str, capfd: pytest.CaptureFixture[str], order: Make
 ) -> None:
-    # A trigger that fails is an accident the application cannot foresee.
-    api.sql("""
-        CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN RAISE EXCEPTION 'hunter2' USING ERRCODE = 'data_exception'; END $$
-    """)
-    api.sql("CREATE TRIGGER t BEFORE INSERT ON corporation.missions FOR EACH ROW EXECUTE FUNCTION fail()")
+    with served(settings_for(database_url)) as api:
+        # A trigger that fails is an accident the application cannot foresee.
+        api.sql("""
+            CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN RAISE EXCEPTION 'hunter2' USING ERRCODE = 'data_exception'; END $$
+        """)
+        api.sql("CREATE TRIGGER t BEFORE INSERT ON corporation.missions FOR EACH ROW EXECUTE FUNCTION fail()")
 
-    answer = api.ops.post(PUBLISH, json=order(), headers={"x-request-id": "req-9"})
+        answer = api.ops.post(PUBLISH, json=order(), headers={"x-request-id": "req-9"})
 
     output = "".join(capfd.readouterr())
     assert (answer.status_code, answer.json()) == (500, {"detail": "Internal Server Error"})

@@ -1,16 +1,20 @@
 """A mission's log over a WebSocket: what SSE says, as messages, and close codes that say why it ends (H-15, H-28)."""
 
+import asyncio
 import json
 import logging
-import re
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import pytest
 from served_api import OPS_TOKEN, PUBLISH, Api, served, settings_for, token
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from hq_api import log_events
+from hq_api.access import Unauthorized
 from hq_api.routers import mission_log_socket
 from hq_api.server_log import LOGGERS, hide_queries
 
@@ -139,6 +143,58 @@ def test_a_token_is_refused_from_its_revocation_on(api: Api) -> None:
     assert (before, close_code(api, bearer=bearer)) == (1000, 4401)
 
 
+def test_a_stream_that_is_open_ends_when_its_token_is_revoked(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """H-11, H-15: over both ways; whose token holds is told on."""
+    assert log_events.JUDGE_EVERY_SECONDS <= 5
+    monkeypatch.setattr(log_events, "JUDGE_EVERY_SECONDS", 0)
+    publish(api)
+    lent = token("publish", jti="lent")
+    with (
+        api.socket(LOG, lent) as socket,
+        api.socket(LOG, token(jti="kept")) as kept,
+        api.as_token(lent) as client,
+        client.stream("GET", LOG) as stream,
+    ):
+        lines = stream.iter_lines()
+        first = next(lines), json.loads(socket.recv(timeout=30))["event"], json.loads(kept.recv(timeout=30))["event"]
+        api.ops.post("/api/v1/ops/tokens/revoke", json={"jti": "lent"}).raise_for_status()
+        rest = list(lines)
+        with pytest.raises(ConnectionClosed):
+            socket.recv(timeout=30)
+        write_lines(api, 1)
+        told = json.loads(kept.recv(timeout=30))["event"]
+
+    assert first[1:] == ("state", "state")
+    assert "event: end" not in rest
+    assert (socket.close_code, told) == (4401, "log")
+
+
+def test_a_follower_who_is_not_welcome_any_more_is_told_nothing_further(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also a token that expired: what judging raises ends the stream, and comes before the next line."""
+    monkeypatch.setattr(log_events, "JUDGE_EVERY_SECONDS", 0)
+    publish(api)
+    mission_id = log_events.find(api.engine, "j-1")
+    assert mission_id is not None
+    asked: list[str] = []
+    told: list[str] = []
+
+    def judge_again() -> None:
+        asked.append("again")
+        if len(asked) == 2:
+            raise Unauthorized
+
+    async def follow() -> None:
+        async for events in log_events.follow(api.engine, mission_id, 0, judge_again):
+            told.extend(event.kind for event in events)
+            await asyncio.to_thread(write_lines, api, 1)
+
+    with pytest.raises(Unauthorized):
+        asyncio.run(follow())
+    assert told == ["state"]
+
+
 def test_a_good_token_without_the_scope_gets_4403(api: Api) -> None:
     publish(api)
 
@@ -159,9 +215,9 @@ def test_an_id_that_names_no_mission_gets_4000(api: Api, name: str) -> None:
     ],
     ids=["none set", "none accepted"],
 )
-def test_where_no_token_could_be_accepted_the_code_is_1011(database_url: str, changes: dict[str, str]) -> None:
+def test_where_no_token_could_be_accepted_the_code_is_1011(shared_url: str, changes: dict[str, str]) -> None:
     """H-15."""
-    with served(settings_for(database_url, **changes)) as api:
+    with served(settings_for(shared_url, **changes)) as api:
         assert close_code(api) == 1011
 
 
@@ -172,15 +228,15 @@ def test_without_a_ledger_the_code_is_1011() -> None:
 
 @pytest.mark.parametrize("path", [LOG, "/", "/api/v1/health", "/nowhere"])
 @pytest.mark.parametrize("bearer", [None, OPS_TOKEN], ids=["stranger", "operator"])
-def test_on_a_closed_surface_every_socket_gets_4403(database_url: str, path: str, bearer: str | None) -> None:
+def test_on_a_closed_surface_every_socket_gets_4403(shared_url: str, path: str, bearer: str | None) -> None:
     """H-15."""
-    with served(settings_for(database_url, FACTORY_ROLE="LOCAL_WORKER")) as worker:
+    with served(settings_for(shared_url, FACTORY_ROLE="LOCAL_WORKER")) as worker:
         assert close_code(worker, path, bearer) == 4403
 
 
-def test_a_node_that_keeps_no_fleet_gets_4403_after_the_token(database_url: str) -> None:
+def test_a_node_that_keeps_no_fleet_gets_4403_after_the_token(shared_url: str) -> None:
     for changes in ({"FACTORY_ROLE": "STANDALONE_NODE"}, WORKER_IN_FULL):
-        with served(settings_for(database_url, **changes)) as node:
+        with served(settings_for(shared_url, **changes)) as node:
             assert (close_code(node), close_code(node, bearer="wrong")) == (4403, 4401)
 
 
@@ -219,32 +275,25 @@ def test_a_client_that_talks_is_let_go(api: Api, sent: str | bytes) -> None:
     assert socket.close_code == 1003
 
 
-def test_a_client_that_goes_ends_it(
-    api: Api, capfd: pytest.CaptureFixture[str], wait_until: Callable[..., Any]
-) -> None:
+def test_a_client_that_goes_ends_it(api: Api, wait_until: Callable[..., Any]) -> None:
     publish(api)
-    with api.socket(LOG, OPS_TOKEN) as socket:
-        socket.recv(timeout=30)
+    with capture_logs() as lines:
+        with api.socket(LOG, OPS_TOKEN) as socket:
+            socket.recv(timeout=30)
 
-    wait_until(Seen(capfd, "method=WEBSOCKET"), what="the line that the edge writes when a request is over")
+        wait_until(lambda: ended(lines), what="the line that the edge writes when a request is over")
 
 
 def test_a_client_that_does_not_read_is_let_go(
-    api: Api, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], wait_until: Callable[..., Any]
+    api: Api, monkeypatch: pytest.MonkeyPatch, wait_until: Callable[..., Any]
 ) -> None:
     monkeypatch.setattr(mission_log_socket, "SEND_SECONDS", 0.2)
     publish(api)
     write_lines(api, 5000, 8000)
-    with api.socket(LOG, OPS_TOKEN, compression=None):
-        wait_until(Seen(capfd, "status=1008"), 30, what="the end of a stream that nobody reads")
+    with capture_logs() as lines, api.socket(LOG, OPS_TOKEN, compression=None, close_timeout=0.1):
+        wait_until(lambda: 1008 in ended(lines), 30, what="the end of a stream that nobody reads")
 
 
-class Seen:
-    """Whether these words were logged since the test began, whatever their colours."""
-
-    def __init__(self, capfd: pytest.CaptureFixture[str], word: str) -> None:
-        self.capfd, self.word, self.output = capfd, word, ""
-
-    def __call__(self) -> bool:
-        self.output += "".join(self.capfd.readouterr())
-        return self.word in re.sub(r"\x1b\[[0-9;]*m", "", self.output)
+def ended(lines: list[EventDict]) -> list[int]:
+    """The close codes of the sockets that are over by what was logged since the test began."""
+    return [line["status"] for line in lines if line["event"] == "request" and line["method"] == "WEBSOCKET"]

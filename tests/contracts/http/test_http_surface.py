@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
 import pytest
+import stranger
 from served_api import JWT_SECRET, OPS_TOKEN, PUBLISH, Api, served, settings_for, token
 
 from corporation.settings import load_settings
@@ -28,6 +28,7 @@ QUEUE = [
 ]
 BUNDLE = ("GET", "/api/v1/ops/tutorials/bootstrap-jobs/j-1/bundle")
 MINT = ("POST", "/auth/ops-token")
+REVOKE = "/api/v1/ops/tokens/revoke"
 OPEN = [("GET", "/api/v1/health"), ("GET", "/api/v1/hooks/readyz")]
 WITH_TOKEN = [*FLEET, *QUEUE, BUNDLE, ("POST", PUBLISH), ("GET", CAPABILITIES), ("GET", "/openapi.json")]
 
@@ -89,10 +90,10 @@ def serve(database_url: str, node: Node) -> Any:
 
 
 @each_node
-def test_an_operator_passes_the_gates_that_the_policy_opens(database_url: str, node: Node) -> None:
+def test_an_operator_passes_the_gates_that_the_policy_opens(shared_url: str, node: Node) -> None:
     """The table of §3, and each override of the environment contract's §2 that it depends on (E-6)."""
     calls = [*WITH_TOKEN, *OPEN]
-    with serve(database_url, node) as api:
+    with serve(shared_url, node) as api:
         answers = {call: api.ops.request(*call, json={} if call[0] == "POST" else None) for call in calls}
 
     passed = {call: answer.status_code != 403 for call, answer in answers.items()}
@@ -101,9 +102,9 @@ def test_an_operator_passes_the_gates_that_the_policy_opens(database_url: str, n
 
 
 @each_node
-def test_who_is_refused_reads_which_node_refused(database_url: str, node: Node) -> None:
+def test_who_is_refused_reads_which_node_refused(shared_url: str, node: Node) -> None:
     refused = [call for call in WITH_TOKEN if not node.lets_pass(call)]
-    with serve(database_url, node) as api:
+    with serve(shared_url, node) as api:
         details = {call: api.ops.request(*call).json()["detail"] for call in refused}
         role = str(api.settings.policy.factory_role)
 
@@ -112,10 +113,10 @@ def test_who_is_refused_reads_which_node_refused(database_url: str, node: Node) 
 
 
 @each_node
-def test_a_stranger_learns_nothing_but_the_health(database_url: str, node: Node) -> None:
+def test_a_stranger_learns_nothing_but_the_health(shared_url: str, node: Node) -> None:
     """H-7, H-14: on a full surface the token is asked for before any gate."""
-    with serve(database_url, node) as api:
-        answers = {call: httpx.request(call[0], api.url + call[1]).status_code for call in [*WITH_TOKEN, *OPEN]}
+    with serve(shared_url, node) as api:
+        answers = {call: stranger.request(call[0], api.url + call[1]).status_code for call in [*WITH_TOKEN, *OPEN]}
 
     closed = {call: 401 if call[1].startswith("/api/v1/ops/") else 403 for call in WITH_TOKEN}
     expected = dict.fromkeys(WITH_TOKEN, 401) if node.surface else closed
@@ -123,25 +124,25 @@ def test_a_stranger_learns_nothing_but_the_health(database_url: str, node: Node)
 
 
 @each_node
-def test_only_headquarters_mints_tokens(database_url: str, node: Node) -> None:
+def test_only_headquarters_mints_tokens(shared_url: str, node: Node) -> None:
     """The first row of §4's order: the role, before any credential is looked at."""
-    with serve(database_url, node) as api:
-        answers = [api.ops.request(*MINT).status_code, httpx.request(MINT[0], api.url + MINT[1]).status_code]
+    with serve(shared_url, node) as api:
+        answers = [api.ops.request(*MINT).status_code, stranger.request(MINT[0], api.url + MINT[1]).status_code]
 
     assert answers == ([200, 401] if node.surface and node.fleet else [403, 403])
 
 
-def test_a_publisher_that_may_not_publish_here_reads_the_mode(database_url: str) -> None:
-    with serve(database_url, NODES["headquarters that only listens"]) as api:
+def test_a_publisher_that_may_not_publish_here_reads_the_mode(shared_url: str) -> None:
+    with serve(shared_url, NODES["headquarters that only listens"]) as api:
         detail = api.ops.post(PUBLISH, json={}).json()["detail"]
 
     assert "listen_only" in detail
     assert "publish_and_listen" in detail
 
 
-def test_missions_of_a_standalone_node_that_publishes_are_stored_in_its_own_ledger(database_url: str) -> None:
+def test_missions_of_a_standalone_node_that_publishes_are_stored_in_its_own_ledger(shared_url: str) -> None:
     """E-6: an override changes the one field it names."""
-    with serve(database_url, NODES["standalone that publishes"]) as api:
+    with serve(shared_url, NODES["standalone that publishes"]) as api:
         answer = api.ops.post(PUBLISH, json={"payload": {"task": "Tidy"}})
 
         assert (answer.status_code, api.stored()) == (202, 1)
@@ -150,10 +151,10 @@ def test_missions_of_a_standalone_node_that_publishes_are_stored_in_its_own_ledg
 # The health-only surface
 
 
-@pytest.fixture
-def worker(database_url: str) -> Iterator[Api]:
-    """A worker with both kinds of token."""
-    with serve(database_url, NODES["worker"]) as api:
+@pytest.fixture(scope="module")
+def worker(module_servers: tuple[str, str]) -> Iterator[Api]:
+    """A worker with both kinds of token, the same for all tests: it has no ledger to write into."""
+    with serve(module_servers[0], NODES["worker"]) as api:
         yield api
 
 
@@ -202,14 +203,14 @@ OPS = "/api/v1/ops/fleet/cost-summary"
 
 def test_an_operators_address_asks_for_the_token_first(worker: Api) -> None:
     """H-14, H-10."""
-    stranger, guess = httpx.get(worker.url + OPS), httpx.get(worker.url + OPS, headers={"x-ua-ops-token": "guess"})
+    nobody, guess = (stranger.get(worker.url + OPS, headers=sent) for sent in ({}, {"x-ua-ops-token": "guess"}))
 
-    assert [(a.status_code, a.json()) for a in (stranger, guess)] == [(401, {"detail": "Unauthorized"})] * 2
-    assert stranger.headers["www-authenticate"] == "Bearer"
+    assert [(a.status_code, a.json()) for a in (nobody, guess)] == [(401, {"detail": "Unauthorized"})] * 2
+    assert nobody.headers["www-authenticate"] == "Bearer"
     for bearer in (OPS_TOKEN, token(), token("factory", factory_id="desk-7"), token("wizard")):
         with worker.as_token(bearer) as known:
             assert known.get(OPS).status_code == 403
-    assert httpx.get(f"{worker.url}{OPS}?token={OPS_TOKEN}").status_code == 400
+    assert stranger.get(f"{worker.url}{OPS}?token={OPS_TOKEN}").status_code == 400
 
 
 @pytest.mark.parametrize(
@@ -221,11 +222,11 @@ def test_an_operators_address_asks_for_the_token_first(worker: Api) -> None:
     ids=["none set", "none accepted"],
 )
 def test_where_nobody_could_be_known_an_operators_address_is_refused_like_the_rest(
-    database_url: str, changes: dict[str, str]
+    shared_url: str, changes: dict[str, str]
 ) -> None:
     """H-14."""
-    with served(settings_for(database_url, FACTORY_ROLE="LOCAL_WORKER", **changes)) as worker:
-        assert [worker.ops.get(OPS).status_code, httpx.get(worker.url + OPS).status_code] == [403, 403]
+    with served(settings_for(shared_url, FACTORY_ROLE="LOCAL_WORKER", **changes)) as worker:
+        assert [worker.ops.get(OPS).status_code, stranger.get(worker.url + OPS).status_code] == [403, 403]
 
 
 def test_a_closed_surface_reads_no_body_and_limits_headers(worker: Api) -> None:
@@ -236,14 +237,71 @@ def test_a_closed_surface_reads_no_body_and_limits_headers(worker: Api) -> None:
 
 def test_a_refusal_is_as_well_dressed_as_every_answer(worker: Api) -> None:
     """H-3, H-4."""
-    answer = httpx.get(worker.url + "/nowhere", headers={"x-request-id": "req-1"})
+    answer = stranger.get(worker.url + "/nowhere", headers={"x-request-id": "req-1"})
 
     assert set(answer.json()) == {"detail"}
     assert answer.headers["x-request-id"] == "req-1"
     assert answer.headers["content-security-policy"].startswith("default-src 'none'")
 
 
+def test_a_closed_surface_that_cannot_know_what_is_revoked_says_that_its_ledger_is_away(
+    empty_database_url: str,
+) -> None:
+    """Whether it does not answer or was never migrated; the static token needs no ledger."""
+    for url in (empty_database_url, "postgresql://nobody@127.0.0.1:1/none"):
+        with served(settings_for(url, UA_CAPABILITY_GATEWAY_MODE="health_only")) as node:
+            with node.as_token(token()) as known:
+                assert known.get(OPS).status_code == 503
+            assert node.ops.get(OPS).status_code == 403
+
+
 # Every node
+
+
+UNKNOWN = [
+    ("GET", "/api/v1/ops/nowhere"),
+    ("POST", OPS),
+    ("GET", "/api/v1/ops/"),
+    ("GET", "/api/v1/ops/tokens/revoke"),
+    ("DELETE", "/api/v1/ops/tokens/revoke"),
+    ("POST", BUNDLE[1]),
+    ("PROPFIND", BUNDLE[1]),
+    ("OPTIONS", "/api/v1/ops/tokens/revoke"),
+]
+
+
+def test_a_stranger_does_not_learn_what_is_there_for_operators(api: Api) -> None:
+    """H-7: whatever the method, and whether or not there is anything."""
+    for method, path in UNKNOWN:
+        nobody = stranger.request(method, api.url + path)
+        guess = stranger.request(method, api.url + path, headers={"Authorization": "Bearer wrong"})
+        known = api.ops.request(method, path)
+
+        assert (method, path, nobody.status_code, guess.status_code) == (method, path, 401, 401)
+        assert (nobody.json(), nobody.headers["www-authenticate"]) == ({"detail": "Unauthorized"}, "Bearer")
+        assert "allow" not in nobody.headers
+        assert (method, path, known.status_code) == (method, path, 405 if path in (BUNDLE[1], REVOKE) else 404)
+        assert ("allow" in known.headers) is (known.status_code == 405)
+    with api.as_token(token("factory", factory_id="desk-7")) as factory:
+        assert factory.get("/api/v1/ops/nowhere").status_code == 404
+    assert stranger.get(f"{api.url}/api/v1/ops/nowhere?token={OPS_TOKEN}").status_code == 400
+
+
+def test_a_guess_at_an_operators_address_is_counted_also_where_nothing_is(api: Api) -> None:
+    wrong = {"Authorization": "Bearer wrong"}
+    with stranger.client(api.url, headers=wrong) as client:
+        codes = [client.get("/api/v1/ops/nowhere").status_code for _ in range(61)]
+
+    assert codes == [401] * 60 + [429]
+    assert api.ops.get("/api/v1/ops/nowhere").status_code == 404
+
+
+def test_a_node_without_a_ledger_accepts_nothing_that_might_have_been_revoked(shared_url: str) -> None:
+    """H-11: it could not know. A token without a name ends by itself, and the static one with its variable."""
+    with serve(shared_url, NODES["worker with a full gateway"]) as worker:
+        for bearer, status in ((token(), 401), (token(jti=None), 403), (OPS_TOKEN, 403)):
+            with worker.as_token(bearer) as client:
+                assert client.get(CAPABILITIES).status_code == status
 
 
 def test_the_default_address_is_loopback_and_port_8002() -> None:
@@ -291,7 +349,7 @@ def test_the_api_description_lists_every_door_for_operators_only(api: Api) -> No
     assert {PUBLISH, MISSIONS, CAPABILITIES, "/api/v1/factory/registrations", "/auth/ops-token"} <= set(
         described["paths"]
     )
-    assert httpx.get(api.url + "/openapi.json").status_code == 401
+    assert stranger.get(api.url + "/openapi.json").status_code == 401
 
 
 # Starting

@@ -1,14 +1,15 @@
 """Credentials become tokens of an hour, and tokens end when they are revoked (contract http §2, §4, H-21)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
 import httpx
 import jwt
 import pytest
+import stranger
 from canary import MARK, secret
-from served_api import JWT_SECRET, OPS_TOKEN, Api, served, settings_for, token
+from served_api import JWT_SECRET, OPS_TOKEN, Api, forgetful, registered, served, settings_for, token
 
 from corporation.tokens import credentials
 
@@ -21,21 +22,21 @@ DESK_7 = credentials.PREFIX + secret("desk-7")
 DESK_8 = credentials.PREFIX + secret("desk-8")
 
 
-@pytest.fixture
-def api(database_url: str) -> Iterator[Api]:
-    """A headquarters with every kind of secret, and a credential each for two factories."""
-    with served(settings_for(database_url, UA_INTERNAL_API_TOKEN=INTERNAL)) as api:
-        issue(api, "desk-7", DESK_7)
-        issue(api, "desk-8", DESK_8)
-        yield api
-
-
 @pytest.fixture(scope="module")
-def shared(module_servers: tuple[str, str]) -> Iterator[Api]:
-    """The same for all tests that fail at no credential and ask for few tokens; what they store stays."""
+def module_api(module_servers: tuple[str, str], wait_until: Callable[..., Any]) -> Iterator[Api]:
+    """A headquarters with every kind of secret."""
     with served(settings_for(module_servers[0], UA_INTERNAL_API_TOKEN=INTERNAL)) as api:
-        issue(api, "desk-7", DESK_7)
+        registered(api, wait_until)
         yield api
+
+
+@pytest.fixture
+def api(module_api: Api, shared_url: str) -> Api:
+    """The same with an empty ledger, but for a credential each of two factories."""
+    del shared_url
+    issue(module_api, "desk-7", DESK_7)
+    issue(module_api, "desk-8", DESK_8)
+    return forgetful(module_api)
 
 
 def issue(api: Api, factory_id: str, credential: str) -> None:
@@ -45,7 +46,7 @@ def issue(api: Api, factory_id: str, credential: str) -> None:
 
 def mint(api: Api, credential: str | None, **wish: Any) -> httpx.Response:
     headers = {"Authorization": f"Bearer {credential}"} if credential else {}
-    return httpx.post(api.url + MINT, headers=headers, json=wish, timeout=30)
+    return stranger.post(api.url + MINT, headers=headers, json=wish)
 
 
 def claims_of(answer: httpx.Response) -> dict[str, Any]:
@@ -87,8 +88,8 @@ def test_each_exchange_gives_another_token(api: Api) -> None:
         {"x-ua-internal-token": INTERNAL, "x-ua-ops-token": "wrong"},
     ],
 )
-def test_the_credential_may_stand_in_three_places(shared: Api, headers: dict[str, str]) -> None:
-    assert httpx.post(shared.url + MINT, headers=headers).status_code == 200
+def test_the_credential_may_stand_in_three_places(api: Api, headers: dict[str, str]) -> None:
+    assert stranger.post(api.url + MINT, headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,7 @@ def test_the_credential_may_stand_in_three_places(shared: Api, headers: dict[str
 )
 def test_only_the_first_one_present_is_judged_and_no_jwt_makes_a_jwt(api: Api, headers: dict[str, str]) -> None:
     """H-7, H-10, §4"""
-    answer = httpx.post(api.url + MINT, headers=headers)
+    answer = stranger.post(api.url + MINT, headers=headers)
 
     assert (answer.status_code, answer.content) == (401, b'{"detail":"Unauthorized"}')
     assert answer.headers["www-authenticate"] == "Bearer"
@@ -117,14 +118,14 @@ def test_only_the_first_one_present_is_judged_and_no_jwt_makes_a_jwt(api: Api, h
 def test_ambiguous_and_exposed_credentials_are_bad_requests(api: Api) -> None:
     twice = [("x-ua-internal-token", INTERNAL), ("x-ua-internal-token", "other")]
 
-    assert httpx.post(api.url + MINT, headers=twice).status_code == 400
-    assert httpx.post(f"{api.url}{MINT}?token={INTERNAL}").status_code == 400
+    assert stranger.post(api.url + MINT, headers=twice).status_code == 400
+    assert stranger.post(f"{api.url}{MINT}?token={INTERNAL}").status_code == 400
 
 
 def test_the_internal_token_opens_nothing_else(api: Api) -> None:
     for headers in ({"Authorization": f"Bearer {INTERNAL}"}, {"x-ua-internal-token": INTERNAL}):
-        assert httpx.get(api.url + MISSIONS, headers=headers).status_code == 401
-    assert httpx.get(api.url + MISSIONS, headers={"x-ua-internal-token": OPS_TOKEN}).status_code == 401
+        assert stranger.get(api.url + MISSIONS, headers=headers).status_code == 401
+    assert stranger.get(api.url + MISSIONS, headers={"x-ua-internal-token": OPS_TOKEN}).status_code == 401
 
 
 def test_a_credential_opens_nothing_else(api: Api) -> None:
@@ -148,11 +149,11 @@ def test_a_credential_opens_nothing_else(api: Api) -> None:
     ],
 )
 def test_what_is_checked_first_answers(
-    database_url: str, role: str, credential: str | None, unset: tuple[str, ...], status: int
+    shared_url: str, role: str, credential: str | None, unset: tuple[str, ...], status: int
 ) -> None:
     """§4: the role, then the credential, then the signing secret."""
     changes = {"FACTORY_ROLE": role} | dict.fromkeys(unset, "")
-    with served(settings_for(database_url, **changes)) as api:
+    with served(settings_for(shared_url, **changes)) as api:
         answer = mint(api, credential)
 
         assert answer.status_code == status
@@ -161,18 +162,18 @@ def test_what_is_checked_first_answers(
             assert "UA_" in answer.json()["detail"]
 
 
-def test_a_factory_gets_its_token_where_no_other_credential_is_configured(database_url: str) -> None:
+def test_a_factory_gets_its_token_where_no_other_credential_is_configured(shared_url: str) -> None:
     """§4: a factory credential passes both checks."""
-    with served(settings_for(database_url, UA_OPS_TOKEN="")) as api:
+    with served(settings_for(shared_url, UA_OPS_TOKEN="")) as api:
         issue(api, "desk-7", DESK_7)
 
         assert mint(api, DESK_7, scope="factory", factory_id="desk-7").status_code == 200
         assert mint(api, DESK_8, scope="factory", factory_id="desk-8").status_code == 503
 
 
-def test_the_operators_own_tokens_may_be_exchanged_where_the_static_one_opens_nothing(database_url: str) -> None:
+def test_the_operators_own_tokens_may_be_exchanged_where_the_static_one_opens_nothing(shared_url: str) -> None:
     """§4 names UA_OPS_TOKEN without the condition of H-9: that is how one gets away from it."""
-    with served(settings_for(database_url, UA_OPS_AUTH_ALLOW_LEGACY="0")) as api:
+    with served(settings_for(shared_url, UA_OPS_AUTH_ALLOW_LEGACY="0")) as api:
         assert api.ops.get(MISSIONS).status_code == 401
         assert mint(api, OPS_TOKEN).status_code == 200
 
@@ -189,15 +190,15 @@ def test_the_operators_own_tokens_may_be_exchanged_where_the_static_one_opens_no
         ({"subject": "x", "surprise": [1]}, "x", "ops"),
     ],
 )
-def test_the_operator_gets_what_he_asks_for(shared: Api, wish: dict[str, Any], subject: str, scope: str) -> None:
-    claims = claims_of(mint(shared, INTERNAL, **wish))
+def test_the_operator_gets_what_he_asks_for(api: Api, wish: dict[str, Any], subject: str, scope: str) -> None:
+    claims = claims_of(mint(api, INTERNAL, **wish))
 
     assert (claims["sub"], claims["scope"]) == (subject, scope)
     assert "factory_id" not in claims
 
 
-def test_the_operator_may_ask_for_any_factory(shared: Api) -> None:
-    claims = claims_of(mint(shared, INTERNAL, scope="factory", factory_id=" bench-2 "))
+def test_the_operator_may_ask_for_any_factory(api: Api) -> None:
+    claims = claims_of(mint(api, INTERNAL, scope="factory", factory_id=" bench-2 "))
 
     assert (claims["sub"], claims["scope"], claims["factory_id"]) == ("ops", "factory", "bench-2")
 
@@ -217,9 +218,9 @@ def test_the_operator_may_ask_for_any_factory(shared: Api) -> None:
         ({"subject": "a\0b"}, "subject"),
     ],
 )
-def test_a_wish_that_cannot_be_granted_says_which_field(shared: Api, wish: dict[str, Any], loc: str) -> None:
+def test_a_wish_that_cannot_be_granted_says_which_field(api: Api, wish: dict[str, Any], loc: str) -> None:
     """H-3"""
-    answer = mint(shared, INTERNAL, **wish)
+    answer = mint(api, INTERNAL, **wish)
 
     assert answer.status_code == 422
     assert [problem["loc"] for problem in answer.json()["detail"]] == [["body", loc]]
@@ -240,16 +241,16 @@ def test_a_wish_that_cannot_be_granted_says_which_field(shared: Api, wish: dict[
         (b'{"subject": "' + b"x" * 300_000 + b'"}', "application/json", 413),
     ],
 )
-def test_the_body_is_strict_and_may_be_left_out(shared: Api, body: bytes, media: str | None, status: int) -> None:
+def test_the_body_is_strict_and_may_be_left_out(api: Api, body: bytes, media: str | None, status: int) -> None:
     headers = {"Authorization": f"Bearer {INTERNAL}"} | ({"Content-Type": media} if media else {})
 
-    assert httpx.post(shared.url + MINT, headers=headers, content=body).status_code == status
+    assert stranger.post(api.url + MINT, headers=headers, content=body).status_code == status
 
 
 def test_a_stranger_makes_us_read_no_body(api: Api) -> None:
     headers = {"Authorization": "Bearer wrong", "Content-Type": "text/plain"}
 
-    assert httpx.post(api.url + MINT, headers=headers, content=b"{").status_code == 401
+    assert stranger.post(api.url + MINT, headers=headers, content=b"{").status_code == 401
 
 
 def test_a_factory_gets_a_token_for_itself(api: Api) -> None:
@@ -275,9 +276,9 @@ def test_a_factory_gets_a_token_for_itself(api: Api) -> None:
         {"scope": "factory", "factory_id": "hq-east"},
     ],
 )
-def test_a_factory_gets_nothing_else(shared: Api, wish: dict[str, Any]) -> None:
+def test_a_factory_gets_nothing_else(api: Api, wish: dict[str, Any]) -> None:
     """§4: other requests are 403."""
-    assert mint(shared, DESK_7, **wish).status_code == 403
+    assert mint(api, DESK_7, **wish).status_code == 403
 
 
 def test_a_credential_ends_with_the_next_one_and_with_its_revocation(api: Api) -> None:
@@ -334,9 +335,9 @@ def test_a_token_may_end_itself(api: Api) -> None:
     assert api.sql("SELECT revoked_by FROM corporation.revoked_tokens") == [("night shift",)]
 
 
-def test_a_revocation_outlives_the_process(database_url: str) -> None:
+def test_a_revocation_outlives_the_process(shared_url: str) -> None:
     """H-11"""
-    settings = settings_for(database_url)
+    settings = settings_for(shared_url)
     with served(settings) as api:
         api.ops.post(REVOKE, json={"jti": "t-9"})
     with served(settings) as api, api.as_token(token(jti="t-9")) as client:
@@ -346,8 +347,8 @@ def test_a_revocation_outlives_the_process(database_url: str) -> None:
 @pytest.mark.parametrize(
     "body", [{}, {"jti": ""}, {"jti": 7}, {"jti": None}, {"jti": "x" * 301}, {"jti": "a\0b"}, {"jti": ["a"]}]
 )
-def test_what_is_no_jti_is_refused(shared: Api, body: dict[str, Any]) -> None:
-    answer = shared.ops.post(REVOKE, json=body)
+def test_what_is_no_jti_is_refused(api: Api, body: dict[str, Any]) -> None:
+    answer = api.ops.post(REVOKE, json=body)
 
     assert answer.status_code == 422
     assert answer.json()["detail"][0]["loc"] == ["body", "jti"]
@@ -367,11 +368,11 @@ def test_what_is_no_jti_is_refused(shared: Api, body: dict[str, Any]) -> None:
     ],
 )
 def test_only_an_operator_revokes_and_only_at_headquarters(
-    database_url: str, role: str, bearer: str | None, status: int
+    shared_url: str, role: str, bearer: str | None, status: int
 ) -> None:
     headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
-    with served(settings_for(database_url, FACTORY_ROLE=role, UA_INTERNAL_API_TOKEN=INTERNAL)) as api:
-        assert httpx.post(api.url + REVOKE, headers=headers, json={"jti": "t-1"}).status_code == status
+    with served(settings_for(shared_url, FACTORY_ROLE=role, UA_INTERNAL_API_TOKEN=INTERNAL)) as api:
+        assert stranger.post(api.url + REVOKE, headers=headers, json={"jti": "t-1"}).status_code == status
 
 
 def test_a_ledger_that_is_away_never_opens_the_door() -> None:
@@ -386,29 +387,47 @@ def test_a_ledger_that_is_away_never_opens_the_door() -> None:
         assert mint(api, "wrong").status_code == 401
 
 
-def test_brute_force_on_credentials_is_stopped_after_five(api: Api) -> None:
+def test_brute_force_on_credentials_is_slowed_down_after_five_and_locks_no_owner_out(api: Api) -> None:
     """Bad input §5"""
-    guesses = ["wrong", DESK_7 + "x", OPS_TOKEN + "x", token(), f"{credentials.PREFIX}x", "wrong", INTERNAL]
+    guesses = ["wrong", DESK_7 + "x", OPS_TOKEN + "x", token(), f"{credentials.PREFIX}x", "wrong", INTERNAL[:-1]]
     answers = [mint(api, guess) for guess in guesses]
 
     assert [a.status_code for a in answers] == [401] * 5 + [429] * 2
     assert 1 <= int(answers[-1].headers["retry-after"]) <= 60
+    assert [mint(api, own).status_code for own in (INTERNAL, OPS_TOKEN)] == [200, 200]
+    assert mint(api, DESK_7, scope="factory", factory_id="desk-7").status_code == 200
+    assert mint(api, None).status_code == 401
+    assert mint(api, "wrong").status_code == 429
     assert api.ops.get(MISSIONS).status_code == 200
 
 
-def test_a_credential_gives_thirty_tokens_a_minute(api: Api) -> None:
-    with httpx.Client(base_url=api.url, headers={"x-ua-internal-token": INTERNAL}) as client:
-        assert {client.post(MINT, json={"scope": "wizard"}).status_code for _ in range(3)} == {422}
-        codes = [client.post(MINT).status_code for _ in range(31)]
+@pytest.mark.parametrize("name", ["UA_INTERNAL_API_TOKEN", "UA_OPS_TOKEN"])
+def test_a_credential_that_could_be_guessed_is_refused_with_the_guesses(shared_url: str, name: str) -> None:
+    for length, status in ((31, 429), (32, 200)):
+        own = INTERNAL[:length]
+        with served(settings_for(shared_url, **{name: own})) as api:
+            before = mint(api, own).status_code
+            guesses = [mint(api, "wrong").status_code for _ in range(5)]
 
-    assert codes == [200] * 30 + [429]
+            assert (before, guesses, mint(api, own).status_code) == (200, [401] * 5, status)
+
+
+def test_a_credential_gives_three_hundred_tokens_a_minute(api: Api) -> None:
+    """A node with many processes has one credential, and each process mints for itself."""
+    with stranger.client(api.url, headers={"x-ua-internal-token": INTERNAL}) as client:
+        assert {client.post(MINT, json={"scope": "wizard"}).status_code for _ in range(3)} == {422}
+        codes = [client.post(MINT).status_code for _ in range(301)]
+
+    assert codes == [200] * 300 + [429]
     assert mint(api, DESK_7, scope="factory", factory_id="desk-7").status_code == 200
 
 
 def test_no_answer_and_no_row_holds_a_secret(api: Api) -> None:
     """H-4, E-4"""
     bad = [mint(api, sent, scope=secret("scope"), subject=secret("subject")) for sent in (DESK_7 + "x", INTERNAL)]
-    wrong = httpx.post(f"{api.url}{MINT}", headers={"x-ua-internal-token": INTERNAL}, content=secret("body").encode())
+    wrong = stranger.post(
+        f"{api.url}{MINT}", headers={"x-ua-internal-token": INTERNAL}, content=secret("body").encode()
+    )
 
     assert not [answer.text for answer in (*bad, wrong) if MARK in answer.text]
     rows = api.sql("SELECT CAST(c AS text) FROM corporation.factory_credentials AS c")

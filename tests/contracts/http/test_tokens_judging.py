@@ -12,7 +12,7 @@ import pytest
 from canary import secret
 
 from corporation.settings import Settings, load_settings
-from corporation.tokens.comparison import is_one_of
+from corporation.tokens.comparison import is_one_of, may_be_guessed
 from hq_api.access import Principal, Unauthorized, accepts_tokens, is_configured, judge
 
 SIGNING = secret("jwt")
@@ -129,6 +129,21 @@ def test_time_has_no_leeway(late: int, accepted: bool) -> None:
     else:
         with pytest.raises(Unauthorized):
             judge(token().encode(), node(), then)
+
+
+@pytest.mark.parametrize(("early", "accepted"), [(1, True), (5, True), (6, False), (3600, False)])
+def test_a_clock_that_stepped_back_a_little_does_not_matter(early: int, accepted: bool) -> None:
+    """Only `iat` may lie ahead; `exp` and `nbf` have no leeway (H-8)."""
+    before = NOW - timedelta(seconds=early)
+    if accepted:
+        assert judge(token().encode(), node(), before).subject == "desk-7"
+    for bad in (token(nbf=ISSUED), *(() if accepted else (token(),))):
+        with pytest.raises(Unauthorized):
+            judge(bad.encode(), node(), before)
+
+
+def test_what_has_32_bytes_cannot_be_guessed() -> None:
+    assert [may_be_guessed(b"x" * length) for length in (0, 31, 32, 64)] == [True, True, False, False]
 
 
 def test_without_a_secret_no_jwt_is_accepted_not_even_as_the_static_token() -> None:
