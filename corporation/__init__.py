@@ -6,5 +6,6 @@ models it uses · `tokens/` who may ask · `agents/` personas, tools, `capabilit
 `envelope.py` what a mission says · `strict_json.py` JSON from strangers · `missions/` the way of a mission ·
 `engine/` HQ's loops · `factories/` who works · `federation/` the factory's own memory · `embedded/` servers for one
 machine · `cli/` the command `corporation` · `clock.py`, `db.py`, `broker_link.py`, `wakeups.py`,
-`errors.py`, `logs.py`, `masking.py`, `own_process.py` the edges.
+`errors.py`, `logs.py`, `masking.py`, `shown_address.py`,
+`own_process.py` the edges.
 """

@@ -11,7 +11,7 @@ from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
@@ -271,15 +271,6 @@ class Settings(BaseModel):
 
 def _after_scheme(url: str) -> str:
     return url.partition("://")[2]
-
-
-def shown(url: str) -> str:
-    """`url` without its password, fit for logs and pages."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = f"{parts.hostname or ''}:{parts.port}" if parts.port else (parts.hostname or "")
-    return parts._replace(netloc=f"{parts.username or ''}:***@{host}").geturl()
 
 
 Check = Callable[[Settings], Sequence[str]]

@@ -70,6 +70,8 @@ def address_of(*schemes: str) -> AfterValidator:
         problem = _unreadable(parts.netloc)
         if problem:
             raise PydanticCustomError("address", problem)
+        if parts.scheme not in ("http", "https") and "@" in f"{parts.path}{parts.query}":
+            raise PydanticCustomError("address", "has an @ behind the host; write a / in a password as %2F")
         if "password=" in parts.query.lower():
             # It would be shown wherever an address is shown; only the part before the @ is hidden there.
             raise PydanticCustomError("address", "must not carry its password in the query; write it before the @")

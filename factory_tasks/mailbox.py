@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 from celery.backends.base import BaseBackend
 
-from corporation.settings import shown
+from corporation.shown_address import shown
 
 FILL = """
     UPDATE mailbox.celery_taskmeta

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 MARK: Final = "canary7f3a9d1e"
 
-KEPT_IN: Final = frozenset({"env.json", ".env", "valkey.conf", "password", "pwfile", "credential"})
+KEPT_IN: Final = frozenset({".env", "valkey.conf", "password", "pwfile", "credential"})
 """Files whose purpose is to hold secrets; they must be their owner's alone."""
 
 

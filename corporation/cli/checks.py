@@ -19,13 +19,15 @@ from corporation.cli.checks_of_headquarters import headquarters
 from corporation.cli.connection import effective
 from corporation.cli.finding import Finding
 from corporation.db import newest_revision, revision, sqlalchemy_url
+from corporation.embedded.connection_causes import cause_of
 from corporation.embedded.stack_components import TelegramFacts, components_of, row_of
 from corporation.embedded.stack_shape import shape_of_role
 from corporation.embedded.stack_state import StateFolder
 from corporation.errors import SettingsError
 from corporation.oddities import alarms_about, warnings_about
 from corporation.secrets import load_secrets
-from corporation.settings import Settings, load_settings, shown
+from corporation.settings import Settings, load_settings
+from corporation.shown_address import shown
 
 PROJECT_ROOT: Final = Path(corporation.__file__).parent.parent
 OLDEST_PYTHON: Final = (3, 11)
@@ -129,9 +131,9 @@ def redis_answers(settings: Settings) -> Finding:
             server.ping()
     except (AuthenticationError, NoPermissionError):
         return Finding("redis", "problem", f"{address} refuses the password", "check UA_REDIS_URL", exits.CONFIG)
-    except (redis.RedisError, OSError) as error:
+    except (redis.RedisError, OSError, ValueError) as error:
         advice = "start it (`corporation up` starts one), or check UA_REDIS_URL"
-        return Finding("redis", "problem", f"{address}: {type(error).__name__}", advice, exits.UNAVAILABLE)
+        return Finding("redis", "problem", f"{address}: {cause_of(error)}", advice, exits.UNAVAILABLE)
     return Finding("redis", "ok", address)
 
 
@@ -143,16 +145,21 @@ def database_answers(settings: Settings) -> list[Finding]:
         advice = "set UA_DATABASE_URL, or run `corporation up`, which brings one"
         return [Finding("postgresql", "warning", "no ledger is configured", advice)]
     address = shown(settings.database_url).replace("+psycopg", "", 1)
-    engine = create_engine(sqlalchemy_url(settings.database_url), connect_args={"connect_timeout": CONNECT_SECONDS})
+    try:
+        now = _revision_of(settings.database_url)
+    except (SQLAlchemyError, psycopg.Error, ValueError) as error:
+        advice = "start it (`corporation up` starts one), or check UA_DATABASE_URL"
+        return [Finding("postgresql", "problem", f"{address}: {cause_of(error)}", advice, exits.UNAVAILABLE)]
+    return [Finding("postgresql", "ok", address), _schema(now, newest_revision())]
+
+
+def _revision_of(url: str) -> str | None:
+    engine = create_engine(sqlalchemy_url(url), connect_args={"connect_timeout": CONNECT_SECONDS})
     try:
         with engine.connect() as connection:
-            now, wanted = revision(connection), newest_revision()
-    except (SQLAlchemyError, psycopg.Error) as error:
-        advice = "start it (`corporation up` starts one), or check UA_DATABASE_URL"
-        return [Finding("postgresql", "problem", f"{address}: {type(error).__name__}", advice, exits.UNAVAILABLE)]
+            return revision(connection)
     finally:
         engine.dispose()
-    return [Finding("postgresql", "ok", address), _schema(now, wanted)]
 
 
 def mailbox_answers(settings: Settings) -> Finding:
@@ -163,9 +170,9 @@ def mailbox_answers(settings: Settings) -> Finding:
     address = shown(settings.mailbox_url)
     try:
         psycopg.connect(settings.mailbox_url, connect_timeout=CONNECT_SECONDS).close()
-    except psycopg.Error as error:
+    except (psycopg.Error, ValueError) as error:
         advice = "start HQ, or check UA_RESULT_BACKEND_URL"
-        return Finding("mailbox", "problem", f"{address}: {type(error).__name__}", advice, exits.UNAVAILABLE)
+        return Finding("mailbox", "problem", f"{address}: {cause_of(error)}", advice, exits.UNAVAILABLE)
     return Finding("mailbox", "ok", address)
 
 

@@ -24,19 +24,16 @@ ANSWER_SECONDS: Final = 3
 def headquarters(environ: Mapping[str, str], folder: StateFolder, settings: Settings) -> list[Finding]:
     """The API that this node works with answers, its clock agrees with ours, and it takes what this node shows."""
     try:
-        if settings.policy.is_headquarters:
-            connection = connection_in(environ, folder)
-        else:
-            connection = Connection(find_base_url(environ, folder), "", "")
+        base_url = find_base_url(environ, folder)
     except (Refusal, StateFolderError) as error:
         return [Finding("headquarters", "problem", str(error), "", exits.CONFIG)]
-    found = answers(connection.base_url)
+    found = answers(base_url)
     if any(one.grade == "problem" and one.exit_code == exits.UNAVAILABLE for one in found):
         return found
     if settings.policy.is_headquarters:
-        return [*found, operator_token(connection)]
+        return [*found, known_token(environ, folder)]
     # A node with a ledger and no fleet gives nothing away and shows nobody anything.
-    return found if settings.policy.opens_ledger else [*found, factory_proof(connection.base_url, settings)]
+    return found if settings.policy.opens_ledger else [*found, factory_proof(base_url, settings)]
 
 
 def answers(base_url: str) -> list[Finding]:
@@ -58,6 +55,14 @@ def _health(health: Mapping[str, object], base_url: str) -> Finding:
         return Finding("headquarters", "ok", base_url)
     what = f"{base_url} is {health.get('status')}: {health.get('db_error') or 'no reason given'}"
     return Finding("headquarters", "problem", what, "look into the log of its API", exits.UNAVAILABLE)
+
+
+def known_token(environ: Mapping[str, str], folder: StateFolder) -> Finding:
+    """There is an operator's token that may be sent, and HQ takes it."""
+    try:
+        return operator_token(connection_in(environ, folder))
+    except (Refusal, StateFolderError) as error:
+        return Finding("token", "problem", str(error), "", exits.CONFIG)
 
 
 def operator_token(connection: Connection) -> Finding:

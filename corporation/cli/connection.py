@@ -11,7 +11,8 @@ import typer
 import corporation
 from corporation.cli import exits
 from corporation.cli.exits import Refusal
-from corporation.embedded.stack_environment import from_facts, variables_of
+from corporation.embedded.stack_environment import variables_of
+from corporation.embedded.stack_facts import from_facts, with_given
 from corporation.embedded.stack_shape import Shape
 from corporation.embedded.stack_state import StateFolder, StateFolderError, default_state_folder
 from corporation.secrets import load_secrets
@@ -61,7 +62,8 @@ def find_connection(environ: Mapping[str, str], folder: StateFolder) -> Connecti
 def connection_in(environ: Mapping[str, str], folder: StateFolder) -> Connection:
     """The HQ of `environ`, else of the stack in `folder`; refuses (78) with what to do when either half is missing.
 
-    The token kept in the state folder goes to the HQ of that folder only.
+    The token kept in the state folder goes to the HQ of that folder only, and only while that runs: once it has ended,
+    anybody may listen at its address.
     """
     base_url = find_base_url(environ, folder)
     if environ.get("UA_OPS_TOKEN"):
@@ -71,6 +73,12 @@ def connection_in(environ: Mapping[str, str], folder: StateFolder) -> Connection
     token = _token(facts) if base_url == here else ""
     if not token:
         raise Refusal(exits.CONFIG, f"There is no token for {base_url}; put HQ's ops token into UA_OPS_TOKEN")
+    if not folder.is_held():
+        raise Refusal(
+            exits.CONFIG,
+            f"The stack in {folder.path} does not run, so its token is sent nowhere; "
+            "start it with `corporation up`, or put HQ's ops token into UA_OPS_TOKEN",
+        )
     return Connection(base_url, token, str(folder.facts))
 
 
@@ -84,7 +92,8 @@ def effective(environ: Mapping[str, str], folder: StateFolder) -> dict[str, str]
     given = {name: value for name, value in environ.items() if value}
     if stack is None:
         return given
-    return variables_of("factory-worker" if stack.shape is Shape.WORKER else "engine", stack) | given
+    process = "factory-worker" if stack.shape is Shape.WORKER else "engine"
+    return variables_of(process, with_given(stack, environ)) | given
 
 
 def _token(facts: Mapping[str, Any]) -> str:
@@ -96,7 +105,7 @@ def _checked(url: str, folder: StateFolder) -> str:
     if not url:
         raise Refusal(
             exits.CONFIG,
-            f"No HQ is known: UA_HQ_BASE_URL is not set and {folder.facts} does not exist; "
+            f"No HQ is known: UA_HQ_BASE_URL is not set and {folder.facts} names none; "
             "run `corporation up` in another terminal, or set UA_HQ_BASE_URL and UA_OPS_TOKEN",
         )
     try:

@@ -11,7 +11,8 @@ from corporation.cli import exits
 from corporation.cli.connection import JsonOption, StateOption, state_folder, with_secrets
 from corporation.cli.exits import Refusal
 from corporation.cli.output import say, say_json, warn
-from corporation.embedded.stack_environment import Stack, from_facts, inherited_from, variables_of, with_given
+from corporation.embedded.stack_environment import Stack, inherited_from, variables_of
+from corporation.embedded.stack_facts import from_facts, with_given
 from corporation.embedded.stack_shape import Shape
 from corporation.embedded.stack_state import StateFolder
 

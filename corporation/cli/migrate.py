@@ -6,7 +6,9 @@ from corporation.cli import exits
 from corporation.cli.connection import JsonOption, StateOption, effective, state_folder, with_secrets
 from corporation.cli.exits import Refusal
 from corporation.cli.output import say, say_json, working
-from corporation.settings import load_settings, shown
+from corporation.embedded.connection_causes import cause_of
+from corporation.settings import load_settings
+from corporation.shown_address import shown
 
 
 def migrate(as_json: JsonOption = False, state: StateOption = None) -> None:
@@ -22,11 +24,10 @@ def migrate(as_json: JsonOption = False, state: StateOption = None) -> None:
     try:
         with working("Migrating"):
             revision = db.migrate(settings.database_url)
-    except SQLAlchemyError as error:
-        cause = str(getattr(error, "orig", None) or type(error).__name__).strip().splitlines()[0]
-        raise Refusal(
-            exits.UNAVAILABLE, f"{shown(settings.database_url)} cannot be migrated: {cause}; check UA_DATABASE_URL"
-        ) from None
+    except (SQLAlchemyError, ValueError) as error:
+        address = shown(settings.database_url).replace("+psycopg", "", 1)
+        why = f"{address} cannot be migrated: {cause_of(error)}"
+        raise Refusal(exits.UNAVAILABLE, f"{why}; start it, or check UA_DATABASE_URL") from None
     if as_json:
         say_json({"revision": revision})
     else:

@@ -12,18 +12,23 @@ from corporation.cli.client import HqClient
 from corporation.cli.connection import Connection
 from corporation.cli.launch import Launch
 from corporation.cli.screen import Row, Screen
-from corporation.cli.stack_building import FLOWER_PORT, credential_issued, facts_of, stack_for
+from corporation.cli.stack_building import FLOWER_PORT, credential_issued, stack_for
 from corporation.cli.stop_requests import StopRequests
 from corporation.cli.what_next import what_next, where
 from corporation.db import migrate
+from corporation.embedded.connection_causes import cause_of
 from corporation.embedded.stack import Member, PortTaken, StackFailed, Supervisor
 from corporation.embedded.stack_environment import Stack
+from corporation.embedded.stack_facts import facts_of
 from corporation.embedded.stack_plan import plan_of
 from corporation.embedded.stack_servers import DataServer, reach_servers, start_servers
 from corporation.embedded.stack_shape import Shape
 from corporation.embedded.stack_state import StateFolder
 
-TICK_SECONDS = 0.25
+TICK_SECONDS = 0.1
+"""Between two looks while the stack starts, where each look that comes late holds up what waits for it."""
+CALM_TICK_SECONDS = 0.25
+"""Afterwards."""
 PORT_TRIES = 4
 
 News = Generator[list[str], None, demo.Outcome]
@@ -48,6 +53,7 @@ class Session:
         self._screen.line(f"State folder: {self._folder.path} (data survives a stop; remove it to start afresh)")
         for line in self._launch.lines():
             self._screen.line(line)
+        self._folder.forget_address()
         if self._launch.shape is Shape.WORKER:
             reach_servers(self._launch.environ, self._servers.append)
         else:
@@ -66,9 +72,11 @@ class Session:
     def _migrate(self, database: DataServer) -> None:
         try:
             revision = migrate(database.url)
-        except SQLAlchemyError as error:
-            cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-            raise StackFailed(f"the ledger {database.address} cannot be migrated: {cause}") from None
+        except (SQLAlchemyError, ValueError) as error:
+            raise StackFailed(
+                f"the ledger {database.address} cannot be migrated: {cause_of(error)}; "
+                "once that is put right, run it again, or look closer with `corporation doctor`"
+            ) from None
         self._screen.line(f"Ledger: migrated to revision {revision}")
 
     def _stack(self) -> Stack:
@@ -94,7 +102,7 @@ class Session:
                     outcome = self._look(news, stack)
                 if outcome is not None and self._once:
                     return self._result(outcome)
-                time.sleep(TICK_SECONDS)
+                time.sleep(TICK_SECONDS if outcome is None else CALM_TICK_SECONDS)
             return exits.INTERRUPTED if self._once or outcome is None else exits.OK
 
     def _first_mission(self, client: HqClient, stack: Stack) -> News:
@@ -134,7 +142,8 @@ class Session:
 
     def _show(self) -> None:
         members = self._supervisor.members if self._supervisor else []
-        self._screen.rows([*map(server_row, self._servers), *map(member_row, members)])
+        rows = [member_row(member, self._folder) for member in members]
+        self._screen.rows([*map(server_row, self._servers), *rows])
 
     def _stop_processes(self) -> None:
         if self._supervisor:
@@ -159,8 +168,10 @@ def server_row(server: DataServer) -> Row:
     return Row(server.name, server.state, pid, server.restarts, server.address, server.why)
 
 
-def member_row(member: Member) -> Row:
+def member_row(member: Member, folder: StateFolder) -> Row:
     """What the screen shows of a process."""
     state = "restarting" if member.phase == "paused" else member.phase
     pid = member.child.pid if member.child and member.phase in ("starting", "ready") else None
-    return Row(member.plan.name, state, pid, member.restarts, member.plan.address, member.why)
+    busy = member.phase == "ready" and member.plan.busy and folder.ready_file(member.plan.name).exists()
+    address = member.plan.busy if busy else member.plan.address
+    return Row(member.plan.name, state, pid, member.restarts, address, member.why)

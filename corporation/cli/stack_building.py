@@ -12,7 +12,8 @@ from sqlalchemy.exc import IntegrityError
 from corporation.cli.launch import Launch
 from corporation.db import open_ledger, transaction
 from corporation.embedded.ports import free_port
-from corporation.embedded.stack_environment import Stack, given_secrets, inherited_from
+from corporation.embedded.stack_environment import Stack, inherited_from
+from corporation.embedded.stack_facts import given_secrets
 from corporation.embedded.stack_shape import Shape
 from corporation.embedded.stack_state import StateFolder
 from corporation.roles import FactoryRole
@@ -78,12 +79,6 @@ def _issued(ledger: Engine, stack: Stack, kept: str) -> str:
     with transaction(ledger) as connection:
         issue(connection, factory, fresh)
     return fresh
-
-
-def facts_of(stack: Stack, environ: Mapping[str, str]) -> dict[str, Any]:
-    """What the next run and other commands may know; a secret that the environment gave stays out of the file."""
-    given = given_secrets(environ)
-    return stack.to_facts() | {name: "" for name, value in given.items() if getattr(stack, name) == value}
 
 
 def _kept(facts: Mapping[str, Any], name: str) -> str:

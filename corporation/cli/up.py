@@ -36,7 +36,9 @@ def up(
     from corporation.cli.screen import Screen
     from corporation.cli.session import Session
     from corporation.cli.stop_requests import StopRequests
+    from corporation.own_process import hide_environment
 
+    hide_environment()  # ours holds more than any mission may know
     folder = state_folder(state)
     # A wrong environment is told now, all at once, and not by seven processes.
     launch = launch_of(Shape(role.value) if role else None, os.environ)

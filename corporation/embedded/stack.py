@@ -9,14 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-import httpx
-import psutil
-
 from corporation import clock
 from corporation.embedded.ports import free_port
 from corporation.embedded.stack_environment import Stack, environment_of
 from corporation.embedded.stack_plan import ProcessPlan
 from corporation.embedded.stack_process import Child, last_line, spawn
+from corporation.embedded.stack_readiness import seems_ready
 from corporation.embedded.stack_restarts import STEADY_AFTER_SECONDS, GiveUp, Verdict, judge_end, judge_wait
 from corporation.errors import CorporationError
 
@@ -24,7 +22,6 @@ Phase = Literal["waiting", "starting", "ready", "paused", "stopped"]
 
 WARM_SECONDS: Final = 10.0
 COOL_SECONDS: Final = 5.0
-PROBE_TIMEOUT_SECONDS: Final = 1.0
 
 
 class StackFailed(CorporationError):
@@ -160,38 +157,7 @@ def start_process(plan: ProcessPlan, stack: Stack) -> Child:
     return spawn(plan.argv, environment_of(plan.name, stack), stack.state, stack.folder.log(plan.name))
 
 
-def seems_ready(plan: ProcessPlan, stack: Stack, pid: int) -> bool:
-    """Whether `plan`'s process, which runs as `pid`, has said or shown that it is ready; waits a second at most."""
-    if plan.port is not None and not _listens(pid, plan.port):
-        return False
-    match plan.ready:
-        case "file":
-            return stack.folder.ready_file(plan.name).exists()
-        case "runs":
-            return True
-        case "healthy":
-            return _answer(f"{plan.address}/api/v1/health") == 200
-        case "answers":
-            return 0 < _answer(f"{plan.address}/healthcheck") < 500
-
-
-def _listens(pid: int, port: int) -> bool:
-    # Who else answers there, another stack perhaps, must not be taken for ours: it would be sent our missions.
-    try:
-        sockets = psutil.Process(pid).net_connections(kind="tcp")
-    except psutil.Error:
-        return False
-    return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in sockets)
-
-
 def _check_port(member: Member) -> None:
     port = member.plan.port
     if port is not None and not member.was_ready and free_port(port) != port:
         raise PortTaken(f"{member.plan.name} did not start: another program took port {port}")
-
-
-def _answer(url: str) -> int:
-    try:
-        return httpx.get(url, timeout=PROBE_TIMEOUT_SECONDS, trust_env=False).status_code
-    except httpx.HTTPError:
-        return 0

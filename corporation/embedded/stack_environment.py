@@ -1,9 +1,9 @@
 """What a stack is made of, and the environment of each of its processes: an allow-list, plus what the role needs."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from corporation.embedded import stack_names as names
 from corporation.embedded.stack_shape import MISSION_WORKERS, ROLES, Shape, parts_of, role_of
@@ -92,56 +92,14 @@ class Stack:
         named = self.queue_name if self.shape is not Shape.WHOLE and role is ROLES[self.shape] else ""
         return named or default_queue(role)
 
-    def to_facts(self) -> dict[str, Any]:
-        """The JSON object kept in the state folder; `from_facts` reads it back."""
-        return {
-            **{name: getattr(self, name) for name in (*_TEXTS, *_NEWER_TEXTS, *_PORTS)},
-            "factory_id": self.id_of(FactoryRole.LOCAL_WORKER),
-            "flower_url": self.flower_url,
-            "flower_user": "corporation",
-            # Where commands go: an own API, also one that is no HQ, but for a worker's, which only shows its health.
-            "hq_base_url": self.hq_given if self.shape is Shape.WORKER else self.gateway_url,
-            "hq_factory_id": self.id_of(FactoryRole.HEADQUARTERS),
-            "shape": str(self.shape),
-        }
-
-
-_TEXTS: Final = ("python", "host", "redis_url", "database_url", "ops_token", "jwt_secret", "flower_password")
-_NEWER_TEXTS: Final = ("factory_credential", "node_name", "queue_name", "hq_given")
-_GIVEN: Final = {
-    "ops_token": "UA_OPS_TOKEN",
-    "jwt_secret": "UA_OPS_JWT_SECRET",
-    "factory_credential": "UA_FACTORY_CREDENTIAL",
-}
-_PORTS: Final = ("gateway_port", "flower_port")
-
-
-def from_facts(state: Path, facts: Mapping[str, Any], inherited: Mapping[str, str]) -> Stack | None:
-    """The stack that `facts` describe, or None when they are not whole (an older version, a hand that slipped)."""
-    texts = {name: facts.get(name) for name in _TEXTS} | {name: facts.get(name, "") for name in _NEWER_TEXTS}
-    ports = {name: facts.get(name) for name in _PORTS}
-    shape = facts.get("shape", str(Shape.WHOLE))
-    if not all(isinstance(value, str) for value in texts.values()) or shape not in list(Shape):
-        return None
-    if not all(isinstance(value, int) for value in ports.values()):
-        return None
-    values: dict[str, Any] = {**texts, **ports}
-    return Stack(state=state, inherited=inherited, shape=Shape(shape), **values)
-
-
-def given_secrets(environ: Mapping[str, str]) -> dict[str, str]:
-    """The secrets of a stack that `environ` holds, by their names in `Stack`; they are used, and kept in no file."""
-    return {field: value for field, name in _GIVEN.items() if (value := environ.get(name, "").strip())}
-
-
-def with_given(stack: Stack, environ: Mapping[str, str]) -> Stack:
-    """`stack` with the secrets of `environ` where its facts hold none, because the environment gave them."""
-    return replace(stack, **{name: value for name, value in given_secrets(environ).items() if not getattr(stack, name)})
-
 
 def inherited_from(environ: Mapping[str, str]) -> dict[str, str]:
-    """The part of the launcher's environment that any of its processes may see."""
-    return {name: environ[name] for name in names.HANDED_ON if environ.get(name)}
+    """The part of the launcher's environment that any of its processes may see; an older name becomes today's."""
+    handed = {name: environ[name] for name in names.HANDED_ON if environ.get(name)}
+    for older, name in names.OLDER.items():
+        if environ.get(older):
+            handed.setdefault(name, environ[older])
+    return handed
 
 
 def environment_of(process: str, stack: Stack) -> dict[str, str]:

@@ -9,12 +9,12 @@ import redis.exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from corporation.embedded.connection_causes import cause_of
+from corporation.embedded.stack_addresses import DATABASE_NAMES, REDIS_NAMES, first_set
 from corporation.errors import CorporationError
-from corporation.settings import load_settings, shown
+from corporation.settings import load_settings
+from corporation.shown_address import shown
 
-REDIS_NAMES: Final = ("UA_REDIS_URL", "UA_REDIS_HOST")
-DATABASE_NAMES: Final = ("UA_DATABASE_URL", "DATABASE_URL")
-MAILBOX_NAMES: Final = ("UA_RESULT_BACKEND_URL",)
 CONNECT_SECONDS: Final = 5
 OURS_INSTEAD: Final = "start it, correct it, or unset {name} to get our own"
 NONE_INSTEAD: Final = "start it, or correct {name}: a worker has no server of its own"
@@ -31,7 +31,7 @@ def given_redis(environ: Mapping[str, str], advice: str = OURS_INSTEAD) -> str:
 
     Raises GivenServerError when it does not answer.
     """
-    name = _first_set(environ, REDIS_NAMES)
+    name = first_set(environ, REDIS_NAMES)
     if name is None:
         return ""
     url = load_settings(environ).redis_url
@@ -40,7 +40,7 @@ def given_redis(environ: Mapping[str, str], advice: str = OURS_INSTEAD) -> str:
             url, socket_timeout=CONNECT_SECONDS, socket_connect_timeout=CONNECT_SECONDS, retry=Retry(NoBackoff(), 0)
         ) as client:
             client.ping()
-    except (redis.exceptions.RedisError, ValueError) as error:
+    except (redis.exceptions.RedisError, OSError, ValueError) as error:
         raise _refusal(name, url, error, advice) from None
     return url
 
@@ -49,22 +49,17 @@ def given_database(
     environ: Mapping[str, str], names: tuple[str, ...] = DATABASE_NAMES, advice: str = OURS_INSTEAD
 ) -> str:
     """The address in the first of `names` that is set, which answers, or an empty text; else GivenServerError."""
-    name = _first_set(environ, names)
+    name = first_set(environ, names)
     if name is None:
         return ""
     try:
         url = "postgresql://" + environ[name].partition("://")[2]
         psycopg.connect(url, connect_timeout=CONNECT_SECONDS).close()
-    except psycopg.Error as error:
+    except (psycopg.Error, ValueError) as error:
         raise _refusal(name, environ[name], error, advice) from None
     return environ[name]
 
 
-def _first_set(environ: Mapping[str, str], names: tuple[str, ...]) -> str | None:
-    return next((name for name in names if environ.get(name, "").strip()), None)
-
-
 def _refusal(name: str, url: str, error: Exception, advice: str) -> GivenServerError:
-    lines = str(error).strip().splitlines()
-    why = lines[0] if lines else type(error).__name__
-    return GivenServerError(f"{name} names {shown(url)}, which cannot be used ({why}); {advice.format(name=name)}")
+    what = f"{name} names {shown(url)}, which cannot be used: {cause_of(error)}"
+    return GivenServerError(f"{what}; {advice.format(name=name)}")

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "USER", "LOGNAME", "SSL_CERT_FILE")
+INHERITED: Final = ("PATH", "HOME", "HOSTNAME", "LANG", "LC_ALL", "TMPDIR", "TZ", "USER", "LOGNAME", "SSL_CERT_FILE")
 """What every process gets from the launcher's environment, if it is set there."""
 
 TUNING: Final = (
@@ -16,6 +16,7 @@ TUNING: Final = (
     "UA_MISSION_RETRY_JITTER",
     "UA_MISSION_TIMEOUT_GRACE_SECONDS",
     "UA_MISSION_WAITING_LIMIT",
+    "UA_SQLITE_BUSY_TIMEOUT_MS",
 )
 """Settings without secrets that a person may change for a run; they win over the stack's own values."""
 
@@ -31,6 +32,8 @@ NODE: Final = (
     "UA_DEPLOYMENT_PROFILE",
     "UA_DISABLE_CODER_VP",
     "UA_ENABLE_CODER_VP",
+    "UA_FACTORY_HOSTNAME",
+    "UA_HQ_ALLOW_PLAINTEXT",
     "UA_REDIS_ALLOW_PLAINTEXT",
     "UA_RUNTIME_STAGE",
     "UA_VP_ENABLED_IDS",
@@ -56,22 +59,37 @@ MODELS: Final = (
     "LLM_PROVIDER_OVERRIDE",
     "ANTHROPIC_API_KEY",
     "ANTHROPIC_BASE_URL",
+    "ANTHROPIC_MODEL",
     "GROK_API_KEY",
+    "OLLAMA_API_KEY",
     "OLLAMA_BASE_URL",
+    "OLLAMA_MODEL",
     "OPENAI_API_KEY",
     "OPENAI_BASE_URL",
+    "OPENAI_MODEL",
     "XAI_API_KEY",
     "ZAI_API_KEY",
     "ZAI_BASE_URL",
+    "ZAI_MODEL",
+    "ZAI_OPENAI_BASE_URL",
+    "ZAI_WIRE",
     "Z_AI_API_KEY",
 )
-"""The chosen model and the keys: only where agents run, never at headquarters. A choice without its key is refused, so
-they travel together."""
+"""The chosen model, how it is reached, and the keys: only where agents run, never at headquarters. A choice without its
+key is refused, so they travel together."""
 
-GATEWAY: Final = ("UA_INTERNAL_API_TOKEN", "UA_OPS_AUTH_ALLOW_LEGACY", "UA_CORS_ALLOWED_ORIGINS")
+GATEWAY: Final = (
+    "UA_CORS_ALLOWED_ORIGINS",
+    "UA_GATEWAY_TRUSTED_PROXIES",
+    "UA_INTERNAL_API_TOKEN",
+    "UA_OPS_AUTH_ALLOW_LEGACY",
+)
 """What only the process that answers HTTP gets."""
 
 TELEGRAM: Final = ("TELEGRAM_BOT_TOKEN", "TELEGRAM_ALLOWED_USER_IDS", "UA_TELEGRAM_API_URL")
 """What only the process that polls Telegram gets."""
 
 HANDED_ON: Final = (*INHERITED, *TUNING, *NODE, *OVERRIDES, *WORKING, *MODELS, *GATEWAY, *TELEGRAM)
+
+OLDER: Final = {"UA_FACTORY_REGISTRATION_INTERVAL_SECONDS": "UA_HEARTBEAT_INTERVAL_SECONDS"}
+"""Names that are handed on under the one that wins over them: a stack sets that one itself, which would hide them."""

@@ -9,15 +9,16 @@ from corporation.embedded.stack_shape import MISSION_WORKERS, role_of
 from corporation.roles import FactoryRole, control_queue
 
 Ready = Literal["healthy", "answers", "file", "runs"]
-"""`healthy`: its health route says so · `answers`: it speaks HTTP · `file`: its ready file exists
-· `runs`: it is alive."""
+"""`healthy`: its ready file exists and its health route says so · `answers`: it speaks HTTP · `file`: its ready file
+exists · `runs`: it is alive."""
 
 
 @dataclass(frozen=True)
 class ProcessPlan:
     """One process of the stack; `needs` must be ready before it starts, and `warm` ones get time to finish work.
 
-    `port` is where it alone listens once it is ready. One that is `optional` ends alone when it cannot run.
+    `port` is where it alone listens once it is ready. One that is `optional` ends alone when it cannot run. `busy` is
+    what one that only `runs` does while its ready file exists; nothing waits for that.
     """
 
     name: str
@@ -28,6 +29,7 @@ class ProcessPlan:
     warm: bool = False
     port: int | None = None
     optional: bool = False
+    busy: str = ""
 
 
 def plan_of(stack: Stack) -> list[ProcessPlan]:
@@ -73,7 +75,8 @@ def _own_hq(stack: Stack) -> tuple[str, ...]:
 
 def _telegram(stack: Stack) -> ProcessPlan:
     # It waits for a service of others: that one being away, or a token that was revoked, must not end the node.
-    return ProcessPlan("telegram", (stack.python, "-m", "hq_api.telegram"), "runs", needs=("api",), optional=True)
+    argv = (stack.python, "-m", "hq_api.telegram")
+    return ProcessPlan("telegram", argv, "runs", needs=("api",), optional=True, busy="polling")
 
 
 def _flower(stack: Stack) -> ProcessPlan:

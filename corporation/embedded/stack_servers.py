@@ -7,11 +7,12 @@ from typing import Final
 from corporation.embedded.ports import free_port
 from corporation.embedded.postgres import start_postgres
 from corporation.embedded.server_process import PortTakenError, Server, ServerError
-from corporation.embedded.stack_given import MAILBOX_NAMES, NONE_INSTEAD, given_database, given_redis
+from corporation.embedded.stack_addresses import MAILBOX_NAMES
+from corporation.embedded.stack_given import NONE_INSTEAD, given_database, given_redis
 from corporation.embedded.stack_restarts import pause_before
 from corporation.embedded.stack_state import StateFolder
 from corporation.embedded.valkey import start_valkey
-from corporation.settings import shown
+from corporation.shown_address import shown
 
 VALKEY_PORT: Final = 6379
 POSTGRES_PORT: Final = 5432

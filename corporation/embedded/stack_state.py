@@ -4,13 +4,18 @@ import fcntl
 import json
 import os
 import stat
+import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TextIO
 
 from corporation.errors import CorporationError
+
+LOCK_TRIES: Final = 5
+LOCK_PAUSE_SECONDS: Final = 0.02
+"""A command that looks whether the stack runs holds its lock for a moment; that is no other stack."""
 
 
 class StateFolderError(CorporationError):
@@ -102,6 +107,11 @@ class StateFolder:
         except OSError as error:
             raise StateFolderError(f"{self.facts} cannot be written: {error.strerror}; free some space there") from None
 
+    def forget_address(self) -> None:
+        """Afterwards no command finds the HQ of the last run here: whoever listens there now is another one."""
+        if facts := self.read_facts():
+            self.write_facts(facts | {"hq_base_url": ""})
+
     @contextmanager
     def held(self) -> Generator[None]:
         """Hold the folder for this process; raises StackRunsAlready, naming the holder, when it is held.
@@ -109,10 +119,8 @@ class StateFolder:
         The kernel lets go when the process ends in whatever way, so a killed run never blocks the next one.
         """
         with self.lock.open("a+", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise StackRunsAlready(self._holder()) from None
+            if not any(_locks(file) for _ in range(LOCK_TRIES)):
+                raise StackRunsAlready(self._holder())
             file.truncate(0)
             file.write(f"{os.getpid()}\n")
             file.flush()
@@ -131,12 +139,21 @@ class StateFolder:
 
     def _holder(self) -> str:
         pid = self.lock.read_text(encoding="utf-8").strip() or "unknown"
-        address = (self.read_facts() or {}).get("hq_base_url", "an address that it has not written yet")
+        address = (self.read_facts() or {}).get("hq_base_url") or "an address that it has not written yet"
         return (
             f"Process {pid} already runs the stack in {self.path}, at {address}; look at it with "
             f"`corporation missions list --state-dir {self.path}`, stop it with `kill {pid}`, "
             "or name another folder with --state DIR"
         )
+
+
+def _locks(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        time.sleep(LOCK_PAUSE_SECONDS)
+        return False
+    return True
 
 
 def default_state_folder(start: Path, package: Path) -> StateFolder:

@@ -15,8 +15,8 @@ from corporation.settings import (
     load_settings,
     names_of,
     nearest_name,
-    shown,
 )
+from corporation.shown_address import shown
 from corporation.variables import read_flag
 
 SECRET = "s3cret-Pa55-that-nobody-may-see"
@@ -323,6 +323,8 @@ def test_paths_are_read_as_paths() -> None:
         ({"UA_DATABASE_URL": f"postgresql://u:{SECRET}%zz@h/d"}, "UA_DATABASE_URL"),
         ({"UA_DATABASE_URL": f"postgresql://u:{SECRET} x@h/d"}, "UA_DATABASE_URL"),
         ({"UA_DATABASE_URL": f"postgresql://u:{SECRET}@x@h/d"}, "UA_DATABASE_URL"),
+        ({"UA_DATABASE_URL": f"postgresql://u:12/{SECRET}@h/d"}, "UA_DATABASE_URL"),
+        ({"UA_REDIS_URL": f"redis://:12/{SECRET}@h:6379/0"}, "UA_REDIS_URL"),
         ({"UA_ATTEMPT_LEASE_SECONDS": "100"}, "UA_ATTEMPT_LEASE_SECONDS"),
     ],
 )

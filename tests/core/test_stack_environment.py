@@ -10,11 +10,8 @@ from corporation.embedded.stack_environment import (
     LOADS_NO_SECRETS,
     Stack,
     environment_of,
-    from_facts,
-    given_secrets,
     inherited_from,
     variables_of,
-    with_given,
 )
 from corporation.embedded.stack_plan import plan_of
 from corporation.embedded.stack_shape import ROLES, Shape, role_of
@@ -170,38 +167,6 @@ def test_a_factory_that_joins_an_hq_does_not_get_the_name_of_that_hq() -> None:
 
     assert variables_of("control", stack)["UA_FACTORY_ID"] == "hq-east"
     assert variables_of("factory-worker", stack)["UA_FACTORY_ID"] == "desk"
-
-
-@pytest.mark.parametrize("shape", list(Shape))
-def test_the_facts_of_a_stack_can_be_read_back(shape: Shape) -> None:
-    stack = replace(STACK, shape=shape, hq_given="https://hq.example", node_name="n")
-
-    assert from_facts(stack.state, stack.to_facts(), {}) == stack
-
-
-def test_facts_of_an_older_version_are_a_whole_stack() -> None:
-    newer = ("shape", "factory_credential", "node_name", "queue_name", "hq_given")
-    facts = {name: value for name, value in STACK.to_facts().items() if name not in newer}
-
-    assert from_facts(STACK.state, facts, {}) == replace(STACK, factory_credential="")
-
-
-@pytest.mark.parametrize("missing", ["redis_url", "ops_token", "gateway_port"])
-def test_facts_that_are_not_whole_are_no_stack(missing: str) -> None:
-    facts = STACK.to_facts()
-    del facts[missing]
-
-    assert from_facts(STACK.state, facts, {}) is None
-
-
-def test_a_secret_that_the_environment_gave_is_taken_from_there_again() -> None:
-    kept_out = replace(STACK, ops_token="")
-    environ = {"UA_OPS_TOKEN": secret("given"), "UA_OPS_JWT_SECRET": secret("other")}
-
-    stack = with_given(kept_out, environ)
-
-    assert given_secrets(environ) == {"ops_token": secret("given"), "jwt_secret": secret("other")}
-    assert (stack.ops_token, stack.jwt_secret) == (secret("given"), STACK.jwt_secret)
 
 
 @pytest.mark.parametrize("shape", list(Shape))

@@ -19,6 +19,9 @@ from unittest.mock import patch
 import pytest
 
 from corporation.cli import app
+from corporation.embedded.stack_environment import Stack
+from corporation.embedded.stack_facts import facts_of
+from corporation.embedded.stack_state import StateFolder
 
 COMMAND = [sys.executable, "-m", "corporation.cli"]
 TOKEN = "the-ops-token-of-this-test"
@@ -283,8 +286,64 @@ def test_an_absent_headquarters_is_69_and_says_what_to_do(hq: Headquarters) -> N
 
     findings = {finding["name"]: finding for finding in json.loads(ended.stdout)["findings"]}
     assert ended.returncode == 69
-    assert "start it with `corporation up`" in findings["headquarters"]["what"]
+    assert "start it with `corporation up`" in findings["headquarters"]["advice"]
     assert findings["redis"]["grade"] == "problem"
+
+
+@pytest.fixture
+def left_behind(hq: Headquarters, tmp_path: Path) -> StateFolder:
+    """The state folder of a stack at whose address somebody answers."""
+    stack = Stack(
+        state=tmp_path,
+        python=sys.executable,
+        host="desk",
+        redis_url="redis://127.0.0.1:1/0",
+        database_url="postgresql://u@127.0.0.1:1/x",
+        gateway_port=hq.server_address[1],
+        flower_port=2,
+        ops_token=TOKEN,
+        jwt_secret="",
+        flower_password="",
+        inherited={},
+    )
+    folder = StateFolder(tmp_path)
+    folder.prepare()
+    folder.write_facts(facts_of(stack, {}))
+    return folder
+
+
+def test_the_token_of_a_stack_that_has_ended_is_sent_to_nobody(hq: Headquarters, left_behind: StateFolder) -> None:
+    """Whoever listens at its address now is somebody else."""
+    options = ("--state-dir", str(left_behind.path))
+    for command in (("missions", "list"), ("publish", "x"), ("missions", "show", "j-1")):
+        ended = run(hq, *command, *options, UA_HQ_BASE_URL="", UA_OPS_TOKEN="")
+
+        assert ended.returncode == 78
+        assert "start it with `corporation up`, or put HQ's ops token into UA_OPS_TOKEN" in ended.stderr
+    hq.answers = [(200, {}, {"status": "healthy", "timestamp": "2020-01-01T00:00:00.000000+00:00"})]
+    run(hq, "doctor", "--state", str(left_behind.path), UA_HQ_BASE_URL="", UA_OPS_TOKEN="")
+
+    assert [path for _, path, _, _ in hq.requests] == ["/api/v1/health"]
+    assert TOKEN not in str(hq.requests)
+
+
+def test_the_token_of_a_running_stack_is_sent_to_its_address(hq: Headquarters, left_behind: StateFolder) -> None:
+    hq.answers = [(200, {}, {"missions": [], "next_cursor": None})]
+    with left_behind.held():
+        ended = run(hq, "missions", "list", "--state-dir", str(left_behind.path), UA_HQ_BASE_URL="", UA_OPS_TOKEN="")
+
+    [(_, _, headers, _)] = hq.requests
+    assert (ended.returncode, headers["authorization"]) == (0, f"Bearer {TOKEN}")
+
+
+def test_the_address_of_the_last_run_is_forgotten_while_the_next_one_starts(
+    hq: Headquarters, left_behind: StateFolder
+) -> None:
+    with left_behind.held():
+        left_behind.forget_address()
+        ended = run(hq, "missions", "list", "--state-dir", str(left_behind.path), UA_HQ_BASE_URL="", UA_OPS_TOKEN="")
+
+    assert (ended.returncode, hq.requests) == (78, [])
 
 
 def test_a_clock_that_is_off_is_reported(hq: Headquarters) -> None:

@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from canary import secret
+from canary import secret, shows
 
 from corporation.embedded.stack_environment import Stack, variables_of
+from corporation.embedded.stack_facts import facts_of
 from corporation.embedded.stack_shape import Shape
 from corporation.embedded.stack_state import StateFolder
 
@@ -46,7 +47,7 @@ def stack(tmp_path: Path) -> Stack:
         factory_credential="the-credential-of-the-factory",
     )
     StateFolder(tmp_path).prepare()
-    StateFolder(tmp_path).write_facts(stack.to_facts())
+    StateFolder(tmp_path).write_facts(facts_of(stack, {}))
     return stack
 
 
@@ -98,7 +99,7 @@ def test_each_role_gets_its_own_environment(stack: Stack, role: str, sees: bool)
 
 
 def test_a_standalone_stack_has_its_own_environment_and_no_other(stack: Stack) -> None:
-    StateFolder(stack.state).write_facts(replace(stack, shape=Shape.STANDALONE).to_facts())
+    StateFolder(stack.state).write_facts(facts_of(replace(stack, shape=Shape.STANDALONE), {}))
 
     own = json.loads(run("env", "--json", "--state", str(stack.state)).stdout)
     other = run("env", "--role", "hq", "--state", str(stack.state))
@@ -149,10 +150,12 @@ def test_the_version_is_a_document_when_asked() -> None:
 
 
 def test_a_ledger_that_is_not_reached_ends_migrate_with_69_and_no_password(tmp_path: Path) -> None:
-    ended = run("migrate", "--state", str(tmp_path), UA_DATABASE_URL="postgresql://u:hunter2@127.0.0.1:1/x")
+    url = f"postgresql://u:{secret('usage-ledger')}@127.0.0.1:1/x"
+    ended = run("migrate", "--state", str(tmp_path), UA_DATABASE_URL=url)
 
     assert ended.returncode == 69
-    assert "hunter2" not in ended.stderr
+    assert "postgresql://u:***@127.0.0.1:1/x cannot be migrated: the connection was refused" in ended.stderr
+    assert not shows(ended.stderr)
     assert "Traceback" not in ended.stderr
 
 

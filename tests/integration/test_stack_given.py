@@ -1,9 +1,11 @@
 """A server that the environment names must answer before anything starts, or one line says which variable is wrong."""
 
 import pytest
+from canary import secret, shows
 
 from corporation.embedded.ports import free_port
 from corporation.embedded.stack_given import GivenServerError, given_database, given_redis
+from corporation.errors import SettingsError
 
 
 def test_nothing_given_means_our_own() -> None:
@@ -24,7 +26,40 @@ def test_a_redis_that_does_not_answer_is_named_with_its_variable() -> None:
 def test_a_wrong_password_is_named_with_its_variable_and_not_shown(empty_database_url: str, name: str) -> None:
     host = empty_database_url.partition("@")[2]
     with pytest.raises(GivenServerError) as refused:
-        given_database({name: f"postgresql://corporation:canary-pw@{host}"})
+        given_database({name: f"postgresql://corporation:{secret('given-pw')}@{host}"})
 
     assert str(refused.value).startswith(f"{name} names postgresql://corporation:***@")
-    assert "canary-pw" not in str(refused.value)
+    assert "cannot be used: it refuses the password" in str(refused.value)
+    assert not shows(str(refused.value))
+
+
+@pytest.mark.parametrize("odd", ["", "%zz", " ", "@", "\n", "%40", "%20", "%00", ":", "&", "é"])
+def test_no_part_of_a_password_that_does_not_fit_is_shown(empty_database_url: str, redis_url: str, odd: str) -> None:
+    """E-4: a driver repeats the part behind an @ as the host, and what it cannot decode."""
+    password = f"{secret('given-odd')}{odd}rest"
+    said: list[str] = []
+    with pytest.raises(GivenServerError) as refused:
+        given_database({"UA_DATABASE_URL": f"postgresql://u:{password}@{empty_database_url.partition('@')[2]}"})
+    said.append(str(refused.value))
+    with pytest.raises((GivenServerError, SettingsError)) as refused:
+        given_redis({"UA_REDIS_URL": f"redis://:{password}@{redis_url.partition('@')[2]}"})
+    said.append(str(refused.value))
+
+    assert not shows("".join(said))
+    assert not [words for words in said if "rest" in words or "\n" in words or "_URL" not in words]
+
+
+@pytest.mark.parametrize(
+    ("address", "cause"),
+    [
+        ("postgresql://u@127.0.0.1:{free}/x", "the connection was refused"),
+        ("postgresql://u@{server}/no_such_database", "it refuses the password"),
+        ("postgresql://{owner}/no_such_database", "the database does not exist"),
+    ],
+)
+def test_the_cause_is_one_that_a_person_can_act_on(empty_database_url: str, address: str, cause: str) -> None:
+    owner = empty_database_url.partition("://")[2].rpartition("/")[0]
+    url = address.format(free=free_port(None), owner=owner, server=owner.partition("@")[2])
+
+    with pytest.raises(GivenServerError, match=f"cannot be used: {cause}.*unset UA_DATABASE_URL"):
+        given_database({"UA_DATABASE_URL": url})

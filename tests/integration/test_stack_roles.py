@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,13 @@ import psutil
 import pytest
 from canary import secret
 from leftovers import left_in
+from structlog.testing import capture_logs
+
+from corporation.embedded.stack_environment import Stack, environment_of
+from corporation.embedded.stack_shape import Shape
+from corporation.settings import load_settings
+from factory_tasks.heartbeat import send_beat
+from factory_tasks.node import build_node
 
 COMMAND = [sys.executable, "-m", "corporation.cli"]
 LIMIT_SECONDS = 240
@@ -184,6 +192,19 @@ def test_a_standalone_node(tmp_path: Path, wait_until: Until) -> None:
     assert again.returncode == 0, again.stdout + again.stderr
     assert "Telegram yes" in again.stdout
     assert left_in(state) == []
+
+
+def test_the_beat_of_a_standalone_node_sends_nothing_and_complains_of_nothing(tmp_path: Path) -> None:
+    """F-10: it has no address of an HQ, which is no failure."""
+    stack = Stack(tmp_path, "", "desk", "redis://127.0.0.1:1", "postgresql://h/x", 1, 2, "t", "j", "f", {})
+    environ = environment_of("control", replace(stack, shape=Shape.STANDALONE))
+    node = build_node(load_settings(environ))
+
+    with capture_logs() as logged:
+        sent = [send_beat(node, source) for source in ("beat", "pulse")]
+
+    assert "UA_HQ_BASE_URL" not in environ
+    assert (node.hq, sent, logged) == (None, [False, False], [])
 
 
 def test_a_kill_in_the_middle_of_a_start_leaves_nothing_and_the_next_start_works(

@@ -1,10 +1,12 @@
 """The supervisor with real processes: order, restarts, giving up, and leaving nothing behind."""
 
+import fcntl
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +15,7 @@ import psutil
 import pytest
 
 from corporation import clock
-from corporation.embedded.stack import Member, PortTaken, StackFailed, Supervisor, seems_ready
+from corporation.embedded.stack import Member, PortTaken, StackFailed, Supervisor
 from corporation.embedded.stack_environment import Stack
 from corporation.embedded.stack_plan import ProcessPlan
 from corporation.embedded.stack_state import StackRunsAlready, StateFolder, StateFolderError
@@ -175,13 +177,6 @@ def test_an_optional_process_that_can_never_run_is_given_up_alone(
     assert "configuration is wrong" in supervisor.members[1].why
 
 
-def test_another_program_on_the_port_is_not_taken_for_ours(stack: Stack, somebody: int) -> None:
-    plan = ProcessPlan("api", (sys.executable,), "runs", port=somebody)
-
-    assert not seems_ready(plan, stack, os.getppid())
-    assert seems_ready(plan, stack, os.getpid())
-
-
 def test_stopping_leaves_nothing_not_even_what_the_processes_started(
     stack: Stack, supervise: Callable[..., Supervisor]
 ) -> None:
@@ -235,6 +230,15 @@ def test_a_folder_is_held_by_one_process_which_is_named(tmp_path: Path) -> None:
             pass
 
     assert not folder.is_held()
+
+
+def test_a_look_at_a_folder_does_not_keep_a_stack_from_starting(tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("w") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        threading.Timer(0.01, lambda: fcntl.flock(looking, fcntl.LOCK_UN)).start()
+
+        with StateFolder(tmp_path).held():
+            assert StateFolder(tmp_path).is_held()
 
 
 def test_facts_are_for_the_owner_only(tmp_path: Path) -> None:
