@@ -124,7 +124,7 @@ def test_an_environment_that_gives_no_address_completes_nothing(environ: dict[st
         ("postgresql://u:[secret@h/db", "an address that cannot be read", ""),
         ("postgresql://u:1?secret@h/db", "an address that cannot be read", ""),
         ("secret@h", "an address that cannot be read", ""),
-        ("", "an address that cannot be read", ""),
+        ("", "", ""),
     ],
 )
 def test_an_address_is_shown_and_kept_without_its_password_and_an_odd_one_not_at_all(
