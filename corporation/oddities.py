@@ -83,7 +83,7 @@ def warnings_about(environ: Mapping[str, str]) -> list[str]:
 
 def _instead(default: bool | None) -> str:
     return (
-        "what it is for this role and profile is used"
+        "the value of this role and profile is used"
         if default is None
         else f"the default {'yes' if default else 'no'} is used"
     )
