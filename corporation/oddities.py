@@ -18,13 +18,9 @@ FLAGS: dict[str, bool | None] = dict.fromkeys(OF_SECRETS) | {
 ELSEWHERE = frozenset(
     {
         "UA_FACTORY_REGISTRY_DB_PATH",
-        "UA_DELEGATION_CONSUMER_NAME",
-        "UA_BRIDGE_POLL_SECONDS",
         "UA_FACTORY_DIR",
         *OF_SECRETS,
         "UA_DOTENV_PATH",
-        "UA_DELEGATION_RECLAIM_IDLE_SECONDS",
-        "UA_DELEGATION_STREAM_MAXLEN",
         "UA_FACTORY_SWEEP_SECONDS",
         "UA_FACTORY_BRANCH",
         "UA_FACTORY_UPDATE_REMOTE",

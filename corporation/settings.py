@@ -33,6 +33,7 @@ from corporation.variables import (
     IN_CLEAR,
     KEY_NAME,
     LONGEST_SECONDS,
+    AtLeastOne,
     HeaderSecret,
     Name,
     Origins,
@@ -127,6 +128,11 @@ class Settings(BaseModel):
     stream_name: str = _env("UA_DELEGATION_STREAM_NAME", default="ua:missions:delegation", pattern=KEY_NAME)
     consumer_group: str = _env("UA_DELEGATION_CONSUMER_GROUP", default="ua_workers", pattern=KEY_NAME)
     dead_letter_stream: str = _env("UA_DELEGATION_DLQ_STREAM", default="ua:missions:dlq", pattern=KEY_NAME)
+    consumer_name: str | None = _env("UA_DELEGATION_CONSUMER_NAME", default=None, min_length=1)
+    reclaim_idle_seconds: AtLeastOne = _env("UA_DELEGATION_RECLAIM_IDLE_SECONDS", default=60, le=LONGEST_SECONDS)
+    poll_seconds: float = _env("UA_BRIDGE_POLL_SECONDS", default=5.0, gt=0, le=LONGEST_SECONDS)
+    stream_length: int = _env("UA_DELEGATION_STREAM_MAXLEN", default=100_000, ge=0, le=2**53)
+    """How many entries of each stream are kept at least; 0 keeps all (S-41)."""
     database_url_given: Postgres | None = _env("UA_DATABASE_URL", "DATABASE_URL", default=None)
     mailbox_url_given: Postgres | None = _env("UA_RESULT_BACKEND_URL", default=None)
 
@@ -360,6 +366,8 @@ def _contradictions(settings: Settings) -> list[str]:
         problems.append("UA_ATTEMPT_LEASE_SECONDS: must be at least twice UA_HEARTBEAT_INTERVAL_SECONDS")
     if settings.factory_offline_seconds <= settings.factory_stale_seconds:
         problems.append("UA_FACTORY_OFFLINE_SECONDS: must exceed UA_FACTORY_STALE_SECONDS")
+    if settings.dead_letter_stream in (settings.stream_name, f"{settings.stream_name}:results"):
+        problems.append("UA_DELEGATION_DLQ_STREAM: must differ from the mission stream and from its results stream")
     return problems
 
 

@@ -181,4 +181,6 @@ SigningSecret = Annotated[SecretStr, AfterValidator(_signing_secret)]
 Words = Annotated[tuple[str, ...], BeforeValidator(listed)]
 Origins = Annotated[tuple[str, ...], BeforeValidator(listed), AfterValidator(_origins)]
 Proxies = Annotated[tuple[str, ...], BeforeValidator(listed), AfterValidator(_networks)]
+AtLeastOne = Annotated[int, AfterValidator(lambda number: max(1, number))]
+"""A number whose floor is one: what is less counts as one (contract env §9)."""
 UserIds = Annotated[tuple[int, ...], BeforeValidator(lambda word: _whole_numbers(listed(word)))]

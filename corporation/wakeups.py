@@ -8,6 +8,8 @@ SEND = "corporation_send"
 """The outbox has rows."""
 COLLECT = "corporation_collect"
 """A factory reported; sent by a trigger on the mailbox."""
+PUBLISH = "corporation_publish"
+"""A mission ended or a dead letter was kept; sent by triggers on both (migration 0004)."""
 
 
 def wake(connection: Connection, *channels: str) -> None:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 EMPTY = text("""
     TRUNCATE corporation.missions, corporation.mission_aliases, corporation.attempts, corporation.mission_events,
-             corporation.outbox, corporation.mission_log, corporation.factories, mailbox.celery_taskmeta
+             corporation.outbox, corporation.mission_log, corporation.factories, mailbox.celery_taskmeta,
+             corporation.dead_letters, corporation.stream_outbox
      RESTART IDENTITY
 """)
 
