@@ -1,19 +1,20 @@
 """The ledger's front door: opening an engine, and bringing a database to the newest schema."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg import errors, sql
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from corporation.errors import LedgerUnavailableError
+from corporation.errors import CorporationError, LedgerUnavailableError
 
 # One number for everybody who migrates this database; it is only compared with itself.
 MIGRATION_LOCK = 7_203_114_901_552
@@ -29,6 +30,26 @@ ALIVE: dict[str, Any] = {
     "tcp_user_timeout": 20_000,
 }
 """How libpq notices a dead connection (seconds, the last one milliseconds): by default it would wait for hours."""
+
+SCHEMAS: Final = ("corporation", "mailbox")
+GRANTS: Final = (
+    "GRANT USAGE ON SCHEMA {schema} TO {role}",
+    # No TRUNCATE: it passes every trigger by.
+    "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}",
+    "GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA {schema} TO {role}",
+    "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {schema} TO {role}",
+    # What later migrations of the same owner make.
+    "ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {role}",
+    "ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT USAGE, SELECT ON SEQUENCES TO {role}",
+    "ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT EXECUTE ON FUNCTIONS TO {role}",
+)
+"""What a role needs for all that the processes of a node do, in each of the two schemas."""
+
+
+class UnknownRoleError(CorporationError):
+    """A role that is to be granted the ledger does not exist; nothing was migrated, nothing granted."""
+
+    code = "unknown_role"
 
 
 def open_ledger(
@@ -67,15 +88,21 @@ def transaction(engine: Engine) -> Generator[Connection]:
         raise LedgerUnavailableError(f"The ledger does not answer ({type(error).__name__}); try again") from error
 
 
-def migrate(url: str) -> str:
-    """Bring the database at `url` to the newest schema and return its revision; safe to call twice, and at once."""
+def migrate(url: str, grant_to: Sequence[str] = ()) -> str:
+    """Bring the database at `url` to the newest schema and return its revision; safe to call twice, and at once.
+
+    Each role of `grant_to` may then use all of it, what later migrations add included, and owns none of it. Raises
+    UnknownRoleError, before anything is changed, when one does not exist.
+    """
     engine = create_engine(sqlalchemy_url(url), connect_args={"connect_timeout": 5})
     try:
         with engine.connect() as connection:
             connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})
             connection.commit()
             try:
+                _refuse_unknown(connection, grant_to)
                 command.upgrade(_alembic(connection), "head")
+                _grant(connection, grant_to)
             finally:
                 connection.rollback()
                 connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": MIGRATION_LOCK})
@@ -83,6 +110,49 @@ def migrate(url: str) -> str:
             return newest_revision()
     finally:
         engine.dispose()
+
+
+def _refuse_unknown(connection: Connection, roles: Sequence[str]) -> None:
+    query = text("SELECT rolname FROM pg_roles WHERE rolname = ANY(:roles)")
+    known = set(connection.scalars(query, {"roles": list(roles)}))
+    connection.rollback()
+    if missing := [role for role in roles if role not in known]:
+        create = sql.SQL("CREATE ROLE {} LOGIN PASSWORD '...'").format(sql.Identifier(missing[0])).as_string()
+        raise UnknownRoleError(
+            f"The database has no role {missing[0]!r}; have its administrator create it ({create}), and run this again"
+        )
+
+
+def _grant(connection: Connection, roles: Sequence[str]) -> None:
+    """Afterwards each of `roles` has what `GRANTS` says, and may read which revision this is; safe to repeat."""
+    if not roles:
+        return
+    _run(connection, sql.SQL("SET LOCAL lock_timeout = '2s'"))
+    for role in map(sql.Identifier, roles):
+        for schema in map(sql.Identifier, SCHEMAS):
+            for grant in GRANTS:
+                _run(connection, sql.SQL(grant).format(schema=schema, role=role))
+        _run(connection, sql.SQL("GRANT SELECT ON {} TO {}").format(_version_table(connection), role))
+    connection.commit()
+
+
+def _version_table(connection: Connection) -> sql.Identifier:
+    query = """
+        SELECT nspname, relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+         WHERE pg_class.oid = to_regclass('alembic_version')
+    """
+    schema, name = connection.execute(text(query)).one()
+    return sql.Identifier(schema, name)
+
+
+def _run(connection: Connection, statement: sql.Composable) -> None:
+    # Without parameters a % in the name of a role is a %.
+    connection.exec_driver_sql(statement.as_string(), execution_options={"no_parameters": True})
+
+
+def lacks_the_right(error: BaseException) -> bool:
+    """Whether the database refused a migration because this role does not own the tables."""
+    return isinstance(getattr(error, "orig", None), errors.InsufficientPrivilege)
 
 
 def revision(connection: Connection) -> str | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from corporation.bootstrap import bootstrap_or_exit
+from corporation.database_role import why_role_is_refused
 from corporation.federation.hq import Hq
 from corporation.federation.spool import Spool
 from corporation.masking import SHORTEST_IN_REPORTS, Mask
@@ -29,7 +30,7 @@ def node() -> Node:
 
     A child of the pool inherits the value and asks Infisical for nothing.
     """
-    runtime = bootstrap_or_exit(os.environ)
+    runtime = bootstrap_or_exit(os.environ, checks=(why_role_is_refused,))
     return build_node(runtime.settings, runtime.secrets)
 
 

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from corporation.bootstrap import PROJECT_ROOT, bootstrap
 from corporation.broker_link import open_link
 from corporation.clock import utc_now
+from corporation.database_role import why_role_is_refused
 from corporation.db import open_ledger
 from corporation.errors import EXIT_CONFIG, SettingsError
 from corporation.roles import FactoryRuntimePolicy, HeartbeatScope, build_factory_runtime_policy, read_role
@@ -132,7 +133,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     # Which role it is may come from where the secrets come from; they are fetched once a process.
     role = read_role(load_secrets(environ, PROJECT_ROOT).environ.get("FACTORY_ROLE"))
     required = ("UA_DATABASE_URL",) if build_factory_runtime_policy(role).opens_ledger else ()
-    return bootstrap(environ, *required, checks=(somebody_can_log_in,)).settings
+    return bootstrap(environ, *required, checks=(somebody_can_log_in, why_role_is_refused)).settings
 
 
 def somebody_can_log_in(settings: Settings) -> list[str]:

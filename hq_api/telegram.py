@@ -16,6 +16,7 @@ from typing import Any, Final
 import structlog
 
 from corporation.bootstrap import bootstrap_or_exit
+from corporation.database_role import why_role_is_refused
 from corporation.db import open_ledger
 from corporation.settings import Settings
 from hq_api.telegram_commands import build_bot
@@ -34,7 +35,7 @@ log = structlog.get_logger()
 
 def main() -> int:
     """Poll until told to stop; the exit status."""
-    settings = bootstrap_or_exit(os.environ, checks=(problems_with,)).settings
+    settings = bootstrap_or_exit(os.environ, checks=(problems_with, why_role_is_refused)).settings
     for name in CONFIDENTIAL_LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     try:

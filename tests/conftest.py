@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 import pytest
 
 if TYPE_CHECKING:
+    from warm_starts import WarmStarts
+
     from corporation.embedded.server_process import Server
 
 _numbers = itertools.count(1)
@@ -72,6 +74,15 @@ def wait_until() -> Callable[..., Any]:
         pytest.fail(f"not true within {limit_seconds:g} s: {what}")
 
     return wait
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[WarmStarts]:
+    """Starts processes of ours without their imports; `warm_starts.py` says for which tests that is enough."""
+    from warm_starts import WarmStarts
+
+    with WarmStarts() as starts:
+        yield starts
 
 
 @pytest.fixture(scope="session")

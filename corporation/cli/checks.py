@@ -18,6 +18,7 @@ from corporation.cli import exits
 from corporation.cli.checks_of_headquarters import headquarters
 from corporation.cli.connection import effective
 from corporation.cli.finding import Finding
+from corporation.database_role import is_strict, judge
 from corporation.db import newest_revision, revision, sqlalchemy_url
 from corporation.embedded.connection_causes import cause_of
 from corporation.embedded.stack_components import TelegramFacts, components_of, row_of
@@ -140,7 +141,7 @@ def redis_answers(settings: Settings) -> Finding:
 def database_answers(settings: Settings) -> list[Finding]:
     """The ledger answers and has the schema that this code expects; a factory has HQ's mailbox instead."""
     if not settings.policy.opens_ledger:
-        return [mailbox_answers(settings)]
+        return [mailbox_answers(settings), *role_owns_nothing("UA_RESULT_BACKEND_URL", settings.mailbox_url, settings)]
     if settings.database_url is None:
         advice = "set UA_DATABASE_URL, or run `corporation up`, which brings one"
         return [Finding("postgresql", "warning", "no ledger is configured", advice)]
@@ -150,7 +151,21 @@ def database_answers(settings: Settings) -> list[Finding]:
     except (SQLAlchemyError, psycopg.Error, ValueError) as error:
         advice = "start it (`corporation up` starts one), or check UA_DATABASE_URL"
         return [Finding("postgresql", "problem", f"{address}: {cause_of(error)}", advice, exits.UNAVAILABLE)]
-    return [Finding("postgresql", "ok", address), _schema(now, newest_revision())]
+    schema = _schema(now, newest_revision())
+    role = role_owns_nothing("UA_DATABASE_URL", settings.database_url, settings)
+    return [Finding("postgresql", "ok", address), schema, *role]
+
+
+def role_owns_nothing(variable: str, url: str | None, settings: Settings) -> list[Finding]:
+    """The role of the address in `variable` is weak enough; nothing of a database that is away, as said already."""
+    judgement = judge(variable, url) if url else None
+    if judgement is None or judgement.unknown:
+        return []
+    if not judgement.reasons:
+        return [Finding("database role", "ok", f"{judgement.role!r} owns nothing")]
+    if is_strict(settings):
+        return [Finding("database role", "problem", judgement.objection, judgement.advice, exits.CONFIG)]
+    return [Finding("database role", "warning", judgement.objection, judgement.advice)]
 
 
 def _revision_of(url: str) -> str | None:

@@ -15,15 +15,17 @@ from corporation.cli.screen import Row, Screen
 from corporation.cli.stack_building import FLOWER_PORT, credential_issued, stack_for
 from corporation.cli.stop_requests import StopRequests
 from corporation.cli.what_next import what_next, where
-from corporation.db import migrate
+from corporation.database_role import is_strict, judge
+from corporation.db import lacks_the_right, migrate
 from corporation.embedded.connection_causes import cause_of
 from corporation.embedded.stack import Member, PortTaken, StackFailed, Supervisor
 from corporation.embedded.stack_environment import Stack
 from corporation.embedded.stack_facts import facts_of
 from corporation.embedded.stack_plan import plan_of
-from corporation.embedded.stack_servers import DataServer, reach_servers, start_servers
+from corporation.embedded.stack_servers import APPLICATION_ROLE, DataServer, reach_servers, start_servers
 from corporation.embedded.stack_shape import Shape
 from corporation.embedded.stack_state import StateFolder
+from corporation.errors import SettingsError
 
 TICK_SECONDS = 0.1
 """Between two looks while the stack starts, where each look that comes late holds up what waits for it."""
@@ -61,6 +63,7 @@ class Session:
         self._show()
         if self._launch.opens_ledger:
             self._migrate(self._servers[-1])
+        self._look_at_role(self._servers[-1])
         for _ in range(PORT_TRIES - 1):
             try:
                 return self._serve(self._stack())
@@ -71,13 +74,25 @@ class Session:
 
     def _migrate(self, database: DataServer) -> None:
         try:
-            revision = migrate(database.url)
+            revision = migrate(database.owner_url or database.url, [APPLICATION_ROLE] if database.owner_url else [])
         except (SQLAlchemyError, ValueError) as error:
+            owner = "`corporation migrate --grant ROLE` with its owner's address brings it up to date; "
             raise StackFailed(
                 f"the ledger {database.address} cannot be migrated: {cause_of(error)}; "
+                f"{owner if lacks_the_right(error) else ''}"
                 "once that is put right, run it again, or look closer with `corporation doctor`"
             ) from None
         self._screen.line(f"Ledger: migrated to revision {revision}")
+
+    def _look_at_role(self, database: DataServer) -> None:
+        """A given database whose role is too strong ends the run where the profile is strict, with 78; else a note."""
+        if database.owner_url:
+            return
+        variable = "UA_RESULT_BACKEND_URL" if self._launch.shape is Shape.WORKER else "UA_DATABASE_URL"
+        if problem := judge(variable, database.url).problem:
+            if is_strict(self._launch.settings):
+                raise SettingsError([problem])
+            self._screen.line(f"Note: {problem}")
 
     def _stack(self) -> Stack:
         redis, database = (server.url for server in self._servers)

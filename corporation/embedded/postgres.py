@@ -13,7 +13,7 @@ from corporation.embedded.binaries import find_postgres
 from corporation.embedded.ports import LOOPBACK
 from corporation.embedded.postgres_cluster import NAME, USER, prepare_cluster
 from corporation.embedded.postgres_place import Place, find_place
-from corporation.embedded.server_folder import held, note_holder
+from corporation.embedded.server_folder import held, note_holder, password_of
 from corporation.embedded.server_process import Server, ServerError, fresh_log, on_a_port, spawn, wait_until_ready
 
 # A failed statement may hold a password (CREATE ROLE …), so none is written to the log.
@@ -26,6 +26,8 @@ SETTINGS: Final = (
 )
 # Commits stay synchronous: a killed server must keep what it acknowledged, in tests too.
 NOT_DURABLE: Final = ("fsync=off", "full_page_writes=off")
+APPLICATION_FILE: Final = "application-password"
+"""The file, beside the superuser's, with the password of the role that processes use."""
 CONNECT_SECONDS: Final = 5
 STATUS_LINE: Final = 7  # of postmaster.pid, counted from 0
 
@@ -37,6 +39,7 @@ class _Order:
     lock: int
     database: str
     durable: bool
+    application_role: str | None
 
 
 def start_postgres(
@@ -45,14 +48,16 @@ def start_postgres(
     port: int | None = None,
     database: str = "corporation",
     durable: bool = True,
+    application_role: str | None = None,
     template: Path | None = None,
     mode: str | None = None,
     bin_folder: Path | None = None,
 ) -> Server:
     """A PostgreSQL server that answers and has `database`; its data in `folder` survives restarts and crashes.
 
-    Not `durable` is for tests: a power failure may then destroy the data. `template` is the folder of a stopped server
-    to copy instead of initialising a new one. `mode` forces how root runs it (`userns`, `drop`, `direct`).
+    `application_role` can log in and owns nothing; `application_url` leads to it, and a migration must grant it what it
+    needs. Not `durable` is for tests: a power failure may then destroy the data. `template` is the folder of a stopped
+    server to copy instead of initialising a new one. `mode` forces how root runs it (`userns`, `drop`, `direct`).
     Without `port` a free one is taken. Call it from the main thread. Raises ServerError when it cannot start, and
     when `folder` is in use.
     """
@@ -61,8 +66,14 @@ def start_postgres(
     with held(folder, NAME) as lock:
         place = find_place(folder, programs, mode)
         password = prepare_cluster(place, template, lock, durable=durable)
-        order = _Order(place, password, lock, database, durable)
+        order = _Order(place, password, lock, database, durable, application_role)
         return on_a_port(port, lambda port: _start(order, port))
+
+
+def application_url(folder: Path, server: Server, role: str) -> str:
+    """The address of `server`'s database for the `application_role` it was started with, password included."""
+    password = quote(password_of(folder, APPLICATION_FILE), safe="")
+    return f"postgresql://{role}:{password}@{server.url.partition('@')[2]}"
 
 
 def _start(order: _Order, port: int) -> Server:
@@ -82,7 +93,7 @@ def _start(order: _Order, port: int) -> Server:
     wait_until_ready(NAME, process, lambda: _is_ready(place.data, process.pid), log, written)
     server = Server(NAME, f"{url}/{quote(order.database, safe='')}", process.pid, log, port, process, signal.SIGINT)
     try:
-        _create_once(url, order)
+        _prepare_contents(url, order)
     except BaseException:
         server.stop()
         raise
@@ -105,14 +116,27 @@ def _is_ready(data: Path, pid: int) -> bool:
     return len(lines) > STATUS_LINE and lines[0] == str(pid) and lines[STATUS_LINE].strip() == "ready"
 
 
-def _create_once(url: str, order: _Order) -> None:
+def _prepare_contents(url: str, order: _Order) -> None:
     try:
         with psycopg.connect(f"{url}/postgres", autocommit=True, connect_timeout=CONNECT_SECONDS) as connection:
             find = "SELECT 1 FROM pg_database WHERE datname = %s"
             if not connection.execute(find, [order.database]).fetchone():
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(order.database)))
+            if order.application_role:
+                _keep_role(connection, order.application_role, password_of(order.place.folder, APPLICATION_FILE))
     except psycopg.OperationalError as error:
         password = order.place.folder / "password"
         raise ServerError(
             f"{NAME} runs but cannot be used; was {password} replaced? It belongs to the data beside it: {error}"
         ) from None
+
+
+def _keep_role(connection: psycopg.Connection, role: str, password: str) -> None:
+    """Afterwards `role` can log in with `password` and has no right of its own, whatever it was before."""
+    if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role]).fetchone():
+        connection.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(role)))
+    # What the server checks is sent, not the password: a statement may end in a log or in a view of the activity.
+    verifier = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
+    attributes = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
+    statement = sql.SQL(f"ALTER ROLE {{}} {attributes} PASSWORD {{}}")
+    connection.execute(statement.format(sql.Identifier(role), sql.Literal(verifier)))

@@ -16,6 +16,7 @@ from corporation.embedded.server_process import ServerError, fresh_log, spawn, u
 
 NAME: Final = "PostgreSQL"
 USER: Final = "corporation"
+"""The superuser, which owns the tables; only whoever starts the server logs in as it."""
 FIRST_WITH_BUILTIN_LOCALE: Final = 17
 
 

@@ -74,9 +74,9 @@ def _runs_under(pid: int, launcher: int) -> bool:
         return False
 
 
-def password_of(folder: Path) -> str:
-    """The password in `folder`, made once; call it while you hold the lock."""
-    path = folder / "password"
+def password_of(folder: Path, name: str = "password") -> str:
+    """The password in the file `name` of `folder`, made once; call it while you hold the lock."""
+    path = folder / name
     with usable(folder):
         if not path.exists():
             write_private(path, secrets.token_urlsafe(32))

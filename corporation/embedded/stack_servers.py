@@ -1,11 +1,11 @@
 """The two servers a stack keeps its data in: its own, or the ones the environment names; restarted when they end."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from corporation.embedded.ports import free_port
-from corporation.embedded.postgres import start_postgres
+from corporation.embedded.postgres import application_url, start_postgres
 from corporation.embedded.server_process import PortTakenError, Server, ServerError
 from corporation.embedded.stack_addresses import MAILBOX_NAMES
 from corporation.embedded.stack_given import NONE_INSTEAD, given_database, given_redis
@@ -16,6 +16,8 @@ from corporation.shown_address import shown
 
 VALKEY_PORT: Final = 6379
 POSTGRES_PORT: Final = 5432
+APPLICATION_ROLE: Final = "corporation_hq"
+"""The role of our own database that every process logs in as; it owns nothing."""
 STOP_SECONDS: Final = 10.0
 STOP_AT_ONCE_SECONDS: Final = 1.0
 
@@ -26,11 +28,14 @@ class DataServer:
 
     name: str
     url: str
+    """What the processes of the stack get."""
     start: Callable[[], Server] | None = None
     server: Server | None = None
     restarts: int = 0
     resume_at: float = 0.0
     why: str = ""
+    owner_url: str = field(default="", repr=False)
+    """Of our own database: the owner of the tables, for migrating and for nothing else."""
 
     @property
     def address(self) -> str:
@@ -91,10 +96,16 @@ def _own_valkey(folder: StateFolder) -> DataServer:
 
 
 def _own_postgres(folder: StateFolder) -> DataServer:
-    def start(port: int | None) -> Server:
-        return start_postgres(folder.path / "postgres", port=port, database="corporation")
+    place = folder.path / "postgres"
 
-    return _started("postgresql", POSTGRES_PORT, start)
+    def start(port: int | None) -> Server:
+        return start_postgres(place, port=port, database="corporation", application_role=APPLICATION_ROLE)
+
+    database = _started("postgresql", POSTGRES_PORT, start)
+    if database.server:
+        database.url = application_url(place, database.server, APPLICATION_ROLE)
+        database.owner_url = database.server.url
+    return database
 
 
 def _started(name: str, preferred: int, start: Callable[[int | None], Server]) -> DataServer:

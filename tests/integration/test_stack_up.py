@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import psycopg
 from leftovers import left_in
 
 from corporation import clock
@@ -76,6 +78,8 @@ def use(state: Path, launcher: subprocess.Popen[bytes]) -> None:
 
     doctor = run("doctor", "--json", "--state", str(state))
     assert doctor.returncode == 0, doctor.stdout
+    assert "'corporation_hq' owns nothing" in doctor.stdout
+    nobody_is_the_owner(state)
 
     order = (
         "publish",
@@ -97,6 +101,22 @@ def use(state: Path, launcher: subprocess.Popen[bytes]) -> None:
 
     repeated = json.loads(run(*order).stdout)
     assert (repeated["job_id"], repeated["created"]) == (published["job_id"], False)
+
+
+def nobody_is_the_owner(state: Path) -> None:
+    """E10: processes log in as a role that owns nothing, and the owner's password is in no file but its own."""
+    facts = json.loads((state / "env.json").read_text())
+    owners = (state / "postgres" / "password").read_text().strip()
+    address = urlsplit(facts["database_url"])
+    as_owner = address._replace(netloc=f"corporation:{owners}@{address.hostname}:{address.port}").geturl()
+    with psycopg.connect(as_owner) as db:
+        query = "SELECT DISTINCT usename FROM pg_stat_activity WHERE datname IS NOT NULL AND pid <> pg_backend_pid()"
+        assert db.execute(query).fetchall() == [("corporation_hq",)]
+    assert address.username == "corporation_hq"
+    printed = [run("env", "--role", role, "--state", str(state)).stdout for role in ("factory", "hq")]
+    assert all("corporation_hq" in each for each in printed)
+    told = [file.read_text(errors="replace") for file in (state / "env.json", *(state / "logs").iterdir())]
+    assert not [each for each in (*printed, *told) if owners in each]
 
 
 def test_ctrl_c_during_the_start_leaves_nothing(tmp_path: Path) -> None:

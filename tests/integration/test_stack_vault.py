@@ -16,6 +16,8 @@ from fake_infisical import FakeInfisical
 from leftovers import left_in
 from psycopg import sql
 
+from corporation.db import migrate
+
 COMMAND = [sys.executable, "-m", "corporation.cli"]
 LIMIT_SECONDS = 240
 REDIS_PASSWORD = secret("vault-redis")
@@ -37,14 +39,13 @@ def given_redis(redis_url: str) -> Iterator[str]:
 
 @pytest.fixture
 def given_database(empty_database_url: str) -> str:
-    """The address of a ledger whose password is in the vault."""
+    """The address of a ledger whose password is in the vault; its role owns nothing, as a server asks for."""
     address = urlsplit(empty_database_url)
-    role, database = f"vault_{os.getpid()}", address.path.lstrip("/")
+    role = f"vault_{os.getpid()}"
     create = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), sql.Literal(DATABASE_PASSWORD))
-    give = sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(database), sql.Identifier(role))
     with psycopg.connect(empty_database_url, autocommit=True) as connection:
         connection.execute(create)
-        connection.execute(give)
+    migrate(empty_database_url, [role])
     return address._replace(netloc=f"{role}:{DATABASE_PASSWORD}@{address.hostname}:{address.port}").geturl()
 
 

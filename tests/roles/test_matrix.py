@@ -16,6 +16,11 @@ ORDER = {"payload": {"task": "t"}}
 Nodes = dict[str, Node]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _meanwhile(beating: dict[str, str]) -> None:  # pyright: ignore[reportUnusedFunction]
+    """The first beats are on their way while the other tests run."""
+
+
 def publish(node: Node) -> int:
     headers = {"x-ua-ops-token": node.environment("api")["UA_OPS_TOKEN"]}
     return httpx.post(node.url + "/api/v1/delegation/publish", json=ORDER, headers=headers, timeout=20).status_code
@@ -155,20 +160,17 @@ def test_the_coders_switch_decides_what_a_worker_registers_and_what_its_node_adv
     ],
 )
 def test_a_beat_says_what_the_node_is(
-    nodes: Nodes, role: str, expected: set[str], labels_of: Callable[[str], list[str]], wait_until: Callable[..., Any]
+    beating: dict[str, str],
+    role: str,
+    expected: set[str],
+    labels_of: Callable[[str], list[str]],
+    wait_until: Callable[..., Any],
 ) -> None:
     """Heartbeat scope, delegation and CSI ingest as HQ hears them; the beat is a Celery beat job."""
-    node = nodes[role]
-    node.hq_url = nodes[HQ].url
-    node.more = {"UA_FACTORY_ID": f"{role.lower()}-beat"}
-    node.start("control")
-    node.spawn("beat")
+    labels = wait_until(lambda: labels_of(beating[role]), 60, "a beat by Celery")
 
-    labels = wait_until(lambda: labels_of(node.more["UA_FACTORY_ID"]), 60, "a beat by Celery")
     assert expected <= set(labels)
     assert "delegation_redis" in labels
-    node.end("beat")
-    node.end("control")
 
 
 def test_headquarters_registers_itself_and_a_standalone_node_does_not(
