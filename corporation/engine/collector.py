@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 from corporation.db import transaction
 from corporation.missions.collect import collect_some
 from corporation.missions.retry import RetryPolicy
+from corporation.missions.store.broadcasting import end_broadcasts
 from corporation.wakeups import COLLECT
 
 
@@ -24,6 +25,11 @@ class Collector:
     sweep_seconds: float = 2.0
 
     def tick(self) -> bool:
-        """Apply one batch of reports."""
+        """Apply one batch of reports, and end the broadcasts whose last children it ended."""
         with transaction(self.ledger) as connection:
-            return collect_some(connection, self.policy, self.chance, self.batch) == self.batch
+            read = collect_some(connection, self.policy, self.chance, self.batch)
+        if read:
+            # After the commit: two collectors that end the last two children would not see each other's before it.
+            with transaction(self.ledger) as connection:
+                end_broadcasts(connection)
+        return read == self.batch

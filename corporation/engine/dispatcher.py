@@ -1,4 +1,4 @@
-"""The dispatcher: waiting missions become attempts in the outbox, and those that cannot say why."""
+"""The dispatcher: waiting missions become attempts in the outbox, broadcasts children, and the rest says why."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 from corporation import clock
 from corporation.db import transaction
 from corporation.missions.dispatch import DispatchRules, dispatch_some, explain_waiting
+from corporation.missions.store.broadcasting import end_broadcasts, spread_one
 from corporation.missions.store.dispatching import expire
 from corporation.wakeups import DISPATCH
 
@@ -27,12 +28,20 @@ class Dispatcher:
     _explained_at: float = field(default=float("-inf"), init=False)
 
     def tick(self) -> bool:
-        """Dispatch one batch; at most every two seconds also end what is past its deadline and explain what waits."""
+        """Dispatch one batch, and spread one broadcast to the factories.
+
+        At most every two seconds also end what is past its deadline, and broadcasts that nobody ended with their last
+        child, and explain what waits.
+        """
         with transaction(self.ledger) as connection:
             sent = dispatch_some(connection, self.rules, self.new_id)
         if self.monotonic() - self._explained_at >= self.explain_every_seconds:
             with transaction(self.ledger) as connection:
                 expire(connection)
+                end_broadcasts(connection)
                 explain_waiting(connection, self.rules)
             self._explained_at = self.monotonic()
-        return sent > 0
+        # Last, so that a broadcast that cannot be spread holds up nothing else.
+        with transaction(self.ledger) as connection:
+            spread = spread_one(connection, self.rules.thresholds)
+        return sent > 0 or spread

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection
 
 from corporation.factories.staleness import Thresholds, judge_status
+from corporation.missions.broadcast import is_broadcast
 from corporation.missions.kinds import KINDS, known_kinds, needed_label
 from corporation.missions.routing import Assigned, FactoryView, Held, Need, plan, route
 from corporation.missions.store import dispatching
@@ -52,9 +53,14 @@ def _assignments(due: Sequence[Due], factories: Sequence[FactoryView], new_id: C
 
 
 def explain_waiting(connection: Connection, rules: DispatchRules) -> None:
-    """Every due waiting mission says why it waits; the work grows with the kinds that wait, not with the missions."""
+    """Every due waiting mission says why it waits; the work grows with the kinds that wait, not with the missions.
+
+    A broadcast keeps the reason it was stored with: no factory is looked for, it waits behind its own children (S-25).
+    """
     factories = read_views(connection, rules.thresholds)
     for kind, target in dispatching.waiting_groups(connection):
+        if is_broadcast(kind, target):
+            continue
         answer = route(need_of(0, kind, target), factories)
         reason = answer.reason if isinstance(answer, Held) else "behind_others"
         dispatching.explain_group(connection, kind, target, reason)

@@ -32,7 +32,9 @@ LIST = f"""
 """  # noqa: S608 - the only thing put in is the list of columns above
 
 FIND = f"""
-    SELECT {COLUMNS}, m.timeout_seconds, m.max_retries, m.envelope, m.result, m.result_published_at
+    SELECT {COLUMNS}, m.timeout_seconds, m.max_retries, m.envelope, m.result, m.result_published_at,
+           (SELECT p.job_id FROM corporation.missions p WHERE p.id = m.parent_id) AS parent_job_id,
+           (SELECT o.job_id FROM corporation.missions o WHERE o.id = m.replay_of) AS replay_of
       FROM corporation.missions m
      WHERE m.job_id = :job_id
         OR m.id = (SELECT a.mission_id FROM corporation.mission_aliases a WHERE a.job_id = :job_id)
@@ -120,8 +122,8 @@ def find_mission(connection: Connection, job_id: str) -> dict[str, Any] | None:
     return {
         **_mission(row),
         "aliases": [alias.job_id for alias in aliases],
-        "parent_job_id": None,
-        "replay_of": None,
+        "parent_job_id": row.parent_job_id,
+        "replay_of": row.replay_of,
         "timeout_seconds": row.timeout_seconds,
         "max_retries": row.max_retries,
         "envelope": row.envelope,

@@ -28,6 +28,16 @@ _NEXT: dict[State, frozenset[State]] = {
 }
 
 
-def may_follow(before: State, after: State) -> bool:
-    """Whether a mission in `before` may go to `after`; nothing follows a final state."""
-    return after in _NEXT.get(before, frozenset())
+# A broadcast is done by its children, and no factory ever holds the order itself (S-25): from waiting it goes straight
+# to its end. Of any other mission a success that nobody ran would be a lie, so only a broadcast may do that; the ledger
+# refuses it too (`success_was_earned`, migration 0004).
+_NEXT_OF_A_BROADCAST: dict[State, frozenset[State]] = {State.WAITING: FINAL}
+
+
+def may_follow(before: State, after: State, *, broadcast: bool = False) -> bool:
+    """Whether a mission in `before` may go to `after`; nothing follows a final state.
+
+    A `broadcast`, a system mission to every factory, has a table of its own: it waits, and then it has ended.
+    """
+    steps = _NEXT_OF_A_BROADCAST if broadcast else _NEXT
+    return after in steps.get(before, frozenset())

@@ -27,6 +27,13 @@ def test_nothing_follows_a_final_state(final: State) -> None:
     assert not any(may_follow(final, after) for after in State)
 
 
+@pytest.mark.parametrize("before", State)
+@pytest.mark.parametrize("after", State)
+def test_a_broadcast_waits_and_then_has_ended_and_no_factory_ever_holds_it(before: State, after: State) -> None:
+    """S-25: its children do the work; it alone succeeds out of waiting."""
+    assert may_follow(before, after, broadcast=True) == (before == State.WAITING and after in FINAL)
+
+
 def test_every_state_is_waiting_live_or_final_and_only_one_of_them() -> None:
     assert {State.WAITING} | LIVE | FINAL == set(State)
     assert not LIVE & FINAL

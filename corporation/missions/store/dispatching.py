@@ -86,13 +86,15 @@ EXPLAIN_GROUP = text("""
                      FOR NO KEY UPDATE SKIP LOCKED)
 """)
 
+# A broadcast that was spread has no deadline of its own any more: its children have it, and it ends with the last one.
 EXPIRE = text("""
     WITH over AS (
       UPDATE corporation.missions
          SET state = 'timed_out', state_reason = NULL, finished_at = now(), updated_at = now(),
              event_seq = event_seq + 1, next_attempt_at = NULL,
              error = 'the deadline passed while the mission was waiting (' || coalesce(state_reason, 'queue') || ')'
-       WHERE id IN (SELECT id FROM corporation.missions WHERE state = 'waiting' AND deadline_at <= now()
+       WHERE id IN (SELECT id FROM corporation.missions
+                     WHERE state = 'waiting' AND deadline_at <= now() AND children IS NULL
                      LIMIT 500 FOR NO KEY UPDATE SKIP LOCKED)
          AND state = 'waiting'
       RETURNING id, event_seq, error

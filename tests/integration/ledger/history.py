@@ -1,22 +1,30 @@
-"""The checker: whatever happened in a test, every mission's history is whole (invariants I1, I2, I3, I4 and I6)."""
+"""The checker: whatever happened in a test, every mission's history is whole (invariants I1, I2, I3, I4 and I6).
 
+Broadcasts too: what a parent says of its children is what they are (S-25).
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, text
 
+from corporation.missions.broadcast import is_broadcast
 from corporation.missions.states import FINAL, LIVE, State, may_follow
 
 FINAL_EVENTS = {str(state) for state in FINAL}
 AFTERWORDS = {"late_result", "duplicate", "conflict", "dead_lettered", "result_published", "replayed"}
 """What may be said of a mission that is over; none of it changes the mission."""
-WITHOUT_ATTEMPT = {"imported", "published", "unknown_kind", "retry_count_ignored", "duplicate", "conflict", "waiting"}
+WITHOUT_ATTEMPT = {
+    *("imported", "published", "unknown_kind", "retry_count_ignored", "duplicate", "conflict", "waiting", "routed")
+}
 
 
 @dataclass
 class Replayed:
     """A mission as its events alone tell it."""
 
+    broadcast: bool = False
     state: State = State.WAITING
     attempt: int = 0
     started: set[int] = field(default_factory=set[int])
@@ -35,6 +43,7 @@ def assert_history_is_whole(connection: Connection) -> None:
             text("SELECT * FROM corporation.attempts WHERE mission_id = :id ORDER BY number"), {"id": mission.id}
         ).all()
         _check(mission, list(events), list(attempts))
+    _check_broadcasts(missions)
     _check_mailbox(connection)
 
 
@@ -43,12 +52,14 @@ def _check(mission: Any, events: list[Any], attempts: list[Any]) -> None:
     told = f"{mission.job_id} is {mission.state}, attempt {mission.attempt}: {story}"
     assert [event.seq for event in events] == list(range(1, mission.event_seq + 1)), f"a gap in seq: {told}"
     assert events[0].type in ("imported", "published"), f"does not begin at the beginning: {told}"
-    replayed = Replayed()
+    replayed = Replayed(is_broadcast(mission.mission_kind, mission.target_factory_id))
     for event in events:
         _replay(replayed, event, told)
     assert (replayed.state, replayed.attempt) == (mission.state, mission.attempt), f"I6, the row differs: {told}"
     assert replayed.finals == (mission.state in FINAL), f"I1, {replayed.finals} final events: {told}"
     _check_attempts(mission, attempts, replayed, told)
+    spread = [event.detail["children"] for event in events if event.type == "routed"]
+    assert spread == ([] if mission.children is None else [mission.children]), f"spread otherwise: {told}"
 
 
 def _replay(replayed: Replayed, event: Any, told: str) -> None:
@@ -76,7 +87,9 @@ def _step(replayed: Replayed, event: str, told: str) -> None:
     after = State(event) if event in FINAL_EVENTS else steps.get(event)
     if after is None:
         return
-    assert may_follow(replayed.state, after), f"{replayed.state} cannot become {after}: {told}"
+    assert may_follow(replayed.state, after, broadcast=replayed.broadcast), (
+        f"{replayed.state} cannot become {after}: {told}"
+    )
     replayed.state = after
     replayed.finals += event in FINAL_EVENTS
 
@@ -91,6 +104,37 @@ def _check_attempts(mission: Any, attempts: list[Any], replayed: Replayed, told:
         assert (current.state, current.factory_id) == (mission.state, mission.factory_id), f"attempt differs: {told}"
     else:
         assert not live, f"an attempt outlives its mission's hold: {told}"
+
+
+def _check_broadcasts(missions: Sequence[Any]) -> None:
+    """Every child belongs to a broadcast and has its name; a parent counts them all, and ends as they ended (S-25)."""
+    parents = {mission.id: mission for mission in missions}
+    children: dict[int, list[Any]] = {mission.id: [] for mission in missions if mission.children is not None}
+    for child in missions:
+        if child.parent_id is not None:
+            assert child.parent_id in children, f"{child.job_id} is a child of no broadcast"
+            children[child.parent_id].append(child)
+    for parent_id, ours in children.items():
+        _check_broadcast(parents[parent_id], sorted(ours, key=lambda child: child.target_factory_id))
+
+
+def _check_broadcast(parent: Any, children: list[Any]) -> None:
+    told = f"{parent.job_id} is {parent.state}: {[(child.job_id, child.state) for child in children]}"
+    assert len(children) == parent.children, f"children were lost or found: {told}"
+    for child in children:
+        names = (f"{parent.job_id}.{child.target_factory_id}", f"{parent.idempotency_key}:{child.target_factory_id}")
+        assert (child.job_id, child.idempotency_key) == names, f"a stranger among the children: {told}"
+    if parent.state == State.WAITING:
+        assert parent.state_reason == "behind_others", f"waits for something else: {told}"
+        return
+    assert all(child.state in FINAL for child in children), f"ended before its children: {told}"
+    done = [child.state == State.SUCCEEDED for child in children]
+    assert parent.state == (State.SUCCEEDED if all(done) else State.FAILED), (
+        f"ended otherwise than its children: {told}"
+    )
+    listed = [(one["job_id"], one["factory_id"], one["status"] == "SUCCESS") for one in parent.result["children"]]
+    stored = [(child.job_id, child.target_factory_id, well) for child, well in zip(children, done, strict=True)]
+    assert listed == stored, f"lists other children: {told}"
 
 
 def _check_mailbox(connection: Connection) -> None:

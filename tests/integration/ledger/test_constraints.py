@@ -37,7 +37,7 @@ def refused(ledger: LedgerAtWork, rule: str, table: str, values: dict[str, Any])
     ("changes", "rule"),
     [
         ({"job_id": ""}, "missions_job_id_check"),
-        ({"job_id": "x" * 301}, "missions_job_id_check"),
+        ({"job_id": "x" * 401}, "missions_job_id_check"),
         ({"idempotency_key": ""}, "missions_idempotency_key_check"),
         ({"idempotency_key": "x" * 501}, "missions_idempotency_key_check"),
         ({"mission_kind": ""}, "missions_mission_kind_check"),

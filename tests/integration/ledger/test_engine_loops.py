@@ -16,13 +16,13 @@ from builders import rules
 from ledger_at_work import AT_ONCE, LedgerAtWork
 
 from corporation import clock
-from corporation.engine.__main__ import run
 from corporation.engine.collector import Collector
 from corporation.engine.dispatcher import Dispatcher
-from corporation.engine.forever import Loop, Running, run_forever
 from corporation.engine.rescuer import Rescuer
 from corporation.engine.sender import Sender
-from corporation.engine.wakeups import listen_forever
+from corporation.loops.forever import Loop, Running, run_forever
+from corporation.loops.running import run
+from corporation.loops.wakeups import listen_forever
 from corporation.missions.outbox import BrokerUnavailableError
 from corporation.missions.outcomes import Done, Failed
 from corporation.wakeups import COLLECT, DISPATCH, SEND

@@ -1,5 +1,6 @@
 """What is read of missions: every filter, pages that lose and repeat nothing, and the shapes of contract http §7."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -8,9 +9,11 @@ from builders import submission
 from ledger_at_work import LedgerAtWork
 
 from corporation.db import transaction
+from corporation.factories.staleness import Thresholds
 from corporation.missions import queries
 from corporation.missions.outcomes import Failed, Stop
 from corporation.missions.queries import MissionFilter, Position
+from corporation.missions.store.broadcasting import spread_one
 from corporation.missions.store.progress import add_lines, find_attempt
 
 
@@ -78,13 +81,15 @@ def pages(ledger: LedgerAtWork, size: int) -> list[list[str]]:
 def test_pages_lose_and_repeat_nothing_also_among_missions_of_one_moment(ledger: LedgerAtWork, size: int) -> None:
     for batch in range(3):
         ledger.publish(*(f"j-{batch}-{number}" for number in range(4)))
+    ledger.sql("""UPDATE corporation.missions
+                     SET created_at = timestamptz '2026-01-01' + split_part(job_id, '-', 2)::int * interval '1 hour'""")
     read = [job_id for page in pages(ledger, size) for job_id in page]
 
     assert read == [f"j-{batch}-{number}" for batch in (2, 1, 0) for number in range(4)]
 
 
 def test_what_arrives_between_two_pages_does_not_move_the_second(ledger: LedgerAtWork) -> None:
-    ledger.publish("a", "b", "c")
+    ledger.publish("c", "b", "a")
     first = listed(ledger, 2)
     ledger.publish("new")
 
@@ -118,6 +123,22 @@ def test_a_final_mission_shows_its_result_and_its_error(ledger: LedgerAtWork) ->
 
     assert (mission["error"], mission["result"]["terminal_status"]) == ("no such repository", "failed")
     assert mission["attempts"][0]["error"] == "no such repository"
+
+
+def test_a_mission_shows_which_broadcast_it_belongs_to_and_what_it_repeats(ledger: LedgerAtWork) -> None:
+    """H-27, S-25."""
+    ledger.beat("desk-7")
+    ledger.submit(submission("p", "ops", mission_kind="system:pause_factory"))
+    with transaction(ledger.engine) as connection:
+        assert spread_one(connection, Thresholds())
+    ledger.submit(replace(submission("p-r1"), replay_of=ledger.mission("p").id))
+
+    shown = {job_id: found(ledger, job_id) for job_id in ("p", "p.desk-7", "p-r1")}
+    assert {job_id: (one["parent_job_id"], one["replay_of"]) for job_id, one in shown.items()} == {
+        "p": (None, None),
+        "p.desk-7": ("p", None),
+        "p-r1": (None, "p"),
+    }
 
 
 def test_attempts_are_shown_the_first_one_first(ledger: LedgerAtWork) -> None:

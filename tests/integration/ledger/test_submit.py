@@ -10,7 +10,7 @@ from builders import submission
 from ledger_at_work import LedgerAtWork
 
 from corporation.db import transaction
-from corporation.missions.submit import Receipt, Submission, submit
+from corporation.missions.submit import Origin, Receipt, Submission, submit
 
 
 def named(job_id: str, key: str, **changes: Any) -> Submission:
@@ -64,7 +64,8 @@ def test_the_same_mission_again_has_merely_existed(ledger: LedgerAtWork) -> None
     ledger.submit(submission())
 
     assert ledger.submit(submission()) == [Receipt("existed", "j-1", "waiting")]
-    assert ledger.events() == ["published"]
+    assert ledger.events() == ["published", "duplicate"]
+    assert ledger.detail("duplicate") == {"source": "rest"}
 
 
 def test_what_existed_is_answered_with_its_state_now(ledger: LedgerAtWork) -> None:
@@ -95,7 +96,8 @@ def test_a_known_job_id_with_another_body_is_a_conflict_and_changes_nothing(
     before = ledger.mission()
 
     assert answers(ledger.submit(submission(**changed))) == [("conflict", "j-1")]
-    assert ledger.mission() == before
+    assert ledger.mission()._asdict() == before._asdict() | {"event_seq": 2}
+    assert ledger.events() == ["published", "conflict"]
 
 
 def test_another_retry_count_is_still_the_same_body(ledger: LedgerAtWork) -> None:
@@ -182,7 +184,7 @@ def test_twenty_callers_with_one_key_make_one_mission_and_get_one_answer(ledger:
 
     assert [receipt.outcome for receipt in receipts].count("stored") == 1
     assert {(receipt.job_id, receipt.state) for receipt in receipts} == {("j-1", "waiting")}
-    assert ledger.events() == ["published"]
+    assert ledger.events() == ["published", *["duplicate"] * 19]
 
 
 def test_twenty_callers_with_one_key_and_different_job_ids_agree_on_the_mission(ledger: LedgerAtWork) -> None:
@@ -255,7 +257,7 @@ def test_an_oddity_of_a_repeated_mission_is_told_once(ledger: LedgerAtWork) -> N
     ledger.submit(odd, odd)
     ledger.submit(odd)
 
-    assert ledger.events() == ["published", "retry_count_ignored"]
+    assert ledger.events() == ["published", "retry_count_ignored", "duplicate", "duplicate"]
 
 
 def test_an_unknown_kind_runs_as_a_general_task_and_the_history_says_so(ledger: LedgerAtWork) -> None:
@@ -268,7 +270,7 @@ def test_an_unknown_kind_runs_as_a_general_task_and_the_history_says_so(ledger: 
 def test_an_oddity_of_a_mission_that_was_refused_is_not_told_of_its_namesake(ledger: LedgerAtWork) -> None:
     ledger.submit(submission(), replace(submission(mission_kind="dance"), source="redis_bridge"))
 
-    assert ledger.events() == ["published"]
+    assert ledger.events() == ["published", "conflict"]
 
 
 @pytest.mark.parametrize(
@@ -290,3 +292,52 @@ def test_the_target_is_kept_when_there_is_one(ledger: LedgerAtWork, target: str 
     ledger.submit(submission(context={"target_factory_id": target}))
 
     assert ledger.mission().target_factory_id == kept
+
+
+ENTRY = Origin("ua:missions:delegation", "1780300800000-0", '{"the": "text as it came"}', "told-otherwise")
+
+
+def test_a_mission_from_a_stream_keeps_its_entry_to_the_letter(ledger: LedgerAtWork) -> None:
+    """S-23."""
+    ledger.submit(replace(submission(source="redis_bridge"), origin=ENTRY))
+    mission = ledger.mission()
+
+    assert (mission.stream, mission.stream_entry_id, mission.raw_envelope) == (*ENTRY.entry, ENTRY.raw)
+    assert ledger.detail("imported") == {
+        "source": "redis_bridge",
+        "stream": ENTRY.stream,
+        "entry_id": ENTRY.entry_id,
+        "entry_job_id": "told-otherwise",
+    }
+
+
+@pytest.mark.parametrize("job_id", ["j-1", "j-2"])
+def test_the_same_entry_read_again_is_no_duplicate_and_another_one_is(ledger: LedgerAtWork, job_id: str) -> None:
+    """Also of an entry that made an alias (B10)."""
+    first = replace(named("j-1", "k"), origin=ENTRY)
+    again = replace(named(job_id, "k"), origin=replace(ENTRY, entry_id="1780300800000-1"))
+    ledger.submit(first)
+    for _ in range(3):
+        ledger.submit(first, again if job_id != "j-1" else first)
+    told = ledger.events().count("duplicate")
+    ledger.submit(replace(again, origin=replace(ENTRY, entry_id="1780300800000-2")))
+
+    assert told == (job_id != "j-1")
+    assert ledger.events().count("duplicate") == told + 1
+
+
+def test_one_that_repeats_itself_for_ever_does_not_fill_the_ledger(ledger: LedgerAtWork) -> None:
+    for _ in range(3):
+        ledger.submit(*[submission()] * 700)
+
+    assert len(ledger.events()) == 1400
+
+
+def test_missions_of_one_batch_run_in_the_order_in_which_they_were_given(ledger: LedgerAtWork) -> None:
+    """S-11: ties go to the oldest, whatever the keys say."""
+    ledger.submit(*(named(f"j-{number}", f"k-{9 - number}") for number in range(10)))
+    ledger.beat(slots=20)
+    ledger.dispatch()
+    ledger.send()
+
+    assert [message.job_id for message in ledger.broker.sent] == [f"j-{number}" for number in range(10)]
