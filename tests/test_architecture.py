@@ -18,6 +18,7 @@ CHANCE = {"uuid1", "uuid4", "random", "randint", "choice"}
 
 # Where the environment may be read: the settings' own module and the edges of processes.
 MAY_READ_ENVIRONMENT = {
+    "corporation/delegation/consumer.py",
     "corporation/engine/__main__.py",
     "factory_tasks/node.py",
     "hq_api/__main__.py",

@@ -2,44 +2,54 @@
 
 import argparse
 import os
-import signal
+import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
-from threading import Event, Thread
-from types import FrameType
+from threading import Event
 
 from sqlalchemy import Engine
 
 from corporation import clock
 from corporation.bootstrap import bootstrap_or_exit
+from corporation.database_role import why_role_is_refused
 from corporation.db import open_ledger
+from corporation.delegation.building import build_importer, build_publisher
+from corporation.delegation.publisher import Masked
 from corporation.engine.collector import Collector
 from corporation.engine.dispatcher import Dispatcher
-from corporation.engine.forever import Loop, Running, run_forever
 from corporation.engine.rescuer import Rescuer
 from corporation.engine.sender import Sender
-from corporation.engine.wakeups import listen_forever
+from corporation.errors import EXIT_CONFIG
 from corporation.factories.staleness import Thresholds
+from corporation.loops.forever import Loop, Running
+from corporation.loops.running import run, stop_on_signals
+from corporation.masking import Mask
 from corporation.missions.dispatch import DispatchRules
 from corporation.missions.outbox import Broker
 from corporation.missions.retry import RetryPolicy
 from corporation.settings import Settings
 
-LOOPS = ("dispatcher", "sender", "collector", "rescuer")
+LOOPS = ("dispatcher", "sender", "collector", "rescuer", "importer", "publisher")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the loops until SIGTERM or SIGINT; 0 after a clean stop, 78 when this node cannot or must not run them."""
     options = _parser().parse_args(arguments)
-    settings = bootstrap_or_exit(os.environ, checks=[why_no_engine]).settings
+    runtime = bootstrap_or_exit(os.environ, checks=[why_no_engine, why_role_is_refused])
+    settings = runtime.settings
     url = settings.database_url or ""
     stop = Event()
-    _stop_on_signals(stop)
+    stop_on_signals(stop)
     ledger = open_ledger(url, pool_size=len(LOOPS) + 1, check_before_use=False)
-    running = [Running(loop, stop) for loop in build_loops(settings, ledger, load_broker(settings), options.only)]
-    run(running, url, stop, options.ready_file)
+    loops = [Running(one, stop) for one in build_loops(settings, ledger, load_broker(settings), options.only)]
+    streams = build_stream_loops(settings, ledger, Mask(runtime.secrets), options.only)
+    # Missions are routed and brought home while Redis is away, so the engine is ready without it.
+    loops += [Running(one, stop, essential=not loops) for one in streams]
+    if not loops:
+        sys.stderr.write("UA_DELEGATION_REDIS_ENABLED is off, so the loops of the streams do not run here\n")
+        return EXIT_CONFIG
+    run(loops, url, stop, options.ready_file)
     ledger.dispose()
     return 0
 
@@ -76,41 +86,24 @@ def build_loops(settings: Settings, ledger: Engine, broker: Broker, only: Sequen
     return [loop for loop in loops if not only or loop.name in only]
 
 
+def build_stream_loops(settings: Settings, ledger: Engine, mask: Masked, only: Sequence[str] = ()) -> list[Loop]:
+    """The loops of the streams named by `only`, or both; none where missions travel over HTTPS alone.
+
+    Who gives no missions away does not join the group (S-4), and still tells how its own ended.
+    """
+    if not settings.redis_delegation_enabled:
+        return []
+    loops: list[Loop] = [build_publisher(settings, ledger, mask)]
+    if settings.policy.can_publish_delegations:
+        loops.append(build_importer(settings, ledger))
+    return [loop for loop in loops if not only or loop.name in only]
+
+
 def load_broker(settings: Settings) -> Broker:
     """The installed broker: the core does not know which one it is (entry point group `corporation.brokers`)."""
     [found] = entry_points(group="corporation.brokers")
     broker: Broker = found.load()(settings)
     return broker
-
-
-def run(running: Sequence[Running], url: str, stop: Event, ready_file: Path | None) -> None:
-    """Run all loops and their wake-ups in threads until `stop`; `ready_file` appears once each has ticked."""
-    listening = "postgresql://" + url.partition("://")[2]
-    threads = [Thread(target=run_forever, args=(one,), name=one.loop.name) for one in running]
-    threads.append(Thread(target=listen_forever, args=(listening, running, stop), name="wakeups"))
-    for thread in threads:
-        thread.start()
-    for one in running:
-        while not one.ticked.wait(0.2) and not stop.is_set():
-            pass
-    if ready_file and not stop.is_set():
-        ready_file.touch()
-    stop.wait()
-    for one in running:
-        one.wake.set()
-    for thread in threads:
-        thread.join(timeout=10)
-    if ready_file:
-        with suppress(FileNotFoundError):
-            ready_file.unlink()
-
-
-def _stop_on_signals(stop: Event) -> None:
-    def end(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    signal.signal(signal.SIGTERM, end)
-    signal.signal(signal.SIGINT, end)
 
 
 def _parser() -> argparse.ArgumentParser:

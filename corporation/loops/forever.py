@@ -42,12 +42,18 @@ class Loop(Protocol):
 
 @dataclass
 class Running:
-    """A loop's state between ticks: `wake` starts a tick, `stop` ends the loop, `ticked` is set after the first one."""
+    """A loop's state between ticks: `wake` starts a tick, `stop` ends the loop.
+
+    `ticked` is set after the first good tick, `healthy` while the last one was good. A process is ready without those
+    of its loops that are not `essential`.
+    """
 
     loop: Loop
     stop: Event
     wake: Event = field(default_factory=Event)
     ticked: Event = field(default_factory=Event)
+    healthy: Event = field(default_factory=Event)
+    essential: bool = True
 
 
 def run_forever(running: Running) -> None:
@@ -64,9 +70,11 @@ def run_forever(running: Running) -> None:
             more = running.loop.tick()
             failures = 0
             running.ticked.set()
+            running.healthy.set()
         except Exception as error:
             failures += 1
             more = False
+            running.healthy.clear()
             _tell(running.loop, error, failures)
             running.stop.wait(backoff_seconds(failures))
         if not more:

@@ -8,7 +8,7 @@ import structlog
 from psycopg import sql
 
 from corporation.db import ALIVE
-from corporation.engine.forever import Running, backoff_seconds
+from corporation.loops.forever import Running, backoff_seconds
 
 log = structlog.get_logger()
 

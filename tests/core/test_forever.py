@@ -8,7 +8,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from corporation.engine.forever import LONGEST_BACKOFF_SECONDS, Running, backoff_seconds, run_forever
+from corporation.loops.forever import LONGEST_BACKOFF_SECONDS, Running, backoff_seconds, run_forever
 
 
 @dataclass

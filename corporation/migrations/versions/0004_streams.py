@@ -12,8 +12,19 @@ ALTER TABLE corporation.missions
   ADD COLUMN raw_envelope    text,                                     -- the entry's text to the letter (S-23)
   ADD COLUMN parent_id       bigint REFERENCES corporation.missions,   -- the broadcast it is a part of (S-25)
   ADD COLUMN replay_of       bigint REFERENCES corporation.missions,
-  ADD CONSTRAINT an_entry_has_a_stream CHECK ((stream IS NULL) = (stream_entry_id IS NULL));
+  ADD COLUMN children        integer CHECK (children >= 1),            -- of a broadcast, once it was spread
+  ADD CONSTRAINT an_entry_has_a_stream CHECK ((stream IS NULL) = (stream_entry_id IS NULL)),
+  ADD CONSTRAINT a_child_has_a_target CHECK (parent_id IS NULL OR target_factory_id IS NOT NULL),
+  ADD CONSTRAINT a_broadcast_is_never_run CHECK
+    (children IS NULL OR (attempt = 0 AND target_factory_id IS NULL AND parent_id IS NULL)),
+  ADD CONSTRAINT success_was_earned CHECK (state <> 'succeeded' OR attempt >= 1 OR children IS NOT NULL),
+  -- A child's is `<parent>.<factory_id>`: 128 characters, a dot, and 200; a replay's is a little longer.
+  DROP CONSTRAINT missions_job_id_check,
+  ADD CONSTRAINT missions_job_id_check CHECK (length(job_id) BETWEEN 1 AND 400);
 CREATE INDEX missions_of_parent ON corporation.missions (parent_id) WHERE parent_id IS NOT NULL;
+-- Broadcasts are looked for at every tick, however many missions wait.
+CREATE INDEX missions_broadcast ON corporation.missions (id)
+  WHERE state = 'waiting' AND target_factory_id IS NULL AND mission_kind LIKE 'system:%';
 
 -- The entry that made the alias: read again after a crash, it is no further duplicate.
 ALTER TABLE corporation.mission_aliases
@@ -57,6 +68,9 @@ CREATE TABLE corporation.stream_outbox (
   created_at     timestamptz NOT NULL DEFAULT now(),
   CONSTRAINT one_thing_to_tell CHECK (num_nonnulls(mission_id, dead_letter_id) = 1)
 );
+-- Each found without the other: a stream that takes nothing must not hold up the one that does.
+CREATE INDEX results_to_tell ON corporation.stream_outbox (id) WHERE mission_id IS NOT NULL;
+CREATE INDEX dead_letters_to_tell ON corporation.stream_outbox (id) WHERE dead_letter_id IS NOT NULL;
 
 CREATE FUNCTION corporation.tell_a_dead_letter() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -95,7 +109,9 @@ def downgrade() -> None:
     op.execute("DROP TABLE corporation.stream_outbox, corporation.dead_letters")
     op.execute("DROP FUNCTION corporation.tell_the_end_of_a_mission(), corporation.tell_a_dead_letter()")
     op.execute("ALTER TABLE corporation.mission_aliases DROP COLUMN stream, DROP COLUMN stream_entry_id")
+    op.execute("DROP INDEX corporation.missions_broadcast")
     op.execute(
         "ALTER TABLE corporation.missions DROP COLUMN stream, DROP COLUMN stream_entry_id, DROP COLUMN raw_envelope, "
-        "DROP COLUMN parent_id, DROP COLUMN replay_of"
+        "DROP COLUMN parent_id, DROP COLUMN replay_of, DROP COLUMN children, DROP CONSTRAINT missions_job_id_check, "
+        "ADD CONSTRAINT missions_job_id_check CHECK (length(job_id) BETWEEN 1 AND 300) NOT VALID"
     )

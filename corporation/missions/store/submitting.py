@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 # In the order of the keys, so that two batches with the same keys wait for each other in one order and never for ever.
-# The rows must be sorted here: the plan that a connection chose decides the order in which the join gives them.
+# The rows must be sorted here: the plan that a connection chose decides the order in which the join gives them. So that
+# missions of one batch still run in the order in which they were given (S-11), each is a microsecond younger.
 INSERT = text("""
     WITH given AS (
       SELECT * FROM unnest(
@@ -15,53 +16,78 @@ INSERT = text("""
         CAST(:requested_kind AS text[]), CAST(:source AS text[]), CAST(:target AS text[]),
         CAST(:priority AS bigint[]), CAST(:timeout_seconds AS bigint[]), CAST(:max_retries AS bigint[]),
         CAST(:attempts_total AS bigint[]), CAST(:attempts_before AS bigint[]), CAST(:envelope AS text[]),
-        CAST(:body_digest AS bytea[]), CAST(:ttl_seconds AS double precision[]))
+        CAST(:body_digest AS bytea[]), CAST(:ttl_seconds AS double precision[]), CAST(:stream AS text[]),
+        CAST(:entry_id AS text[]), CAST(:raw AS text[]), CAST(:told_job_id AS text[]), CAST(:parent_id AS bigint[]),
+        CAST(:replay_of AS bigint[])) WITH ORDINALITY
       AS t(job_id, idempotency_key, mission_kind, requested_kind, source, target, priority, timeout_seconds,
-           max_retries, attempts_total, attempts_before, envelope, body_digest, ttl_seconds)
+           max_retries, attempts_total, attempts_before, envelope, body_digest, ttl_seconds, stream, entry_id, raw,
+           told_job_id, parent_id, replay_of, place)
     ), new AS (
       INSERT INTO corporation.missions
         (job_id, idempotency_key, mission_kind, requested_kind, source, target_factory_id, priority, broker_priority,
-         timeout_seconds, max_retries, attempts_total, attempts_before, envelope, body_digest, deadline_at, event_seq)
+         timeout_seconds, max_retries, attempts_total, attempts_before, envelope, body_digest, created_at, deadline_at,
+         event_seq,
+         stream, stream_entry_id, raw_envelope, parent_id, replay_of)
       SELECT job_id, idempotency_key, mission_kind, requested_kind, source, target, priority,
              least(greatest(priority, 0), 9), timeout_seconds, max_retries, attempts_total, attempts_before,
-             CAST(envelope AS json), body_digest, now() + ttl_seconds * interval '1 second', 1
+             CAST(envelope AS json), body_digest, now() + (place - 1) * interval '1 microsecond',
+             now() + (place - 1) * interval '1 microsecond' + ttl_seconds * interval '1 second', 1,
+             stream, entry_id, raw, parent_id, replay_of
         FROM given
        WHERE NOT EXISTS (SELECT 1 FROM corporation.mission_aliases a WHERE a.job_id = given.job_id)
        ORDER BY idempotency_key
           ON CONFLICT DO NOTHING
-      RETURNING id, job_id, source
+      RETURNING id, job_id, source, stream, stream_entry_id
     ), told AS (
       INSERT INTO corporation.mission_events (mission_id, seq, type, detail)
-      SELECT id, 1, CASE source WHEN 'redis_bridge' THEN 'imported' ELSE 'published' END,
-             json_build_object('source', source)
-        FROM new
+      SELECT new.id, 1, CASE new.source WHEN 'redis_bridge' THEN 'imported' ELSE 'published' END,
+             json_strip_nulls(json_build_object('source', new.source, 'stream', new.stream,
+                                                'entry_id', new.stream_entry_id, 'entry_job_id', given.told_job_id,
+                                                'parent_job_id', parent.job_id))
+        FROM new JOIN given USING (job_id) LEFT JOIN corporation.missions parent ON parent.id = given.parent_id
     )
     SELECT job_id FROM new
 """)
 
 FIND_KNOWN = text("""
-    SELECT m.id, m.job_id, m.idempotency_key, m.state, m.body_digest, NULL AS alias
+    SELECT m.id, m.job_id, m.idempotency_key, m.state, m.body_digest, NULL AS alias, m.stream, m.stream_entry_id
       FROM corporation.missions m
      WHERE m.job_id = ANY(CAST(:job_ids AS text[])) OR m.idempotency_key = ANY(CAST(:keys AS text[]))
     UNION ALL
-    SELECT m.id, m.job_id, m.idempotency_key, m.state, m.body_digest, a.job_id
+    SELECT m.id, m.job_id, m.idempotency_key, m.state, m.body_digest, a.job_id, a.stream, a.stream_entry_id
       FROM corporation.mission_aliases a JOIN corporation.missions m ON m.id = a.mission_id
      WHERE a.job_id = ANY(CAST(:job_ids AS text[]))
 """)
 
 ADD_ALIASES = text("""
-    INSERT INTO corporation.mission_aliases (job_id, mission_id)
-    SELECT * FROM unnest(CAST(:job_ids AS text[]), CAST(:mission_ids AS bigint[]))
+    INSERT INTO corporation.mission_aliases (job_id, mission_id, stream, stream_entry_id)
+    SELECT * FROM unnest(CAST(:job_ids AS text[]), CAST(:mission_ids AS bigint[]), CAST(:streams AS text[]),
+                         CAST(:entry_ids AS text[]))
         ON CONFLICT DO NOTHING
 """)
 
-ADD_EVENT = text("""
-    WITH counted AS (
-      UPDATE corporation.missions SET event_seq = event_seq + 1 WHERE job_id = :job_id RETURNING id, event_seq
+LOCK = text("""
+    SELECT id FROM corporation.missions WHERE id = ANY(CAST(:mission_ids AS bigint[])) ORDER BY id FOR NO KEY UPDATE
+""")
+
+ADD_REMARKS = text("""
+    WITH given AS (
+      SELECT * FROM unnest(CAST(:mission_ids AS bigint[]), CAST(:types AS text[]), CAST(:details AS text[]))
+             WITH ORDINALITY AS t(mission_id, type, detail, place)
+    ), counted AS (
+      UPDATE corporation.missions m SET event_seq = m.event_seq + g.n
+        FROM (SELECT mission_id, count(*) AS n FROM given GROUP BY mission_id) g
+       WHERE m.id = g.mission_id AND m.event_seq < :most_events
+      RETURNING m.id, m.event_seq, g.n
     )
     INSERT INTO corporation.mission_events (mission_id, seq, type, detail)
-    SELECT id, event_seq, :type, CAST(:detail AS json) FROM counted
+    SELECT c.id, c.event_seq - c.n + row_number() OVER (PARTITION BY c.id ORDER BY g.place), g.type,
+           CAST(g.detail AS json)
+      FROM given g JOIN counted c ON c.id = g.mission_id
 """)
+
+MOST_EVENTS = 1000
+"""A mission with more events is told no further remarks: one producer that repeats itself must not fill the ledger."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +100,26 @@ class Known:
     state: str
     body_digest: bytes
     alias: str | None
+    entry: tuple[str, str] | None
+    """The stream and the entry that made this mission, or this alias."""
+
+
+@dataclass(frozen=True)
+class Alias:
+    """Another job_id for a mission, and the stream's entry that said so, if one did."""
+
+    job_id: str
+    mission_id: int
+    entry: tuple[str, str] | None
+
+
+@dataclass(frozen=True)
+class Remark:
+    """An event that changes nothing; `detail` is JSON text."""
+
+    mission_id: int
+    event: str
+    detail: str = "{}"
 
 
 def insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> set[str]:
@@ -89,18 +135,47 @@ def find_known(connection: Connection, job_ids: Sequence[str], keys: Sequence[st
     """Every mission that has one of `job_ids` (also as an alias) or one of `keys`."""
     rows = connection.execute(FIND_KNOWN, {"job_ids": list(job_ids), "keys": list(keys)})
     return [
-        Known(row.id, row.job_id, row.idempotency_key, row.state, bytes(row.body_digest), row.alias) for row in rows
+        Known(
+            row.id,
+            row.job_id,
+            row.idempotency_key,
+            row.state,
+            bytes(row.body_digest),
+            row.alias,
+            (row.stream, row.stream_entry_id) if row.stream else None,
+        )
+        for row in rows
     ]
 
 
-def add_aliases(connection: Connection, aliases: Sequence[tuple[str, int]]) -> None:
-    """Make each (job_id, mission) pair resolve to that mission from now on; known pairs are left alone."""
+def add_aliases(connection: Connection, aliases: Sequence[Alias]) -> None:
+    """Make each alias resolve to its mission from now on; known ones are left alone."""
     if aliases:
         # Sorted, so that two batches that make the same aliases wait for each other in one order.
-        job_ids, mission_ids = zip(*sorted(aliases), strict=True)
-        connection.execute(ADD_ALIASES, {"job_ids": list(job_ids), "mission_ids": list(mission_ids)})
+        ordered = sorted(aliases, key=lambda alias: alias.job_id)
+        connection.execute(
+            ADD_ALIASES,
+            {
+                "job_ids": [one.job_id for one in ordered],
+                "mission_ids": [one.mission_id for one in ordered],
+                "streams": [one.entry[0] if one.entry else None for one in ordered],
+                "entry_ids": [one.entry[1] if one.entry else None for one in ordered],
+            },
+        )
 
 
-def add_event(connection: Connection, job_id: str, event: str, detail: str = "{}") -> None:
-    """Append one event to the mission's history; `detail` is JSON text."""
-    connection.execute(ADD_EVENT, {"job_id": job_id, "type": event, "detail": detail})
+def add_remarks(connection: Connection, remarks: Sequence[Remark]) -> None:
+    """Append each remark to its mission's history, in order; of a mission with MOST_EVENTS events nothing more."""
+    if remarks:
+        mission_ids = [one.mission_id for one in remarks]
+        # Locked first and by rising id, like everybody who changes several missions (`leases.py`).
+        connection.execute(LOCK, {"mission_ids": mission_ids})
+        connection.execute(
+            ADD_REMARKS,
+            {
+                "mission_ids": mission_ids,
+                "types": [one.event for one in remarks],
+                "details": [one.detail for one in remarks],
+                "most_events": MOST_EVENTS,
+            },
+        )

@@ -1,7 +1,6 @@
 """What each kind of node shows and to whom: the table of contract http §3, held cell by cell over served nodes."""
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import pytest
 import stranger
 from served_api import JWT_SECRET, OPS_TOKEN, PUBLISH, Api, served, settings_for, token
+from warm_starts import WarmStarts
 
 from corporation.settings import load_settings
 
@@ -357,21 +357,20 @@ def test_the_api_description_lists_every_door_for_operators_only(api: Api) -> No
 START = "import os; from hq_api.app import create_app, read_settings; create_app(read_settings(os.environ))"
 
 
-def start(**ours: str) -> subprocess.CompletedProcess[str]:
+def start(warm: WarmStarts, **ours: str) -> subprocess.CompletedProcess[str]:
     """What becomes of a process with these variables that is about to serve."""
     quiet = {
         "UA_INFISICAL_ENABLED": "0",
         "UA_DOTENV_PATH": "/nonexistent",
         "UA_DATABASE_URL": "postgresql://127.0.0.1/x",
     }
-    command = [sys.executable, "-c", START] if "PORT" not in ours else [sys.executable, "-m", "hq_api"]
-    return subprocess.run(command, env=quiet | ours, capture_output=True, text=True, timeout=60, check=False)
+    return warm.run(["-c", START] if "PORT" not in ours else ["-m", "hq_api"], quiet | ours)
 
 
 @pytest.mark.parametrize("role", ["HEADQUARTERS", "STANDALONE_NODE", "LOCAL_WORKER"])
-def test_a_full_gateway_that_knows_no_token_refuses_to_start(role: str) -> None:
+def test_a_full_gateway_that_knows_no_token_refuses_to_start(warm: WarmStarts, role: str) -> None:
     """H-6, E-11, D10: whatever the role."""
-    ended = start(PORT="", FACTORY_ROLE=role, UA_CAPABILITY_GATEWAY_MODE="full")
+    ended = start(warm, PORT="", FACTORY_ROLE=role, UA_CAPABILITY_GATEWAY_MODE="full")
 
     assert ended.returncode == 78
     assert "UA_OPS_TOKEN" in ended.stderr
@@ -380,9 +379,9 @@ def test_a_full_gateway_that_knows_no_token_refuses_to_start(role: str) -> None:
 
 
 @pytest.mark.parametrize("role", ["HEADQUARTERS", "STANDALONE_NODE", "LOCAL_WORKER"])
-def test_a_gateway_that_shows_its_health_only_needs_no_token(role: str) -> None:
+def test_a_gateway_that_shows_its_health_only_needs_no_token(warm: WarmStarts, role: str) -> None:
     """E-11."""
-    ended = start(FACTORY_ROLE=role, UA_CAPABILITY_GATEWAY_MODE="health_only")
+    ended = start(warm, FACTORY_ROLE=role, UA_CAPABILITY_GATEWAY_MODE="health_only")
 
     assert ended.returncode == 0, ended.stderr
 
@@ -390,9 +389,9 @@ def test_a_gateway_that_shows_its_health_only_needs_no_token(role: str) -> None:
 @pytest.mark.parametrize(
     "ours", [{"UA_OPS_TOKEN": OPS_TOKEN}, {"UA_OPS_JWT_SECRET": JWT_SECRET}], ids=["static", "signed"]
 )
-def test_either_token_is_enough(ours: dict[str, str]) -> None:
+def test_either_token_is_enough(warm: WarmStarts, ours: dict[str, str]) -> None:
     """H-6."""
-    ended = start(**ours)
+    ended = start(warm, **ours)
 
     assert ended.returncode == 0, ended.stderr
     assert OPS_TOKEN not in ended.stderr

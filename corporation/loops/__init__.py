@@ -1,0 +1,4 @@
+"""How HQ's loops run, whatever they do.
+
+`forever.py` one loop · `wakeups.py` who wakes it · `running.py` all of a process.
+"""
