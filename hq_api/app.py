@@ -33,6 +33,7 @@ from hq_api.routers import (
     attempts,
     bundles,
     capabilities,
+    dead_letters,
     factories,
     health,
     mission_log,
@@ -82,7 +83,17 @@ def _include_all(app: FastAPI, policy: FactoryRuntimePolicy) -> None:
     app.include_router(health.full_router)
     app.add_api_route("/openapi.json", _openapi, include_in_schema=False)
     # The log before the missions: their last route takes every address below /missions/.
-    for subject in (mission_log, mission_log_socket, missions, factories, capabilities, attempts, bundles, tokens):
+    for subject in (
+        mission_log,
+        mission_log_socket,
+        dead_letters,
+        missions,
+        factories,
+        capabilities,
+        attempts,
+        bundles,
+        tokens,
+    ):
         app.include_router(subject.router)
     # Without a ledger nobody could tell whether a session was ended.
     if policy.serves_pages:

@@ -43,6 +43,12 @@ async def read_object(request: Request, limit: int = LIMIT_BYTES) -> dict[str, A
     return document
 
 
+async def read_optional_object(request: Request) -> dict[str, Any]:
+    """As `read_object`, and an empty object when there is no body."""
+    empty = request.headers.get("content-length", "0").strip() == "0" and "transfer-encoding" not in request.headers
+    return {} if empty else await read_object(request)
+
+
 def _check_media(headers: Headers) -> None:
     encodings = {part.strip().lower() for part in headers.get("content-encoding", "identity").split(",")}
     if encodings != {"identity"}:

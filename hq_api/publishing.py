@@ -103,13 +103,14 @@ def _checked(
 def _check(order: Order, kinds: frozenset[str], caller: Principal) -> Submission | Refused:
     resolved = resolve(order.envelope, kinds)
     if not resolved.known:
-        return Refused(422, described([_unknown_kind(resolved, kinds)], order.at), order.envelope.job_id)
+        return Refused(422, described([unknown_kind(resolved, kinds)], order.at), order.envelope.job_id)
     if resolved.system and not caller.may(OPS):
         return Refused(403, OPS_ONLY, order.envelope.job_id)
     return Submission(order.envelope, resolved, SOURCE)
 
 
-def _unknown_kind(resolved: ResolvedKind, kinds: frozenset[str]) -> Problem:
+def unknown_kind(resolved: ResolvedKind, kinds: frozenset[str]) -> Problem:
+    """What is wrong with an order whose kind nobody knows (H-25)."""
     known = known_kinds(kinds)
     return Problem("unknown_kind", resolved.loc, f"Known kinds are {', '.join(known)}", None, {"known_kinds": known})
 

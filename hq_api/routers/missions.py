@@ -10,7 +10,6 @@ from corporation.clock import new_id
 from corporation.db import transaction
 from corporation.envelope import Defaults, EnvelopeRefused, MissionEnvelope, Problem, parse_strict
 from corporation.missions import queries
-from corporation.missions.submit import Receipt
 from hq_api.access import PUBLISH, Principal
 from hq_api.body import BATCH_LIMIT_BYTES, LIMIT_BYTES, read_document
 from hq_api.dependencies import Ledger, ReadSettings, principal_with
@@ -132,7 +131,7 @@ def _single(verdict: Verdict) -> Response:
     if isinstance(verdict, Refused):
         return Json({"detail": verdict.detail}, verdict.status)
     created = verdict.outcome == "stored"
-    location = _location(verdict)
+    location = location_of(verdict.job_id)
     body = {"job_id": verdict.job_id, "state": verdict.state, "location": location, "created": created}
     return Json(body, 202 if created else 200, {"Location": location})
 
@@ -150,12 +149,13 @@ def _entry(index: int, verdict: Verdict) -> dict[str, Any]:
     if isinstance(verdict, Refused):
         return {"index": index, "status": verdict.status, "job_id": verdict.job_id, "detail": verdict.detail}
     status = 202 if verdict.outcome == "stored" else 200
-    location = _location(verdict)
+    location = location_of(verdict.job_id)
     return {"index": index, "status": status, "job_id": verdict.job_id, "state": verdict.state, "location": location}
 
 
-def _location(receipt: Receipt) -> str:
-    return f"{MISSIONS}/{quote(receipt.job_id, safe='')}"
+def location_of(job_id: str) -> str:
+    """The address of a mission, whatever its job_id is made of."""
+    return f"{MISSIONS}/{quote(job_id, safe='')}"
 
 
 def _storable(job_id: str) -> str:

@@ -18,7 +18,7 @@ from corporation.tokens.credentials import may_be_one, owner_of
 from corporation.tokens.minting import FACTORY, LIFE_SECONDS, OPS, Grant, granted, mint
 from corporation.tokens.revocation import LONGEST_ID, revoke_token
 from hq_api.access import Principal, Unauthorized
-from hq_api.body import read_object
+from hq_api.body import read_optional_object
 from hq_api.dependencies import (
     OPS_HEADER,
     JsonObject,
@@ -89,18 +89,12 @@ def bootstrap_caller(request: Request, settings: ReadSettings, ledger: Ledger) -
     return Bootstrap(hashlib.sha256(given).hexdigest(), None if known else owner, settings.ops_jwt_secret)
 
 
-async def wish_object(request: Request) -> dict[str, Any]:
-    """The JSON object of the body, empty when there is no body."""
-    empty = request.headers.get("content-length", "0").strip() == "0" and "transfer-encoding" not in request.headers
-    return {} if empty else await read_object(request)
-
-
 @router.post("/auth/ops-token")
 def exchange(
     request: Request,
     _: Headquarters,
     caller: Annotated[Bootstrap, Depends(bootstrap_caller)],
-    document: Annotated[dict[str, Any], Depends(wish_object)],
+    document: Annotated[dict[str, Any], Depends(read_optional_object)],
 ) -> Response:
     """A fresh token of an hour for what was wished; each call makes another one, the earlier ones stay valid."""
     grant = granted(_wish(document), caller.owner)

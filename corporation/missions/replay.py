@@ -1,0 +1,82 @@
+"""A mission that ended is asked for again: the same order under a name of its own (contract http H-27)."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from corporation.envelope import MissionEnvelope, MissionPayload
+from corporation.errors import CorporationError
+from corporation.missions.kinds import resolve
+from corporation.missions.queries import advertised_kinds
+from corporation.missions.states import FINAL
+from corporation.missions.store import replaying, submitting
+from corporation.missions.store.replaying import Repeatable
+from corporation.missions.store.submitting import Remark
+from corporation.missions.submit import Receipt, Submission, submit
+from corporation.strict_json import dump
+
+SOURCE: Final = "replay"
+LONGEST_NAME: Final = 300
+"""Characters of a name that may still be made longer; the ledger takes a hundred more."""
+
+
+class ReplayRefused(CorporationError):
+    """The mission is not asked for again; the message says why and what to do."""
+
+    code = "replay_refused"
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the new mission is called and where it goes; None is made up, or stays as it was."""
+
+    job_id: str | None = None
+    idempotency_key: str | None = None
+    target_factory_id: str | None = None
+
+
+def replay(connection: Connection, job_id: str, names: Names, default_ttl_seconds: int) -> Receipt | None:
+    """A new mission with the order of `job_id`, attempts counted from zero; None when there is no such mission.
+
+    Raises ReplayRefused when it has not ended yet, or when the names are taken. Calling twice without names makes two
+    missions, `…-r1` and `…-r2`, also at the same moment: the old one is locked. Nothing is true before the commit.
+    """
+    mission = replaying.take(connection, job_id)
+    if mission is None:
+        return None
+    if mission.state not in FINAL:
+        raise ReplayRefused(f"the mission is {mission.state}; replay it when it has ended, or cancel it first")
+    suffix = replaying.next_suffix(connection, mission)
+    order = repeated(mission, names, suffix)
+    receipt = store(connection, order, default_ttl_seconds, mission.mission_id)
+    submitting.add_remarks(connection, [Remark(mission.mission_id, "replayed", dump({"job_id": receipt.job_id}))])
+    return receipt
+
+
+def store(
+    connection: Connection, order: MissionEnvelope, default_ttl_seconds: int, replay_of: int | None = None
+) -> Receipt:
+    """`order` as a new mission; raises ReplayRefused when its names are taken: nothing would run again."""
+    resolved = resolve(order, advertised_kinds(connection))
+    [receipt] = submit(connection, [Submission(order, resolved, SOURCE, replay_of=replay_of)], default_ttl_seconds)
+    if receipt.outcome != "stored":
+        raise ReplayRefused("a mission has this job_id or idempotency_key already; give others, or none")
+    return receipt
+
+
+def repeated(mission: Repeatable, names: Names, suffix: str) -> MissionEnvelope:
+    """The order of `mission` for another run: new names, no attempts used, the other target if there is one (pure)."""
+    if names.job_id is None and len(mission.job_id) > LONGEST_NAME:
+        raise ReplayRefused("the job_id has grown too long for another suffix; give a job_id")
+    context = {**mission.envelope["payload"]["context"], "_retry_count": 0}
+    if names.target_factory_id is not None:
+        context["target_factory_id"] = names.target_factory_id
+    # Not validated again: it was when it came in, perhaps by a laxer door.
+    written: dict[str, Any] = {
+        **mission.envelope,
+        "job_id": names.job_id or f"{mission.job_id}{suffix}",
+        "idempotency_key": names.idempotency_key or f"{mission.idempotency_key[:LONGEST_NAME]}{suffix}",
+        "payload": MissionPayload.model_construct(task=mission.envelope["payload"]["task"], context=context),
+    }
+    return MissionEnvelope.model_construct(**written)

@@ -1,0 +1,111 @@
+"""Dead letters read, and marked with what became of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, text
+
+from corporation.strict_json import JsonRefused, parse
+
+COLUMNS = """
+    d.id, d.mission_id, d.job_id, d.cause, d.failure_error, d.retry_count, d.raw, d.raw_sha256, d.stream_entry_id,
+    d.status, d.created_at, d.resolved_at, d.replay_job_id,
+    CASE WHEN d.cause IN ('failed', 'timed_out') THEN m.job_id END AS mission_job_id,
+    CASE WHEN d.cause IN ('failed', 'timed_out') THEN m.envelope END AS envelope,
+    CASE WHEN d.cause IN ('failed', 'timed_out') THEN m.raw_envelope END AS raw_envelope,
+    coalesce(d.stream_entry_id, m.stream_entry_id) AS entry_id
+"""
+
+LIST = f"""
+    SELECT {COLUMNS} FROM corporation.dead_letters d LEFT JOIN corporation.missions m ON m.id = d.mission_id
+     WHERE (CAST(:status AS text) IS NULL OR d.status = :status)
+       AND (CAST(:before AS bigint) IS NULL OR d.id < :before)
+     ORDER BY d.id DESC LIMIT :limit
+"""  # noqa: S608 - the only thing put in is the list of columns above
+
+TAKE = f"""
+    SELECT {COLUMNS} FROM corporation.dead_letters d LEFT JOIN corporation.missions m ON m.id = d.mission_id
+     WHERE d.id = :id FOR NO KEY UPDATE OF d
+"""  # noqa: S608
+
+RESOLVE = text("""
+    UPDATE corporation.dead_letters
+       SET status = :status, resolved_at = now(), resolved_why = :why, replay_job_id = :replay_job_id
+     WHERE id = :id AND status = 'open'
+""")
+
+
+@dataclass(frozen=True)
+class StoredLetter:
+    """A dead letter; `document` is the order in it, None when it holds none that can be read."""
+
+    letter_id: int
+    mission_id: int | None
+    mission_job_id: str | None
+    job_id: str
+    cause: str
+    failure_error: str
+    retry_count: int
+    raw: bytes | None
+    document: Any
+    entry_id: str | None
+    status: str
+    created_at: datetime
+    resolved_at: datetime | None
+    replay_job_id: str | None
+
+
+def list_letters(
+    connection: Connection, status: str | None, limit: int, before: int | None = None
+) -> Sequence[StoredLetter]:
+    """Up to `limit` dead letters with this status (None: any), the newest first, from right after letter `before`."""
+    rows = connection.execute(text(LIST), {"status": status, "limit": limit, "before": before})
+    return [_letter(row) for row in rows]
+
+
+def take(connection: Connection, letter_id: int) -> StoredLetter | None:
+    """The letter, locked until the commit; None when there is none."""
+    row = connection.execute(text(TAKE), {"id": letter_id}).first()
+    return _letter(row) if row else None
+
+
+def resolve(connection: Connection, letter_id: int, status: str, why: str | None, replay_job_id: str | None) -> None:
+    """An open letter has this status from now on; one that is not open any more is left alone."""
+    values = {"id": letter_id, "status": status, "why": why, "replay_job_id": replay_job_id}
+    connection.execute(RESOLVE, values)
+
+
+def count_open(connection: Connection) -> int:
+    """How many dead letters nobody did anything with."""
+    return int(
+        connection.execute(text("SELECT count(*) FROM corporation.dead_letters WHERE status = 'open'")).scalar_one()
+    )
+
+
+def _letter(row: Row[Any]) -> StoredLetter:
+    raw = bytes(row.raw) if row.raw is not None else None
+    return StoredLetter(
+        letter_id=row.id,
+        mission_id=row.mission_id,
+        mission_job_id=row.mission_job_id,
+        job_id=row.job_id,
+        cause=row.cause,
+        failure_error=row.failure_error,
+        retry_count=row.retry_count,
+        raw=row.raw_envelope.encode() if raw is None and row.raw_envelope is not None else raw,
+        document=row.envelope if row.cause != "conflict" else _object(raw),
+        entry_id=row.entry_id,
+        status=row.status,
+        created_at=row.created_at,
+        resolved_at=row.resolved_at,
+        replay_job_id=row.replay_job_id,
+    )
+
+
+def _object(raw: bytes | None) -> Any:
+    try:
+        return parse(raw or b"")
+    except JsonRefused:
+        return None
