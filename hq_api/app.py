@@ -28,6 +28,7 @@ from hq_api.cors import Cors
 from hq_api.dependencies import principal_with
 from hq_api.edge import Edge
 from hq_api.gates import HealthOnly, hide_operators_addresses
+from hq_api.metrics import HistoryCount
 from hq_api.own_health import OwnHealth
 from hq_api.routers import (
     attempts,
@@ -36,6 +37,7 @@ from hq_api.routers import (
     dead_letters,
     factories,
     health,
+    metrics,
     mission_log,
     mission_log_socket,
     missions,
@@ -87,6 +89,7 @@ def _include_all(app: FastAPI, policy: FactoryRuntimePolicy) -> None:
         mission_log,
         mission_log_socket,
         dead_letters,
+        metrics,
         missions,
         factories,
         capabilities,
@@ -113,6 +116,7 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     app.state.started_at = utc_now()
     app.state.redis = open_link(settings.redis_url)
     app.state.ledger = open_ledger(settings.database_url, LEDGER_CONNECTIONS) if settings.database_url else None
+    app.state.history_count = HistoryCount()
     app.state.health = OwnHealth(settings.database_url, app.state.redis)
     try:
         with _registered(app.state.ledger, app.state.redis, settings):

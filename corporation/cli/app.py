@@ -10,7 +10,7 @@ from typing import Final
 import typer
 from typer.exceptions import TyperException
 
-from corporation.cli import exits, missions
+from corporation.cli import exits, missions, streams
 from corporation.cli.capabilities import capabilities
 from corporation.cli.connection import JsonOption
 from corporation.cli.doctor import doctor
@@ -33,6 +33,7 @@ app = typer.Typer(
 app.command()(up)
 app.command()(publish)
 app.add_typer(missions.app, name="missions")
+app.add_typer(streams.app, name="streams")
 app.command()(env)
 app.command()(capabilities)
 app.command()(migrate)

@@ -87,6 +87,16 @@ class HqClient:
         found = self._call("GET", _path(job_id, "/events"), params={"after": str(after), "limit": "1000"})
         return _objects(self._object(found).get("events"))
 
+    def dead_letters(self, filters: Mapping[str, str | int | None]) -> tuple[list[Json], str | None]:
+        """One page of dead letters, newest first, and the cursor of the next one."""
+        given = {name: str(value) for name, value in filters.items() if value is not None}
+        body = self._object(self._call("GET", "/api/v1/dlq", params=given))
+        return _objects(body.get("entries")), body.get("next_cursor")
+
+    def replay_dead_letter(self, dlq_id: str) -> Json:
+        """The mission that runs again for this letter; the same one however often it is called."""
+        return self._object(self._call("POST", f"/api/v1/dlq/{quote(dlq_id, safe='')}/replay", json={}))
+
     def health(self) -> tuple[Json, float]:
         """What HQ says about itself, also when it is unhealthy, and how many seconds the answer took."""
         response = self._send("GET", "/api/v1/health", {})

@@ -6,7 +6,7 @@ down what it saw.
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event, Lock, Thread
@@ -27,6 +27,8 @@ KEPT: Final = 200
 """UA_DELEGATION_STREAM_MAXLEN: so short that the backlog exceeds it, and trimming has to wait."""
 UNSEEN: Final = KEPT // 2
 """So many ends at most are under way to the reader; told twice they still fit into KEPT entries and none is missed."""
+LOST_ANSWERS: Final = 0.02
+"""So often a producer's connection breaks between its XADD and the answer, besides the crashes."""
 FAILS: Final = "7"
 """A job whose name ends so fails."""
 BREATH_SECONDS: Final = 0.005
@@ -93,7 +95,9 @@ class Clients:
 
     def start(self) -> None:
         """Everybody is at work."""
-        works: list[Callable[[], None]] = [lambda number=number: self._produce(number) for number in range(self.producers)]
+        works: list[Callable[[], None]] = [
+            lambda number=number: self._produce(number) for number in range(self.producers)
+        ]
         for work in [*works, self._end_missions, self._read]:
             thread = Thread(target=self._guarded, args=(work,), daemon=True)
             self._threads.append(thread)
@@ -119,17 +123,21 @@ class Clients:
             self._wait_for_room()
             if self.stop.is_set():
                 return
-            self._send(client, f"job-{serial:06d}", "x" * chance.randrange(400))
+            self._send(client, f"job-{serial:06d}", "x" * chance.randrange(400), chance.random() < LOST_ANSWERS)
         client.close()
 
     def _wait_for_room(self) -> None:
         while self.added - self.ended >= self.window and not self.stop.is_set():
             self.stop.wait(BREATH_SECONDS)
 
-    def _send(self, client: Any, job: str, text: str) -> None:
+    def _send(self, client: Any, job: str, text: str, lose_the_answer: bool) -> None:
         envelope = {"job_id": job, "idempotency_key": f"key-{job}", "payload": {"task": f"Do {text}", "context": {}}}
         fields = {"job_id": job, "idempotency_key": f"key-{job}", "envelope": json.dumps(envelope)}
         self.history.sent.add(job)
+        if lose_the_answer:
+            self.history.repeated.add(job)
+            with _forgiving(self.stop):
+                _send_and_hang_up(client, fields)
         while not self.stop.is_set():
             with _forgiving(self.stop):
                 entry = client.xadd(MISSIONS, fields)
@@ -167,6 +175,17 @@ class Clients:
         told = Told(entry_id(entry), str(envelope.get("job_id", "")), word)
         (self.history.results if results else self.history.letters).append(told)
         (self._results_seen if results else self._letters_seen).add(told.job_id)
+
+
+def _send_and_hang_up(client: Any, fields: Mapping[str, str]) -> None:
+    """What a producer sees as a lost answer: Redis mostly adds the entry, and nobody hears of it."""
+    pool = client.connection_pool
+    connection = pool.get_connection()
+    try:
+        connection.send_command("XADD", MISSIONS, "*", *(word for pair in fields.items() for word in pair))
+    finally:
+        connection.disconnect()
+        pool.release(connection)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ against each other; every sentence that it returns is a broken promise.
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 
 EntryId = tuple[int, int]
@@ -14,6 +15,8 @@ EntryId = tuple[int, int]
 
 NEAR_MS: Final = 50
 """How exactly a crash is dated: Redis takes the time once for each round of its loop."""
+UNWRITTEN_MS: Final = 5000
+"""Valkey holds a write back for two seconds at most while the disk is busy (`appendfsync everysec`)."""
 FEW: Final = 5
 """So many names are shown of those that a sentence is about."""
 ENDED: Final = frozenset({"succeeded", "failed", "timed_out", "cancelled"})
@@ -156,7 +159,7 @@ class _Telling:
         return {
             job
             for job, ids in entries.items()
-            for first, second in zip(ids, ids[1:], strict=False)
+            for first, second in pairwise(ids)
             if not _crash_between(self.history.crashes, first, second)
         }
 
@@ -193,8 +196,11 @@ def _left_over(history: History) -> list[str]:
 
 
 def _taken(crashes: Iterable[Crash], stream: str, entry: EntryId) -> bool:
+    """Whether Valkey lost this entry when it was killed, as far as it may."""
     return any(
-        crash.survived[stream] < entry <= (crash.at_ms + NEAR_MS, 0) for crash in crashes if stream in crash.survived
+        crash.survived[stream] < entry and crash.at_ms - UNWRITTEN_MS <= entry[0] <= crash.at_ms
+        for crash in crashes
+        if stream in crash.survived
     )
 
 
