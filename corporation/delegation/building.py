@@ -11,7 +11,7 @@ from corporation.settings import Settings
 
 ANSWER_SECONDS = 0.9
 """How much longer than its wait a blocking read may take: then the process still ends within two seconds."""
-PUBLISH_SECONDS = 5.0
+PUBLISH_SECONDS = 6.0
 
 
 def build_importer(settings: Settings, ledger: Engine) -> Importer:

@@ -32,14 +32,19 @@ Fields = Mapping[str, str]
 Added = list[str | Exception]
 """For each entry the id that it got, or why it was not added."""
 
-RESULTS: Final = 500
+RESULTS: Final = 2000
 LETTERS: Final = 100
-"""Rows in one transaction; a dead letter may hold an envelope of 256 KiB."""
+"""Rows in one transaction, which lasts until Redis has them on disk; a dead letter may hold an envelope of 256 KiB."""
+ON_DISK_SECONDS: Final = 4.0
+"""How long Redis may take for that; its usual `appendfsync everysec` takes up to one."""
 
 
 @dataclass
 class Publisher:
     """Tells each end and each dead letter once, and after a crash between telling and marking once more (S-33).
+
+    It counts as told when Redis has it on disk, where Redis can say so (7.2 and later, with `appendonly`): a Redis that
+    is killed forgets what it acknowledged up to two seconds before.
 
     What a stream does not take stays in the ledger and is tried again; the other stream does not wait for it. `mask`
     takes out every secret that this process knows (S-40).
@@ -58,6 +63,7 @@ class Publisher:
     totals: Counter[str] = field(default_factory=Counter[str])
     """Entries added to each stream since this process began."""
     _alarms: dict[str, str] = field(default_factory=dict[str, str], init=False)
+    _unsure: str = field(default="", init=False)
 
     def tick(self) -> bool:
         """Tell one batch of each; raises what a stream refused, after the other one had its turn."""
@@ -111,14 +117,25 @@ class Publisher:
         )
 
     def _add(self, stream: str, entries: Sequence[Fields]) -> Added:
-        """Add them in one round trip; raises when the answer to it is lost, and then some may have been added."""
+        """Add them in one round trip and wait for the disk; raises when the answer is lost, and some may be added."""
         if not entries:
             return []
         pipeline: Any = self.client.pipeline(transaction=False)
         for fields in entries:
             pipeline.xadd(stream, dict(fields), maxlen=self.stream_length or None, approximate=True)
-        answers = pipeline.execute(raise_on_error=False)
+        pipeline.execute_command("WAITAOF", 1, 0, round(ON_DISK_SECONDS * 1000))
+        *answers, on_disk = pipeline.execute(raise_on_error=False)
+        self._note_doubt(on_disk)
         return [answer if isinstance(answer, Exception) else answer.decode() for answer in answers]
+
+    def _note_doubt(self, on_disk: Any) -> None:
+        """Say once that nobody knows what this Redis keeps, when it does not know that command or takes too long."""
+        doubt = "slow" if on_disk == [0, 0] else code_of(on_disk) if isinstance(on_disk, Exception) else ""
+        if doubt and doubt != self._unsure:
+            log.warning(
+                "told_but_not_known_to_be_on_disk", code=doubt, what="a crash of Redis may lose what it was told"
+            )
+        self._unsure = doubt
 
     def _judge(self, stream: str, added: Added) -> None:
         """Count what was added, and raise the first refusal, when there is one, after the commit of the rest."""

@@ -6,7 +6,7 @@ down what it saw.
 
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event, Lock, Thread
@@ -59,7 +59,7 @@ def connect(url: str) -> Any:
 class Clients:
     """All of them; `jobs` missions in all, of which at most `window` are on the way at once.
 
-    `go_on` is set to end them; after `join` nothing of them runs, and `failure` says what ended one before its time.
+    After `join` nothing of them runs, and `failure` says what ended one before its time.
     """
 
     redis_url: str
@@ -189,7 +189,7 @@ def _send_and_hang_up(client: Any, fields: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def _forgiving(stop: Event) -> Iterator[None]:
+def _forgiving(stop: Event) -> Generator[None]:
     """Redis is away: a moment later the caller tries again."""
     try:
         yield

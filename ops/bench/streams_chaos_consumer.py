@@ -3,9 +3,13 @@
 The chaos must notice each of them, or it notices nothing. The product knows nothing of this file.
 """
 
+# pyright: reportPrivateUsage=false
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
+
+from sqlalchemy import Connection
 
 from corporation.db import transaction
 from corporation.delegation import consumer
@@ -14,6 +18,10 @@ from corporation.delegation.importer import Importer
 from corporation.delegation.mission_stream import Delivered, MissionStream
 from corporation.delegation.publisher import RESULTS, Publisher
 from corporation.missions.store import telling
+from corporation.missions.store.telling import ToldEnd
+
+WIDER_SECONDS: Final = 0.1
+"""The wrong moment lasts so long, that the chaos hits it on a busy machine too."""
 
 
 def acknowledge_before_the_commit() -> None:
@@ -22,6 +30,7 @@ def acknowledge_before_the_commit() -> None:
 
     def _import(self: Importer, delivered: Sequence[Delivered]) -> None:
         self.stream.acknowledge([one.entry_id for one in delivered])
+        time.sleep(WIDER_SECONDS)
         commit(self, delivered)
 
     Importer._import = _import
@@ -77,7 +86,11 @@ def trim_what_is_pending() -> None:
 
 def never_mark() -> None:
     """An end is told again and again, although nothing crashed (S-33)."""
-    telling.mark_ends = lambda *_: None
+
+    def mark_ends(_connection: Connection, _told: Sequence[tuple[ToldEnd, str]]) -> None:
+        return
+
+    telling.mark_ends = mark_ends
 
 
 MUTANTS: Final[dict[str, Callable[[], None]]] = {

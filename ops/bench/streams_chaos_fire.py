@@ -27,8 +27,11 @@ ROOT: Final = Path(__file__).resolve().parent.parent.parent
 LIMIT_SECONDS: Final = 180.0
 QUIET_SECONDS: Final = 15.0
 """After so long without any progress nothing more will happen: a loop's longest backoff is 5 s."""
+STILL_SECONDS: Final = 3.0
+"""The same when nobody has anything to do any more, and yet something is missing."""
 NOTICE_SECONDS: Final = 3.0
-LOOK_SECONDS: Final = 0.001
+LOOK_SECONDS: Final = 0.0005
+SWITCH_SECONDS: Final = 0.0005
 STREAMS: Final = {"missions": MISSIONS, "results": RESULTS, "letters": LETTERS}
 
 
@@ -38,7 +41,7 @@ class Stalled(Exception):
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is sent, how often what is killed, and which mistake is built into the consumer, if one is."""
+    """How much is sent, how often what is killed (at least two kills), and the mistake built into the consumer, if any."""
 
     missions: int
     producers: int
@@ -56,16 +59,15 @@ class Plan:
     def actions(self, steps: list[str]) -> list[tuple[str, str, float]]:
         """What is killed, at which step, and at which part of the whole way, in order.
 
-        The first kill falls into the import of the backlog; then each step has its turn.
+        The first two kills fall into the import of the backlog, where much is under way; then each step has its turn.
         """
         chance = random.Random(self.seed)
-        victims = ["consumer"] * (self.kills - 1) + ["valkey"] * self.restarts
-        chance.shuffle(victims)
-        turns = ["read"]
-        while len(turns) <= len(victims):
+        others = ["consumer"] * (self.kills - 2) + ["valkey"] * self.restarts
+        chance.shuffle(others)
+        victims, turns = ["consumer", "consumer", *others], ["read", "acknowledged"]
+        while len(turns) < len(victims):
             turns += chance.sample(steps, len(steps))
-        victims.insert(0, "consumer")
-        places = sorted(chance.uniform(0.02, 0.92) for _ in victims)
+        places = [0.0, 0.0, *sorted(chance.uniform(0.02, 0.92) for _ in others)]
         return list(zip(victims, turns, places, strict=False))
 
 
@@ -76,6 +78,9 @@ def run(plan: Plan, place: Path, database_url: str) -> tuple[Verdict, dict[str, 
     """
     place.mkdir()
     with ExitStack() as stack:
+        # Else the clients' threads keep the one that kills waiting for longer than the moment lasts that it aims at.
+        stack.callback(sys.setswitchinterval, sys.getswitchinterval())
+        sys.setswitchinterval(SWITCH_SECONDS)
         fire = _Fire(plan, place, database_url, start_valkey(place / "valkey"))
         stack.callback(lambda: fire.valkey.stop())
         stack.callback(fire.end_consumer)
@@ -217,8 +222,9 @@ class _Fire:
             return f"the consumer ended by itself with status {status}: {self._log.read_text()[-1000:]}"
         if self.clients.failure is not None:
             return f"a client failed: {self.clients.failure!r}"
-        if now - since > QUIET_SECONDS:
-            return f"nothing happened for {now - since:.0f} s"
+        quiet = now - since
+        if quiet > QUIET_SECONDS or (quiet > STILL_SECONDS and self._holds(self.probe.is_done)):
+            return f"nothing happened for {quiet:.0f} s"
         return "the time is over" if now > until else ""
 
     def _holds(self, condition: Callable[[], bool]) -> bool:

@@ -109,6 +109,8 @@ def judge(history: History) -> Verdict:
     counts = {
         "missions": len(history.missions),
         "lost": len(missing - taken),
+        "pending": history.pending,
+        "unread": history.unread,
         "lost_by_valkey": len(missing & taken) + len(results.taken()) + len(letters.taken()),
         "repeated_by_producers": len(history.repeated),
         "added_twice_by_producers": sum(bool(one.duplicates) for one in history.missions.values()),

@@ -60,8 +60,9 @@ class Probe:
         return entry_id(entries[0][0].decode()) if entries else (0, 0)
 
     def is_done(self) -> bool:
-        """Whether nothing is left to read, to acknowledge or to tell."""
-        return not self._group()[1] and not self._unread() and not self._untold()
+        """Whether nothing is left to read, to acknowledge, to end or to tell."""
+        unended = "SELECT count(*) FROM corporation.missions WHERE finished_at IS NULL"
+        return not (self._group()[1] or self._unread() or self._untold() or self._count(unended))
 
     def write_down(self, history: History) -> None:
         """What the ledger and the group say now stands in `history` afterwards."""

@@ -41,6 +41,8 @@ class StreamsAtWork:
     def __init__(self, engine: Engine, redis_url: str, database_url: str, wait_until: Callable[..., Any]) -> None:
         self.engine, self.redis_url, self.database_url, self.wait_until = engine, redis_url, database_url, wait_until
         self.redis: Any = redis.Redis.from_url(redis_url)
+        # What is told is on disk at once, so that no test waits for the second of `everysec`.
+        self.redis.config_set("appendfsync", "always")
         self._clients: list[redis.Redis] = []
         self._processes: list[subprocess.Popen[str]] = []
         self.importer = self.build_importer()
@@ -163,6 +165,7 @@ class StreamsAtWork:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
+        self.redis.config_set("appendfsync", "everysec")
         for client in [*self._clients, self.redis]:
             client.close()
 

@@ -199,3 +199,28 @@ def test_a_result_too_large_for_a_stream_is_told_without_the_handlers_own_keys(s
         "result_ref": "workspace://desk-7/j-1",
         "result_truncated": True,
     }
+
+
+def test_an_end_counts_as_told_when_redis_has_it_on_disk(streams: StreamsAtWork) -> None:
+    """A Redis that is killed forgets what it acknowledged in the last second or two."""
+    imported(streams, "j-1")
+    streams.end()
+    before = streams.redis.info("commandstats").get("cmdstat_waitaof", {"calls": 0})["calls"]
+    streams.publisher.drain()
+
+    assert streams.redis.info("commandstats")["cmdstat_waitaof"]["calls"] == before + 1
+
+
+def test_a_redis_that_keeps_nothing_on_disk_is_told_all_the_same_with_one_warning(streams: StreamsAtWork) -> None:
+    imported(streams, "j-1", "j-2")
+    streams.redis.config_set("appendonly", "no")
+    try:
+        with capture_logs() as logs:
+            for job_id in ("j-1", "j-2"):
+                streams.end(job_id)
+                streams.publisher.drain()
+    finally:
+        streams.redis.config_set("appendonly", "yes")
+
+    assert [one["job_id"] for one in streams.results()] == ["j-1", "j-2"]
+    assert [one["event"] for one in logs] == ["told_but_not_known_to_be_on_disk"]

@@ -1,7 +1,8 @@
 """The streams under fire: producers add, the consumer and Valkey are killed, and every mission still ends once.
 
-`ops/bench/streams_chaos [--missions 10000] [--producers 4] [--kills 20] [--restarts 5] [--seed 1] [--mutant NAME]
-[--json]`; `--mutants` runs a small chaos with each mistake built into the consumer and fails if one goes unnoticed.
+`ops/bench/streams_chaos [--missions 10000] [--producers 4] [--kills 20] [--restarts 5] [--seed 1]
+[--mutant NAME] [--json]`; `--mutants` runs a small chaos with each mistake built into the consumer and fails if one
+goes unnoticed.
 
 The kills fall where progress is: right after a read, a commit, an acknowledgement, a telling or a marking, in an order
 that the seed decides (`streams_chaos_fire.py`). At the end the history of all clients (`streams_chaos_clients.py`) is
@@ -14,10 +15,11 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
 import psycopg
@@ -45,9 +47,9 @@ def main() -> int:
 
 
 @contextmanager
-def servers() -> Iterator[tuple[Path, str]]:
+def servers() -> Generator[tuple[Path, str]]:
     """A folder and a durable, migrated ledger; both are gone afterwards, also after SIGTERM."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, _end)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         place = Path(folder) / "postgres"
         postgres = start_postgres(place)
@@ -55,6 +57,10 @@ def servers() -> Iterator[tuple[Path, str]]:
         stack.callback(postgres.stop)
         migrate(postgres.url)
         yield Path(folder), postgres.url
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(143)
 
 
 def empty(database_url: str) -> None:
