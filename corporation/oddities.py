@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from corporation.roles import DelegationMode, FactoryRole, beyond_role
 from corporation.settings import KNOWN_NAMES, PROFILES, Settings, names_of, nearest_name
-from corporation.variables import LEAST_TOKEN_BYTES, read_optional_flag
+from corporation.variables import LEAST_TOKEN_BYTES, read_flag, read_optional_flag
 
 OF_SECRETS = ("UA_INFISICAL_ENABLED", "UA_INFISICAL_STRICT", "UA_INFISICAL_ALLOW_DOTENV_FALLBACK")
 FLAGS: dict[str, bool | None] = dict.fromkeys(OF_SECRETS) | {
@@ -49,6 +49,9 @@ ELSEWHERE = frozenset(
 )
 """Names of the environment contract that other parts read, or will: they are no slips."""
 
+VAULT_CREDENTIALS = ("INFISICAL_CLIENT_ID", "INFISICAL_CLIENT_SECRET", "INFISICAL_PROJECT_ID")
+"""What a process needs to ask the vault: all of them, or none (E-12)."""
+
 PREFERRED = {"UA_DISABLE_CODER_VP": "ENABLE_VP_CODER", "UA_ENABLE_CODER_VP": "ENABLE_VP_CODER"}
 """Older names that still work, and what to write today (E-8)."""
 
@@ -72,9 +75,21 @@ def warnings_about(environ: Mapping[str, str]) -> list[str]:
         for name in ("UA_OPS_TOKEN", "UA_INTERNAL_API_TOKEN")
         if name in given and len(given[name].encode()) < LEAST_TOKEN_BYTES
     ]
+    notes += _half_a_vault(given)
     if "UA_FACTORY_REGISTRY_DB_PATH" in given:
         notes.append("UA_FACTORY_REGISTRY_DB_PATH is ignored: the registry is in PostgreSQL")
     return notes
+
+
+def _half_a_vault(given: Mapping[str, str]) -> list[str]:
+    """The one line about credentials of the vault that are not whole; none where the vault is switched off."""
+    here = [name for name in VAULT_CREDENTIALS if name in given]
+    missing = [name for name in VAULT_CREDENTIALS if name not in given]
+    if not here or not missing or not read_flag(given.get("UA_INFISICAL_ENABLED"), default=True):
+        return []
+    are, them = ("is", "it") if len(here) == 1 else ("are", "them")
+    absent = f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
+    return [f"{' and '.join(here)} {are} set but {absent}, so no vault is asked; set all three, or remove {them}"]
 
 
 def _instead(default: bool | None) -> str:

@@ -1,6 +1,7 @@
 """What an answer of HQ means to a person and to a script: one sentence and one exit status for each HTTP status."""
 
 import math
+import re
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
@@ -32,13 +33,20 @@ _MEANING: Final[dict[int, tuple[int, str, str]]] = {
 }
 
 
+_IS_THE_NODES: Final = re.compile("^[a-z_]+: this node is ")
+"""How HQ's API begins to say that its role refuses something, so that no token would help."""
+_NOT_HERE: Final = (exits.NO_PERMISSION, "refuses this to everybody", "ask a headquarters: name it in UA_HQ_BASE_URL")
+
+
 def refusal_of(response: httpx.Response, base_url: str, token_from: str) -> Refusal:
     """The refusal that `response` (an error) is: what happened, why as HQ says it, what next."""
     status = response.status_code
     default = (exits.SOFTWARE, f"answered {status}", "look into the log of HQ's API")
+    why = detail_of(response)
     exit_code, what, what_next = _MEANING.get(status, default)
     source = f" from {token_from}" if status in (401, 403) else ""
-    why = detail_of(response)
+    if status == 403 and _IS_THE_NODES.search(why):
+        exit_code, what, what_next, source = *_NOT_HERE, ""
     return Refusal(exit_code, f"HQ at {base_url} {what}{source} ({status}{': ' + why if why else ''}); {what_next}")
 
 

@@ -76,7 +76,8 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return exits.INTERRUPTED
     except TyperException as error:
-        warn(f"{error.format_message()}\nTry: corporation --help")
+        # The second half of what Typer says of a wrong choice is a remark of its own to programmers.
+        warn(f"{error.format_message().replace('Value error, ', '', 1)}\nTry: corporation --help")
         return error.exit_code
     except CorporationError as error:
         warn(str(error))

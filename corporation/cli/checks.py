@@ -18,6 +18,8 @@ from corporation.cli import exits
 from corporation.cli.checks_of_headquarters import headquarters
 from corporation.cli.connection import effective
 from corporation.cli.finding import Finding
+from corporation.cli.origins import dotenv_file, origin_of
+from corporation.cli.untouched import NOTHING_YET, is_untouched
 from corporation.database_role import is_strict, judge
 from corporation.db import newest_revision, revision, sqlalchemy_url
 from corporation.embedded.connection_causes import cause_of
@@ -46,8 +48,10 @@ def examine(environ: Mapping[str, str], folder: StateFolder) -> list[Finding]:
         settings = load_settings(seen)
     except SettingsError:
         return findings  # the variables are wrong, and said so: there is no address to try
+    if is_untouched(complete, folder):
+        return [*findings, NOTHING_YET]
     findings += [node(settings), redis_answers(settings), *database_answers(settings)]
-    return [*findings, *headquarters(seen, folder, settings)]
+    return [*findings, *headquarters(seen, folder, settings, origin_of("UA_OPS_TOKEN", environ))]
 
 
 def loaded_secrets(environ: Mapping[str, str]) -> tuple[Mapping[str, str], list[Finding]]:
@@ -60,7 +64,8 @@ def loaded_secrets(environ: Mapping[str, str]) -> tuple[Mapping[str, str], list[
     if report.fallback_used and "MissingCredentials" not in report.errors:
         what = f"the vault gave none ({', '.join(report.errors)}); they come from: {report.source}"
         return loaded.environ, [Finding("secrets", "warning", what, "check the INFISICAL_ variables and the network")]
-    return loaded.environ, [Finding("secrets", "ok", f"from: {report.source}")]
+    place = dotenv_file(environ) if report.source == "dotenv" else report.source
+    return loaded.environ, [Finding("secrets", "ok", f"from: {place}")]
 
 
 def node(settings: Settings) -> Finding:

@@ -21,8 +21,13 @@ MOST_SKEW_SECONDS: Final = 30.0
 ANSWER_SECONDS: Final = 3
 
 
-def headquarters(environ: Mapping[str, str], folder: StateFolder, settings: Settings) -> list[Finding]:
-    """The API that this node works with answers, its clock agrees with ours, and it takes what this node shows."""
+def headquarters(
+    environ: Mapping[str, str], folder: StateFolder, settings: Settings, token_from: str = "UA_OPS_TOKEN"
+) -> list[Finding]:
+    """The API that this node works with answers, its clock agrees with ours, and it takes what this node shows.
+
+    `token_from` says where the operator's token of `environ` came from.
+    """
     try:
         base_url = find_base_url(environ, folder)
     except (Refusal, StateFolderError) as error:
@@ -31,9 +36,9 @@ def headquarters(environ: Mapping[str, str], folder: StateFolder, settings: Sett
     if any(one.grade == "problem" and one.exit_code == exits.UNAVAILABLE for one in found):
         return found
     if settings.policy.is_headquarters:
-        return [*found, known_token(environ, folder)]
+        return [*found, known_token(environ, folder, token_from)]
     # A node with a ledger and no fleet gives nothing away and shows nobody anything.
-    return found if settings.policy.opens_ledger else [*found, factory_proof(base_url, settings)]
+    return found if settings.policy.opens_ledger else [*found, factory_proof(base_url, settings, token_from)]
 
 
 def answers(base_url: str) -> list[Finding]:
@@ -57,10 +62,10 @@ def _health(health: Mapping[str, object], base_url: str) -> Finding:
     return Finding("headquarters", "problem", what, "look into the log of its API", exits.UNAVAILABLE)
 
 
-def known_token(environ: Mapping[str, str], folder: StateFolder) -> Finding:
+def known_token(environ: Mapping[str, str], folder: StateFolder, token_from: str) -> Finding:
     """There is an operator's token that may be sent, and HQ takes it."""
     try:
-        return operator_token(connection_in(environ, folder))
+        return operator_token(connection_in(environ, folder, token_from))
     except (Refusal, StateFolderError) as error:
         return Finding("token", "problem", str(error), "", exits.CONFIG)
 
@@ -76,12 +81,12 @@ def operator_token(connection: Connection) -> Finding:
     return Finding("token", "ok", f"accepted (from {connection.token_from})")
 
 
-def factory_proof(base_url: str, settings: Settings) -> Finding:
+def factory_proof(base_url: str, settings: Settings, token_from: str) -> Finding:
     """HQ takes what this factory proves itself with: its credential, else the operator's token."""
     if settings.factory_credential:
         return _credential(base_url, settings.factory_id, settings.factory_credential.get_secret_value())
     if settings.ops_token:
-        return operator_token(Connection(base_url, settings.ops_token.get_secret_value(), "UA_OPS_TOKEN"))
+        return operator_token(Connection(base_url, settings.ops_token.get_secret_value(), token_from))
     advice = "set UA_FACTORY_CREDENTIAL; `corporation env` at HQ prints one"
     return Finding("token", "problem", "this factory has nothing to prove itself with", advice, exits.CONFIG)
 

@@ -11,6 +11,7 @@ import typer
 import corporation
 from corporation.cli import exits
 from corporation.cli.exits import Refusal
+from corporation.cli.origins import origin_of
 from corporation.embedded.stack_environment import variables_of
 from corporation.embedded.stack_facts import from_facts, with_given
 from corporation.embedded.stack_shape import Shape
@@ -21,7 +22,7 @@ from corporation.settings import names_of
 _STATE_HELP = "The state folder of `corporation up` (default: .corporation in the project)."
 StateOption = Annotated[Path | None, typer.Option("--state", "--state-dir", metavar="DIR", help=_STATE_HELP)]
 StateDirOption = Annotated[Path | None, typer.Option("--state-dir", metavar="DIR", help=_STATE_HELP)]
-"""For a command whose `--state` means the state of a mission."""
+"""For the command whose `--state` may also mean states of missions (`state_option.py`)."""
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
 
@@ -56,18 +57,18 @@ def find_base_url(environ: Mapping[str, str], folder: StateFolder) -> str:
 
 def find_connection(environ: Mapping[str, str], folder: StateFolder) -> Connection:
     """As `connection_in`, for an environment whose secrets are not loaded yet."""
-    return connection_in(with_secrets(environ), folder)
+    return connection_in(with_secrets(environ), folder, origin_of("UA_OPS_TOKEN", environ))
 
 
-def connection_in(environ: Mapping[str, str], folder: StateFolder) -> Connection:
+def connection_in(environ: Mapping[str, str], folder: StateFolder, token_from: str = "UA_OPS_TOKEN") -> Connection:
     """The HQ of `environ`, else of the stack in `folder`; refuses (78) with what to do when either half is missing.
 
-    The token kept in the state folder goes to the HQ of that folder only, and only while that runs: once it has ended,
+    `token_from` says where the token of `environ` came from. The token kept in the state folder goes to the HQ of that folder only, and only while that runs: once it has ended,
     anybody may listen at its address.
     """
     base_url = find_base_url(environ, folder)
     if environ.get("UA_OPS_TOKEN"):
-        return Connection(base_url, environ["UA_OPS_TOKEN"], "UA_OPS_TOKEN")
+        return Connection(base_url, environ["UA_OPS_TOKEN"], token_from)
     facts = folder.read_facts() or {}
     here = str(facts.get("hq_base_url") or "")
     token = _token(facts) if base_url == here else ""

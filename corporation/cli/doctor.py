@@ -17,7 +17,11 @@ _WORDS = {"ok": "OK", "warning": "ODD", "problem": "WRONG"}
 
 
 def doctor(as_json: JsonOption = False, state: StateOption = None) -> None:
-    """Look at everything this node needs; exit status 78 for a wrong configuration, 69 for what is not reached."""
+    """Look at everything this node needs; exit status 78 for a wrong configuration, 69 for what is not reached, else 0.
+
+    Where nothing was set up yet (no stack was ever started, no variable names a node or a server) it says so, and what
+    to run first; that is no failure, so it ends with 0.
+    """
     # Late: the drivers of the ledger and the broker, which no other command needs.
     from corporation.cli.checks import examine
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from corporation.bootstrap import bootstrap
+from corporation.cli.origins import origin_lines
 from corporation.embedded.stack_components import Component, TelegramFacts, components_of, left_out, row_of
 from corporation.embedded.stack_names import OVERRIDES
 from corporation.embedded.stack_shape import ROLES, Shape, shape_of_role
@@ -37,8 +38,10 @@ class Launch:
     shape: Shape
     settings: Settings
     nodes: tuple[Node, ...]
+    alarms: tuple[str, ...]
+    """What somebody wanted and does not get, one line each."""
     notes: tuple[str, ...]
-    """What is odd about the environment, one line each."""
+    """Where values came from other than the environment, and what is odd about them, one line each."""
     environ: Mapping[str, str] = field(repr=False)
 
     @property
@@ -59,14 +62,14 @@ class Launch:
         return publishes and {"engine", "factory-worker"} <= set(self.processes)
 
     def lines(self) -> list[str]:
-        """The policy of each node as people read it, what is left out, and what is odd."""
+        """What is not granted, then the policy of each node as people read it, what is left out, and what is odd."""
         shown = [
             line
             for node in self.nodes
             for line in (row_of(node.policy, node.components), left_out(node.components))
             if line
         ]
-        return [*shown, *(f"Note: {note}" for note in self.notes)]
+        return [*(f"ALARM: {alarm}" for alarm in self.alarms), *shown, *(f"Note: {note}" for note in self.notes)]
 
 
 def launch_of(asked: Shape | None, environ: Mapping[str, str]) -> Launch:
@@ -80,10 +83,12 @@ def launch_of(asked: Shape | None, environ: Mapping[str, str]) -> Launch:
     if shape is not Shape.WHOLE and not complete.get("FACTORY_ROLE", "").strip():
         complete["FACTORY_ROLE"] = ROLES[shape].value
     settings = load_settings(complete)
+    alarms = tuple(alarms_about(complete, settings))
     if shape is Shape.WORKER and (missing := missing_for_a_worker(complete)):
-        raise SettingsError(missing)
-    notes = (*runtime.warnings, *alarms_about(complete, settings))
-    return Launch(shape, settings, _nodes(shape, settings, complete), notes, complete)
+        # A word that is no role made this a worker: that comes first, or nobody would look for it.
+        raise SettingsError([*alarms, *missing])
+    notes = (*origin_lines(environ), *runtime.warnings)
+    return Launch(shape, settings, _nodes(shape, settings, complete), alarms, notes, complete)
 
 
 def shape_for(asked: Shape | None, role_word: str) -> Shape:
@@ -95,9 +100,10 @@ def shape_for(asked: Shape | None, role_word: str) -> Shape:
         # A machine that says what it is must not become a headquarters because an option was forgotten.
         return shape_of_role(role)
     if ROLES[asked] is not role:
+        made = "makes" if role_word.strip().upper() in FactoryRole.__members__ else "names no role and so makes"
         raise SettingsError(
             [
-                f"--role {asked} contradicts FACTORY_ROLE, which makes this node a {role}; "
+                f"--role {asked} contradicts FACTORY_ROLE, which {made} this node a {role}; "
                 f"leave --role out, or unset FACTORY_ROLE or set it to {ROLES[asked]}"
             ]
         )

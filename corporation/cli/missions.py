@@ -8,17 +8,23 @@ import typer
 from corporation.cli.client import HqClient, Json
 from corporation.cli.connection import JsonOption, StateDirOption, StateOption, find_connection, state_folder
 from corporation.cli.output import say, say_fields, say_json, say_table, working
+from corporation.cli.state_option import STATES, states_and_folder
 from corporation.cli.watch import event_line, follow
 
 app = typer.Typer(help="Look at missions.", no_args_is_help=True)
 
 COLUMNS: Final = ("job", "state", "kind", "factory", "attempt", "created (UTC)", "error or reason")
+_IN_STATE_HELP: Final = f"In these states, comma-separated: {STATES}."
+_STATE_HELP: Final = (
+    "As --state-dir, like in every other command; if every word of it is a state of missions it is --in-state instead. "
+    "Scripts say --state-dir or --in-state."
+)
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The mission's id.")]
 
 
 @app.command("list")
 def list_(
-    state: Annotated[str | None, typer.Option(help="States, comma-separated.")] = None,
+    in_state: Annotated[str | None, typer.Option(metavar="STATES", help=_IN_STATE_HELP)] = None,
     kind: Annotated[str | None, typer.Option(help="Kinds, comma-separated.")] = None,
     factory: Annotated[str | None, typer.Option(help="Run by this factory.")] = None,
     target: Annotated[str | None, typer.Option(help="Meant for this factory.")] = None,
@@ -30,13 +36,15 @@ def list_(
     cursor: Annotated[str | None, typer.Option(help="The next page, as the last one named it.")] = None,
     as_json: JsonOption = False,
     state_dir: StateDirOption = None,
+    state: Annotated[str | None, typer.Option(metavar="DIR|STATES", help=_STATE_HELP)] = None,
 ) -> None:
     """List missions, newest first; all filters can be combined."""
+    states, folder = states_and_folder(state, in_state, state_dir)
     filters: dict[str, str | int | None] = {
-        "state": state, "mission_kind": kind, "factory_id": factory, "target_factory_id": target, "source": source,
+        "state": states, "mission_kind": kind, "factory_id": factory, "target_factory_id": target, "source": source,
         "idempotency_key": key, "created_after": after, "created_before": before, "limit": limit, "cursor": cursor,
     }  # fmt: skip
-    with HqClient(find_connection(os.environ, state_folder(state_dir))) as client, working("Asking HQ"):
+    with HqClient(find_connection(os.environ, state_folder(folder))) as client, working("Asking HQ"):
         page = client.missions(filters)
     if as_json:
         say_json({"missions": page.missions, "next_cursor": page.next_cursor})

@@ -52,7 +52,8 @@ class Screen:
             say(text)
             return
         for part in text.split("\n"):
-            self._live.console.print(Text(visible(part)), soft_wrap=True)
+            style = "bold red" if part.startswith("ALARM:") else ""
+            self._live.console.print(Text(visible(part), style), soft_wrap=True)
 
     def rows(self, rows: Sequence[Row]) -> None:
         """Show `rows`; without a terminal only what changed, and only what matters: ready, restarting, given up."""

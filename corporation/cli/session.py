@@ -123,9 +123,11 @@ class Session:
     def _first_mission(self, client: HqClient, stack: Stack) -> News:
         self._tell_of_ports(stack)
         self._screen.line("\n".join(["Everything is ready.", *where(stack)]))
+        # Also where no factory is beside HQ: the README's first mission must work once one has joined.
+        placed = self._launch.settings.policy.is_headquarters and demo.place_run_folder(self._folder)
         if not self._launch.runs_first_mission:
             return demo.nothing_to_run()
-        if not demo.place_run_folder(self._folder):
+        if not placed:
             return demo.no_mission()
         return demo.first_mission(client, self._folder, clock.new_id())
 

@@ -1,11 +1,14 @@
 """What a person reads once a stack is ready: where everything is, and what to try next."""
 
+import shlex
 import sys
 from pathlib import Path
 
+import corporation
 from corporation.cli import demo
 from corporation.embedded.stack_environment import Stack
 from corporation.embedded.stack_shape import Shape, role_of
+from corporation.embedded.stack_state import default_state_folder
 
 
 def where(stack: Stack) -> list[str]:
@@ -21,21 +24,29 @@ def where(stack: Stack) -> list[str]:
 
 
 def what_next(stack: Stack, *, once: bool) -> str:
-    """What to do now that `stack` works, as lines that can be copied."""
+    """What to do now that `stack` works, as lines that can be copied; each finds this stack from every folder."""
     command = Path(sys.argv[0]).name if Path(sys.argv[0]).name == "corporation" else "python -m corporation.cli"
     start = f"{Path(sys.prefix) / 'bin' / 'corporation'}" if command == "corporation" else command
+    state = _state_option(stack.state)
     if once:
-        return f"Next: {start} up" if stack.shape is Shape.WHOLE else f"Next: {start} up --role {stack.shape}"
+        role = "" if stack.shape is Shape.WHOLE else f" --role {stack.shape}"
+        return f"Next: {start} up{role}{state}"
     match stack.shape:
         case Shape.WHOLE:
             context = f'{{"tutorial_run_path": "{demo.RUN_PATH}", "repo_name": "second-mission"}}'
-            options = f"--kind bootstrap_repo --context '{context}' --watch"
+            options = f"--kind bootstrap_repo --context '{context}' --watch{state}"
             return f"Next, in another terminal:\n  {start} publish 'My second mission' {options}"
         case Shape.HQ:
-            join = f'eval "$({start} env --state {stack.state})"'
+            join = f'eval "$({start} env{state})"'
             return f"Next, in another terminal, a factory that joins:\n  {join}\n  {start} up --role worker --state DIR"
         case Shape.WORKER:
             queue = stack.queue_of(role_of("factory-worker", stack.shape))
             return f"It takes missions from the queue {queue}; publish them at HQ"
         case Shape.STANDALONE:
-            return f"Next, in another terminal:\n  {start} doctor --state {stack.state}"
+            return f"Next, in another terminal:\n  {start} doctor{state}"
+
+
+def _state_option(state: Path) -> str:
+    """` --state DIR`, or nothing where `state` is what commands take without it, whatever folder they run in."""
+    usual = default_state_folder(Path("/"), Path(corporation.__file__).parent).path
+    return "" if state == usual else f" --state {shlex.quote(str(state))}"

@@ -46,6 +46,7 @@ def test_the_first_source_that_names_a_kind_decides(envelope: MissionEnvelope, k
     ],
 )
 def test_a_system_order_is_seen_whatever_its_case_and_space(task: str) -> None:
+    """S-13."""
     assert resolve(mission(task)).system
 
 
@@ -67,6 +68,7 @@ def test_a_look_alike_is_never_a_system_order(task: str) -> None:
     ("kind", "where"), [("dance", ("mission_kind",)), ("coding_tas\u212a", ("mission_kind",)), (5, ())]
 )
 def test_an_unknown_explicit_kind_does_not_fall_through(kind: Any, where: tuple[str, ...]) -> None:
+    """S-14."""
     envelope = mission("coding_task: x", kind) if isinstance(kind, str) else mission("coding_task: x", None, kind)
 
     resolved = resolve(envelope)
@@ -77,6 +79,7 @@ def test_an_unknown_explicit_kind_does_not_fall_through(kind: Any, where: tuple[
 
 
 def test_an_alias_is_stored_under_its_real_name_and_remembered() -> None:
+    """S-15."""
     resolved = resolve(mission(kind="tutorial_bootstrap_repo"))
 
     assert (resolved.kind, resolved.requested_kind) == ("bootstrap_repo", "tutorial_bootstrap_repo")

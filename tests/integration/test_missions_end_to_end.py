@@ -110,6 +110,7 @@ def test_an_exception_in_a_handler_is_a_failure_with_its_words(
 def test_a_mission_over_its_time_limit_is_stopped_and_timed_out(
     publish: Callable[..., str], finished: Callable[[str], dict[str, Any]]
 ) -> None:
+    """S-31."""
     mission = finished(publish({"sleep": 60}, timeout_seconds=1, max_retries=1))
 
     assert mission["state"] == "timed_out"

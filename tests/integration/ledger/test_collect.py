@@ -292,6 +292,7 @@ def fall_behind(ledger: LedgerAtWork) -> str:
 
 @pytest.mark.parametrize("outcome", [Done({"a": 1}), Stop("x"), Failed("x"), Lost("x"), TimedOut("x"), Later(1, "x")])
 def test_a_late_report_changes_nothing_but_the_history_and_is_kept(ledger: LedgerAtWork, outcome: Outcome) -> None:
+    """S-32."""
     first = fall_behind(ledger)
     before, attempts = ledger.mission(), ledger.attempts()
     ledger.report(first, outcome)

@@ -39,6 +39,7 @@ def taken(ledger: LedgerAtWork, *job_ids: str) -> list[str]:
 
 
 def test_a_silent_attempt_is_lost_and_followed_by_another(ledger: LedgerAtWork) -> None:
+    """S-30."""
     [attempt] = taken(ledger, "j-1")
     ledger.lapse(attempt)
 

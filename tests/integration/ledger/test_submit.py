@@ -114,6 +114,7 @@ def test_a_known_key_under_another_job_id_makes_an_alias(ledger: LedgerAtWork) -
 
 
 def test_an_alias_answers_for_its_mission_whatever_it_says(ledger: LedgerAtWork) -> None:
+    """S-18."""
     ledger.submit(named("j-1", "k"))
     ledger.submit(named("j-2", "k"))
 
