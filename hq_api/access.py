@@ -26,6 +26,14 @@ class Unauthorized(Exception):
     """No token, or one that we do not accept; why is told to nobody (H-10)."""
 
 
+class NotSignedIn(Unauthorized):
+    """The same at an address that a cookie opens too; `login` is the page where one gets it."""
+
+    def __init__(self, login: str) -> None:
+        self.login = login
+        super().__init__()
+
+
 @dataclass(frozen=True)
 class Principal:
     """Who the token speaks for and what for; `factory_id` is set for the scope `factory` only.

@@ -28,7 +28,8 @@ def headquarters(connection: HTTPConnection) -> None:
     """403 on every node that does not keep the fleet."""
     policy = _policy(connection)
     if not policy.is_headquarters:
-        raise _closed(f"this node is a {policy.factory_role}; ask headquarters")
+        # Who reads a 403 looks for a better token first; here none would help.
+        raise _closed(f"this node is a {policy.factory_role} and keeps no fleet, so no token helps; ask headquarters")
 
 
 def publishing(connection: HTTPConnection) -> None:

@@ -15,7 +15,7 @@ from corporation.db import DATABASE_IS_AWAY
 from corporation.envelope import EnvelopeRefused, Problem
 from corporation.errors import LedgerUnavailableError
 from corporation.strict_json import JsonRefused
-from hq_api.access import Unauthorized
+from hq_api.access import NotSignedIn, Unauthorized
 
 RETRY_AFTER_SECONDS: Final = 5
 CLOSE: Final = {"Connection": "close"}
@@ -73,7 +73,8 @@ def answer_to(error: Refusal | Unauthorized | LedgerUnavailableError) -> Respons
     if isinstance(error, Refusal):
         return Json({"detail": str(error)}, error.status, error.headers)
     if isinstance(error, Unauthorized):
-        return Json({"detail": "Unauthorized"}, 401, {"WWW-Authenticate": "Bearer"})
+        login = {"login": error.login} if isinstance(error, NotSignedIn) else {}
+        return Json({"detail": "Unauthorized"} | login, 401, {"WWW-Authenticate": "Bearer"})
     return _unavailable(error)
 
 

@@ -21,9 +21,7 @@ MOST_SKEW_SECONDS: Final = 30.0
 ANSWER_SECONDS: Final = 3
 
 
-def headquarters(
-    environ: Mapping[str, str], folder: StateFolder, settings: Settings, token_from: str = "UA_OPS_TOKEN"
-) -> list[Finding]:
+def headquarters(environ: Mapping[str, str], folder: StateFolder, settings: Settings, token_from: str) -> list[Finding]:
     """The API that this node works with answers, its clock agrees with ours, and it takes what this node shows.
 
     `token_from` says where the operator's token of `environ` came from.

@@ -60,11 +60,11 @@ def find_connection(environ: Mapping[str, str], folder: StateFolder) -> Connecti
     return connection_in(with_secrets(environ), folder, origin_of("UA_OPS_TOKEN", environ))
 
 
-def connection_in(environ: Mapping[str, str], folder: StateFolder, token_from: str = "UA_OPS_TOKEN") -> Connection:
+def connection_in(environ: Mapping[str, str], folder: StateFolder, token_from: str) -> Connection:
     """The HQ of `environ`, else of the stack in `folder`; refuses (78) with what to do when either half is missing.
 
-    `token_from` says where the token of `environ` came from. The token kept in the state folder goes to the HQ of that folder only, and only while that runs: once it has ended,
-    anybody may listen at its address.
+    `token_from` says where the token of `environ` came from. The one kept in the state folder goes to the HQ of that
+    folder only, and only while that runs: once it has ended, anybody may listen at its address.
     """
     base_url = find_base_url(environ, folder)
     if environ.get("UA_OPS_TOKEN"):

@@ -25,7 +25,7 @@ def states_and_folder(
         if in_state is not None:
             raise Refusal(exits.USAGE, "--state and --in-state both name states of missions; say it once: --in-state")
         return state, state_dir
-    if not (Path(state).is_dir() or os.sep in state or state.startswith(".")):
+    if not (state and (Path(state).is_dir() or os.sep in state or state.startswith("."))):
         raise Refusal(
             exits.USAGE,
             f"--state {state!r} is neither a folder that exists nor a state of missions ({STATES}); "

@@ -30,7 +30,7 @@ RECLAIM_SECONDS: Final = 30.0
 LOOK_SECONDS: Final = 60.0
 """How often the group's other members are looked at (S-5)."""
 # What one entry can be to blame for; everything else is the ledger's state, and waiting for that loses nothing.
-_ENTRY_TO_BLAME: Final = (DataError, IntegrityError, ValueError, RecursionError)
+_ENTRY_TO_BLAME: Final = (DataError, IntegrityError, UnicodeError, RecursionError)
 
 
 @dataclass
@@ -63,6 +63,7 @@ class Importer:
     _reclaimed_at: float = field(default=float("-inf"), init=False)
     _looked_at: float = field(default=float("-inf"), init=False)
     _alarm: str | None = field(default=None, init=False)
+    _strangers: list[str] = field(default_factory=list[str], init=False)
 
     def tick(self) -> bool:
         """Import what is there, or wait for it as long as `poll_seconds`; there may always be more.
@@ -175,7 +176,9 @@ class Importer:
 
     def _look_around(self) -> None:
         self._looked_at = self.monotonic()
-        if strangers := self.stream.strangers():
+        strangers, known = self.stream.strangers(), self._strangers
+        self._strangers = strangers
+        if strangers and strangers != known:
             log.warning(
                 "other_group_members",
                 stream=self.stream.name,

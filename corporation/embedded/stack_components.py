@@ -34,12 +34,12 @@ def components_of(policy: FactoryRuntimePolicy, shape: Shape, telegram: Telegram
 
 
 def row_of(policy: FactoryRuntimePolicy, components: Sequence[Component]) -> str:
-    """The policy in one line; what is switched off although the role has it says why."""
+    """The policy in one line: what is served and done; what is not, although the policy names it, says why."""
     poller = next((one for one in components if one.name == "telegram"), None)
     polls = "yes" if poller and poller.on else f"no ({poller.why})" if poller else "no"
     words = [
         f"gateway {policy.gateway_mode}",
-        f"UI {_yes(policy.start_ui)}",
+        f"UI {_served(policy)}",
         f"Telegram {polls}",
         f"heartbeat {policy.heartbeat_scope}",
         f"delegation {policy.delegation_mode}",
@@ -111,8 +111,10 @@ def _why_no_poll(role: FactoryRole) -> str:
             return "UA_STANDALONE_ENABLE_TELEGRAM_POLL or UA_CAPABILITY_TELEGRAM_POLL would have to say yes"
 
 
-def _yes(value: bool) -> str:
-    return "yes" if value else "no"
+def _served(policy: FactoryRuntimePolicy) -> str:
+    if policy.serves_pages or not policy.start_ui:
+        return "yes" if policy.serves_pages else "no"
+    return "no (the gateway is health_only)" if policy.health_only else "no (a LOCAL_WORKER has no ledger)"
 
 
 def _on(value: bool) -> str:

@@ -1,8 +1,8 @@
 """The way of a mission (README.md beside this file is its map).
 
 Decisions, pure: `states.py` what may follow what · `kinds.py` what sort it is · `routing.py` which factory · `retry.py`
-how often and how late · `outcomes.py` what a handler answers · `finish.py` what a report means · `broadcast.py` an order
-to every factory.
+how often and how late · `outcomes.py` what a handler answers · `finish.py` what a report means · `broadcast.py` an
+order to every factory.
 Steps: `submit.py` in · `dispatch.py` to a factory · `outbox.py` to the broker · `collect.py` back · `rescue.py` gone ·
 `replay.py` again · `dead_letters.py` what people do with what failed.
 `queries.py` what is read · `store/` every statement that writes.

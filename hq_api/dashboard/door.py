@@ -12,7 +12,7 @@ from corporation.db import transaction
 from corporation.errors import LedgerUnavailableError
 from corporation.settings import Settings
 from corporation.tokens.revocation import revoke_token
-from hq_api.access import OPS, Principal, Unauthorized
+from hq_api.access import OPS, NotSignedIn, Principal, Unauthorized
 from hq_api.dashboard.login_form import LOGIN, LOGOUT, LoginForm, local_page, read_form
 from hq_api.dashboard.node import KINDS
 from hq_api.dashboard.page_route import PageRoute
@@ -38,7 +38,10 @@ NOT_HERE: Final = (
     "Signing in is switched off: UA_OPS_JWT_SECRET is not set. Set it to at least 32 random bytes where this server "
     "runs, and start the server again."
 )
-FOREIGN: Final = "The form did not come from this page, so nobody was signed in. Open this page directly and try again."
+FOREIGN: Final = (
+    "The form did not come from this page, so nobody was signed in. Open this page directly and try again; a program "
+    "sends the header Origin with the address of this server, scheme and port included"
+)
 
 log = structlog.get_logger()
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
@@ -47,9 +50,16 @@ router = APIRouter(route_class=PageRoute, include_in_schema=False)
 def operator(request: Request) -> Principal:
     """The operator who asks, by a token of scope `ops`, else by the cookie; for addresses of the dashboard only.
 
-    Raises Unauthorized, Refusal (403) for a token of another scope, or LedgerUnavailableError. A change made with the
+    Raises NotSignedIn, Refusal (403) for a token of another scope, or LedgerUnavailableError. A change made with the
     cookie must come from one of our own pages.
     """
+    try:
+        return _operator(request)
+    except Unauthorized:
+        raise NotSignedIn(LOGIN) from None
+
+
+def _operator(request: Request) -> Principal:
     if bearer(request) is not None:
         caller = authenticate(request)
         if not caller.may():

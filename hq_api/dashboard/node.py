@@ -27,6 +27,11 @@ DELEGATION = {
     DelegationMode.LISTEN_ONLY: "takes missions, gives none away",
     DelegationMode.DISABLED: "takes no part in delegation",
 }
+# The token is given to the process that polls and to no other, so whether it runs cannot be known here.
+TELEGRAM = (
+    "may answer its owner: `python -m hq_api.telegram` does, where TELEGRAM_BOT_TOKEN and TELEGRAM_ALLOWED_USER_IDS "
+    "are set; without them nothing polls"
+)
 HEARTBEAT = {
     HeartbeatScope.GLOBAL: "watches the heartbeats of the whole fleet",
     HeartbeatScope.LOCAL: "knows of itself only",
@@ -70,9 +75,9 @@ def policy_lines(policy: FactoryRuntimePolicy) -> tuple[Line, ...]:
             "UA_CAPABILITY_DELEGATION_MODE",
         ),
         Line("Heartbeat", str(heartbeat), True, HEARTBEAT[heartbeat], "UA_CAPABILITY_HEARTBEAT_SCOPE"),
-        _switch("Telegram", policy.enable_telegram_poll, "may answer its owner", "UA_CAPABILITY_TELEGRAM_POLL"),
-        _switch("Signals", policy.enable_csi_ingest, "may take in signals", "UA_CAPABILITY_CSI_INGEST"),
-        _switch("Mail", policy.enable_agentmail, "may use agent mail", "UA_CAPABILITY_AGENTMAIL"),
+        _allowed("Telegram", policy.enable_telegram_poll, TELEGRAM, "UA_CAPABILITY_TELEGRAM_POLL"),
+        _allowed("Signals", policy.enable_csi_ingest, "no ingest yet", "UA_CAPABILITY_CSI_INGEST"),
+        _allowed("Mail", policy.enable_agentmail, "nothing uses agent mail yet", "UA_CAPABILITY_AGENTMAIL"),
         _switch("Coder", policy.enable_vp_coder, "may run coding missions", "ENABLE_VP_CODER"),
         _switch("Generalist", policy.enable_vp_general, "may run general missions", "ENABLE_VP_GENERAL"),
     )
@@ -102,6 +107,11 @@ def redis_light(client: "redis.Redis", enabled: bool) -> Light:
         advice = f"It gave {error}. Nothing is lost: missions wait in the ledger until it is back."
         return Light(title, "bad", "disconnected", advice)
     return Light(title, "good", "connected", "It answers, and carries missions to the factories.")
+
+
+def _allowed(title: str, allowed: bool, meaning: str, variable: str) -> Line:
+    """What the policy allows and this process does not do: never shown as on."""
+    return Line(title, "allowed", False, meaning, variable) if allowed else _switch(title, False, "", variable)
 
 
 def _switch(title: str, on: bool, meaning: str, variable: str) -> Line:

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from corporation.clock import iso, utc_now
+from corporation.roles import FactoryRuntimePolicy
 from corporation.settings import Settings
 from hq_api.gates import KeepsLedger
 from hq_api.own_health import OwnHealth
@@ -61,15 +62,23 @@ async def readyz() -> Response:
 
 
 @full_router.get("/")
-def root() -> Response:
-    """What this server is and where things are."""
-    endpoints = {
-        "publish": "/api/v1/delegation/publish",
-        "missions": "/api/v1/missions",
-        "health": "/api/v1/health",
-        "version": "/api/v1/version",
-    }
+def root(request: Request) -> Response:
+    """What this server is and where things are: what its policy refuses to everybody is not listed."""
+    endpoints = served_endpoints(request.app.state.settings.policy)
     return Json({"name": PRODUCT, "version": version(PRODUCT), "status": "running", "endpoints": endpoints})
+
+
+def served_endpoints(policy: FactoryRuntimePolicy) -> dict[str, str]:
+    """The addresses worth knowing of a node with a full gateway and this `policy`, by name."""
+    every = {
+        "publish": ("/api/v1/delegation/publish", policy.opens_ledger and policy.can_publish_delegations),
+        "missions": ("/api/v1/missions", policy.is_headquarters),
+        "health": ("/api/v1/health", True),
+        "version": ("/api/v1/version", policy.opens_ledger),
+        "capabilities": ("/api/v1/factory/capabilities", policy.opens_ledger),
+        "dashboard": ("/dashboard", policy.serves_pages),
+    }
+    return {name: path for name, (path, is_served) in every.items() if is_served}
 
 
 @full_router.get("/api/v1/version")

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import structlog
@@ -47,10 +48,37 @@ class TokenForm(BaseModel):
     factory_id: Text | None = None
 
 
+class MintedToken(BaseModel):
+    """The answer of a mint; `jti` is the name by which the token can be revoked."""
+
+    token: str
+    token_type: Literal["Bearer"]
+    ttl_seconds: int
+    expires_at: datetime
+    jti: str
+
+
 class RevokeForm(BaseModel):
     """Which token ends now, by its `jti`."""
 
     jti: Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_ID)]
+
+
+class RevokedToken(BaseModel):
+    """The answer of a revocation: the token with this `jti` is refused from now on."""
+
+    ok: Literal[True]
+    jti: str
+
+
+def _described(form: type[BaseModel], answer: type[BaseModel], *, required: bool) -> dict[str, Any]:
+    """What the API description says of a route that reads its own body (the dependencies do, in their order)."""
+    request = {"required": required, "content": _json(form, "validation")}
+    return {"requestBody": request, "responses": {"200": {"content": _json(answer, "serialization")}}}
+
+
+def _json(model: type[BaseModel], mode: Literal["validation", "serialization"]) -> dict[str, Any]:
+    return {"application/json": {"schema": model.model_json_schema(mode=mode)}}
 
 
 @dataclass(frozen=True)
@@ -89,7 +117,7 @@ def bootstrap_caller(request: Request, settings: ReadSettings, ledger: Ledger) -
     return Bootstrap(hashlib.sha256(given).hexdigest(), None if known else owner, settings.ops_jwt_secret)
 
 
-@router.post("/auth/ops-token")
+@router.post("/auth/ops-token", openapi_extra=_described(TokenForm, MintedToken, required=False))
 def exchange(
     request: Request,
     _: Headquarters,
@@ -109,11 +137,12 @@ def exchange(
             "token_type": "Bearer",
             "ttl_seconds": LIFE_SECONDS,
             "expires_at": iso(minted.expires_at),
+            "jti": minted.token_id,
         }
     )
 
 
-@router.post("/api/v1/ops/tokens/revoke")
+@router.post("/api/v1/ops/tokens/revoke", openapi_extra=_described(RevokeForm, RevokedToken, required=True))
 def revoke(
     caller: Annotated[Principal, Depends(principal_with())], _: Headquarters, document: JsonObject, ledger: Ledger
 ) -> Response:

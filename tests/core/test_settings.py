@@ -164,6 +164,23 @@ def test_what_is_odd_but_not_wrong_is_told() -> None:
     assert SECRET not in "".join(notes)
 
 
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ("INFISICAL_CLIENT_ID", "INFISICAL_CLIENT_SECRET and INFISICAL_PROJECT_ID are missing"),
+        ("INFISICAL_CLIENT_ID INFISICAL_PROJECT_ID", "INFISICAL_CLIENT_SECRET is missing"),
+    ],
+)
+def test_half_a_vault_is_odd_and_what_is_missing_is_named(given: str, missing: str) -> None:
+    environ = dict.fromkeys(given.split(), SECRET)
+    [note] = warnings_about(environ)
+
+    assert note.startswith(given.split()[0])
+    assert f"but {missing}, so no vault is asked" in note
+    assert SECRET not in note
+    assert warnings_about(environ | {"UA_INFISICAL_ENABLED": "0"}) == []
+
+
 def test_a_good_environment_has_nothing_odd() -> None:
     assert warnings_about({"UA_OPS_AUTH_ALLOW_LEGACY": "No", "FACTORY_ROLE": "local_worker", "HOME": "/root"}) == []
 

@@ -109,6 +109,23 @@ def test_the_row_of_headquarters_shows_every_cell() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("role", "overrides", "served"),
+    [
+        (HQ, Overrides(gateway_mode=GatewayMode.HEALTH_ONLY), "UI no (the gateway is health_only) ·"),
+        (HQ, Overrides(start_ui=False), "UI no ·"),
+        (WORKER, None, "UI no ·"),
+        (WORKER, Overrides(start_ui=True), "UI no (the gateway is health_only) ·"),
+        (WORKER, Overrides(start_ui=True, gateway_mode=GatewayMode.FULL), "UI no (a LOCAL_WORKER has no ledger) ·"),
+        (STANDALONE, None, "UI yes ·"),
+    ],
+)
+def test_the_row_shows_the_pages_that_are_served(role: FactoryRole, overrides: Overrides | None, served: str) -> None:
+    policy = build_factory_runtime_policy(role, overrides)
+
+    assert served in row_of(policy, components_of(policy, shape_of_role(role)))
+
+
 def test_a_standalone_node_says_what_it_leaves_out() -> None:
     line = left_out(components_of(POLICIES[STANDALONE], Shape.STANDALONE))
 

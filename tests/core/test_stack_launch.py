@@ -122,8 +122,62 @@ def test_what_is_asked_for_and_not_granted_is_told() -> None:
     given = {**JOINED, "UA_CAPABILITY_TELEGRAM_POLL": "1", "UA_DATABASE_URL": "postgresql://u:p@127.0.0.1/x"}
     lines = "\n".join(launch_of(Shape.WORKER, NO_FILE | given).lines())
 
-    assert "Note: UA_DATABASE_URL is ignored" in lines
-    assert "Note: UA_CAPABILITY_TELEGRAM_POLL is ignored" in lines
+    assert "ALARM: UA_DATABASE_URL is ignored" in lines
+    assert "ALARM: UA_CAPABILITY_TELEGRAM_POLL is ignored" in lines
+
+
+def test_a_profile_that_is_none_is_an_alarm_before_everything_else() -> None:
+    launch = launch_of(None, NO_FILE | {"UA_DEPLOYMENT_PROFILE": "vpss", "UA_OPS_TOKENS": "x"})
+    first, *rest = launch.lines()
+
+    assert first.startswith("ALARM: UA_DEPLOYMENT_PROFILE names no profile, so it is local_workstation")
+    assert "Note: UA_OPS_TOKENS is not a variable" in rest[-1]
+
+
+def test_a_word_that_is_no_role_is_told_before_what_the_worker_it_made_misses() -> None:
+    """D18"""
+    with pytest.raises(SettingsError) as refused:
+        launch_of(None, NO_FILE | {"FACTORY_ROLE": "JUNK"})
+    with pytest.raises(SettingsError, match="which names no role and so makes this node a LOCAL_WORKER"):
+        launch_of(Shape.HQ, NO_FILE | {"FACTORY_ROLE": "JUNK"})
+
+    assert refused.value.problems[0].startswith("FACTORY_ROLE names no role, so this node is a LOCAL_WORKER")
+    assert "UA_REDIS_URL" in refused.value.problems[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("UA_FACTORY_SLOTS=3\n", "1 variable comes"), ("A=1\nB=2", "2 variables come")]
+)
+def test_values_of_a_dotenv_file_are_told_with_the_file(tmp_path: Path, text: str, count: str) -> None:
+    file = tmp_path / "own.env"
+    file.write_text(text)
+    lines = launch_of(None, {"UA_DOTENV_PATH": str(file)}).lines()
+
+    assert lines[-1] == f"Note: {count} from {file}; no vault was asked"
+
+
+@pytest.mark.parametrize("text", ["", None])
+def test_a_dotenv_file_that_gives_nothing_is_not_spoken_of(tmp_path: Path, text: str | None) -> None:
+    file = tmp_path / "own.env"
+    if text is not None:
+        file.write_text(text)
+
+    assert not any(str(file) in line for line in launch_of(None, {"UA_DOTENV_PATH": str(file)}).lines())
+
+
+def test_a_dotenv_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    lines = launch_of(None, {"UA_DOTENV_PATH": str(tmp_path), "UA_INFISICAL_ENABLED": "0"}).lines()
+
+    assert lines[-1] == f"Note: {tmp_path} was not read whole (OSError); correct it, or remove it"
+
+
+def test_a_vault_that_gave_nothing_is_told_where_a_node_starts_without() -> None:
+    given = dict.fromkeys(("INFISICAL_CLIENT_ID", "INFISICAL_CLIENT_SECRET", "INFISICAL_PROJECT_ID"), secret("vault"))
+    # Nobody listens there.
+    lines = launch_of(None, NO_FILE | given | {"INFISICAL_API_URL": "http://127.0.0.1:1"}).lines()
+
+    assert lines[-1].startswith("Note: No variable comes from a vault or a dotenv file: the vault gave none (")
+    assert secret("vault") not in "".join(lines)
 
 
 def test_a_launch_shows_no_secret() -> None:

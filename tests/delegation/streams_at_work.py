@@ -92,7 +92,9 @@ class StreamsAtWork:
 
     def missions(self) -> list[str]:
         """The job_ids in the ledger, in the order in which they run."""
-        return [row.job_id for row in self.sql("SELECT job_id FROM corporation.missions ORDER BY created_at, id")]
+        return [
+            row.job_id for row in self.sql("SELECT job_id FROM corporation.missions ORDER BY created_at, place, id")
+        ]
 
     def mission(self, job_id: str = "j-1") -> Any:
         """One mission's row."""

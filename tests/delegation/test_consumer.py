@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -146,21 +147,30 @@ def test_once_says_what_is_away_and_that_nothing_is_lost(streams: StreamsAtWork)
     assert streams.redis.xlen(KEYS.missions) == 1
 
 
+@pytest.mark.parametrize("word", ["OOM", "READONLY"])
 def test_while_redis_takes_nothing_it_is_not_ready_and_goes_on_afterwards(
-    streams: StreamsAtWork, tmp_path: Path
+    streams: StreamsAtWork, tmp_path: Path, word: str
 ) -> None:
-    """B20: as LOADING, READONLY and MISCONF; here the memory is full."""
+    """B20: as with LOADING and MISCONF; here the memory is full, or the server became somebody's replica."""
+    refuse: dict[str, Callable[[], Any]] = {
+        "OOM": lambda: streams.redis.config_set("maxmemory", "1"),
+        "READONLY": lambda: streams.redis.replicaof("127.0.0.1", "1"),
+    }
+    allow: dict[str, Callable[[], Any]] = {
+        "OOM": lambda: streams.redis.config_set("maxmemory", "0"),
+        "READONLY": lambda: streams.redis.replicaof("NO", "ONE"),
+    }
     ready = tmp_path / "ready"
     streams.add(envelope("first"))
     streams.importer.drain()
     process = streams.consumer("--ready-file", str(ready))
     streams.wait_until(ready.exists, LIMIT_SECONDS, "the ready file")
-    streams.redis.config_set("maxmemory", "1")
+    refuse[word]()
     try:
         streams.end("first")
         streams.wait_until(lambda: not ready.exists(), 10, "the ready file to go")
     finally:
-        streams.redis.config_set("maxmemory", "0")
+        allow[word]()
     streams.wait_until(lambda: len(streams.results()) == 1, 15, "the result")
     streams.wait_until(ready.exists, 10, "the ready file again")
 

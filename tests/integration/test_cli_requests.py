@@ -114,6 +114,40 @@ def test_every_refusal_has_its_exit_status_and_one_sentence(hq: Headquarters, st
     assert TOKEN not in ended.stderr
 
 
+@pytest.mark.parametrize("command", [("missions", "list"), ("doctor",)])
+def test_a_refused_token_is_named_with_the_place_it_came_from(
+    hq: Headquarters, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    file = tmp_path / "own.env"
+    file.write_text(f"UA_OPS_TOKEN={TOKEN}\n")
+    at = ("--state-dir", str(tmp_path / "none"))
+    hq.answers = [(401, {}, {"detail": "Unauthorized", "status": "healthy"})]
+
+    given = run(hq, *command, *at)
+    without = {name: word for name, word in environment(hq).items() if name != "UA_OPS_TOKEN"}
+    with patch("test_cli_requests.environment", lambda _, **more: without | more):
+        from_file = run(hq, *command, *at, UA_DOTENV_PATH=str(file))
+
+    said = [ended.stdout + ended.stderr for ended in (given, from_file)]
+    assert "does not accept the token from UA_OPS_TOKEN in the environment (401" in said[0]
+    assert f"does not accept the token from UA_OPS_TOKEN in {file} (401" in said[1]
+    assert TOKEN not in "".join(said)
+
+
+def test_a_node_without_a_fleet_is_not_answered_with_advice_about_tokens(hq: Headquarters) -> None:
+    detail = "forbidden: this node is a STANDALONE_NODE and keeps no fleet, so no token helps; ask headquarters"
+    hq.answers = [(403, {}, {"detail": detail})]
+    of_node = run(hq, "missions", "list")
+    hq.answers = [(403, {}, {"detail": "forbidden: this needs the scope ops"})]
+    of_scope = run(hq, "missions", "list")
+
+    assert (of_node.returncode, of_scope.returncode) == (77, 77)
+    assert "refuses this to everybody" in of_node.stderr
+    assert "UA_HQ_BASE_URL" in of_node.stderr
+    assert "use a token" not in of_node.stderr
+    assert "use a token with the scope `ops`" in of_scope.stderr
+
+
 def test_a_busy_headquarters_is_asked_again_with_the_same_key(hq: Headquarters) -> None:
     busy = (503, {"retry-after": "0"}, {"detail": "ledger_unavailable"})
     hq.answers = [busy, busy, (202, {}, STORED)]
@@ -260,7 +294,10 @@ def test_the_filters_become_the_query(hq: Headquarters) -> None:
 
     run(hq, "missions", "list", "--state", "failed,timed_out", "--factory", "desk 7", "--limit", "5")
 
+    run(hq, "missions", "list", "--in-state", "running", "--state", "/nowhere", "--limit", "5")
+
     assert hq.requests[0][1] == "/api/v1/missions?state=failed%2Ctimed_out&factory_id=desk+7&limit=5"
+    assert hq.requests[1][1] == "/api/v1/missions?state=running&limit=5"
 
 
 def test_what_is_not_headquarters_is_told(hq: Headquarters) -> None:

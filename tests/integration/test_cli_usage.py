@@ -159,6 +159,24 @@ def test_a_ledger_that_is_not_reached_ends_migrate_with_69_and_no_password(tmp_p
     assert "Traceback" not in ended.stderr
 
 
+def test_doctor_finds_nothing_wrong_where_nothing_was_set_up_and_says_what_to_run(tmp_path: Path) -> None:
+    untouched = run("doctor", "--state", str(tmp_path / "none"), UA_DOTENV_PATH=os.devnull)
+    begun = run(
+        "doctor", "--state", str(tmp_path / "none"), UA_DOTENV_PATH=os.devnull, UA_HQ_BASE_URL="http://127.0.0.1:1"
+    )
+
+    assert (untouched.returncode, begun.returncode) == (0, 69)
+    assert "nothing is set up here yet -> run `ops/run`" in untouched.stdout
+    assert "WRONG" not in untouched.stdout
+    assert "nothing is set up" not in begun.stdout
+
+
+def test_a_wrong_choice_is_told_with_the_choices_and_nothing_else() -> None:
+    assert run("up", "--role", "boss").stderr.splitlines()[0] == (
+        "Invalid value for '--role': 'boss' is not one of 'hq', 'worker', 'standalone'."
+    )
+
+
 def test_a_wrong_environment_is_told_by_doctor_with_78(tmp_path: Path) -> None:
     ended = run("doctor", "--state", str(tmp_path), UA_GATEWAY_PORT="x", UA_REDIS_URLS="redis://127.0.0.1")
 

@@ -156,7 +156,6 @@ def test_a_worker_joins_headquarters_with_what_env_prints_and_does_its_missions(
             assert worker.holders(POLLED["TELEGRAM_BOT_TOKEN"]) == set()
             assert "api" not in worker.holders(MODEL_KEYS["OPENAI_API_KEY"])
             context = {"tutorial_run_path": "youtube-tutorial-creation/first-mission", "repo_name": "joined"}
-            place_demo(hq_state)
             order = ("publish", "Join", "--kind", "bootstrap_repo", "--context", json.dumps(context), "--watch")
             done = run(*order, "--state", str(hq_state))
             assert done.returncode == 0, done.stdout + done.stderr
@@ -169,13 +168,6 @@ def test_a_worker_joins_headquarters_with_what_env_prints_and_does_its_missions(
         once = run("up", "--role", "worker", "--once", "--state", str(state), given=given)
         assert once.returncode == 0, once.stdout + once.stderr
         assert left_in(state) == []
-
-
-def place_demo(hq_state: Path) -> None:
-    from corporation.cli.demo import place_run_folder
-    from corporation.embedded.stack_state import StateFolder
-
-    assert place_run_folder(StateFolder(hq_state))
 
 
 def test_a_standalone_node(tmp_path: Path, wait_until: Until) -> None:
@@ -239,7 +231,7 @@ def test_sigterm_ends_a_node_with_zero_and_leaves_nothing(tmp_path: Path, wait_u
             ["UA_REDIS_URL", "UA_HQ_BASE_URL", "UA_RESULT_BACKEND_URL", "UA_FACTORY_CREDENTIAL", "`corporation env`"],
         ),
         # A word that is no role must not start a headquarters.
-        ([], {"FACTORY_ROLE": "boss"}, 78, ["UA_HQ_BASE_URL"]),
+        ([], {"FACTORY_ROLE": "boss"}, 78, ["FACTORY_ROLE names no role", "UA_HQ_BASE_URL"]),
         (["--role", "hq"], {"UA_CAPABILITY_GATEWAY_MODE": "open"}, 78, ["UA_CAPABILITY_GATEWAY_MODE", "health_only"]),
         (["--role", "hq"], {"UA_DEPLOYMENT_PROFILE": "vps"}, 78, ["INFISICAL_CLIENT_ID"]),
     ],

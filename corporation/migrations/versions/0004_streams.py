@@ -12,6 +12,7 @@ ALTER TABLE corporation.missions
   ADD COLUMN raw_envelope    text,                                     -- the entry's text to the letter (S-23)
   ADD COLUMN parent_id       bigint REFERENCES corporation.missions,   -- the broadcast it is a part of (S-25)
   ADD COLUMN replay_of       bigint REFERENCES corporation.missions,
+  ADD COLUMN place           bigint NOT NULL DEFAULT 0,                -- among those that were stored with it
   ADD COLUMN children        integer CHECK (children >= 1),            -- of a broadcast, once it was spread
   ADD CONSTRAINT an_entry_has_a_stream CHECK ((stream IS NULL) = (stream_entry_id IS NULL)),
   ADD CONSTRAINT a_child_has_a_target CHECK (parent_id IS NULL OR target_factory_id IS NOT NULL),
@@ -21,6 +22,9 @@ ALTER TABLE corporation.missions
   -- A child's is `<parent>.<factory_id>`: 128 characters, a dot, and 200; a replay's is a little longer.
   DROP CONSTRAINT missions_job_id_check,
   ADD CONSTRAINT missions_job_id_check CHECK (length(job_id) BETWEEN 1 AND 400);
+DROP INDEX corporation.missions_to_dispatch;
+CREATE INDEX missions_to_dispatch ON corporation.missions (broker_priority, created_at, place, id)
+  WHERE state = 'waiting';
 CREATE INDEX missions_of_parent ON corporation.missions (parent_id) WHERE parent_id IS NOT NULL;
 -- Broadcasts are looked for at every tick, however many missions wait.
 CREATE INDEX missions_broadcast ON corporation.missions (id)
@@ -109,9 +113,14 @@ def downgrade() -> None:
     op.execute("DROP TABLE corporation.stream_outbox, corporation.dead_letters")
     op.execute("DROP FUNCTION corporation.tell_the_end_of_a_mission(), corporation.tell_a_dead_letter()")
     op.execute("ALTER TABLE corporation.mission_aliases DROP COLUMN stream, DROP COLUMN stream_entry_id")
+    op.execute("DROP INDEX corporation.missions_to_dispatch")
     op.execute("DROP INDEX corporation.missions_broadcast")
     op.execute(
         "ALTER TABLE corporation.missions DROP COLUMN stream, DROP COLUMN stream_entry_id, DROP COLUMN raw_envelope, "
-        "DROP COLUMN parent_id, DROP COLUMN replay_of, DROP COLUMN children, DROP CONSTRAINT missions_job_id_check, "
+        "DROP COLUMN parent_id, DROP COLUMN replay_of, DROP COLUMN children, DROP COLUMN place, DROP CONSTRAINT missions_job_id_check, "
         "ADD CONSTRAINT missions_job_id_check CHECK (length(job_id) BETWEEN 1 AND 300) NOT VALID"
+    )
+    op.execute(
+        "CREATE INDEX missions_to_dispatch ON corporation.missions (broker_priority, created_at, id) "
+        "WHERE state = 'waiting'"
     )

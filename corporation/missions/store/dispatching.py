@@ -38,7 +38,7 @@ TAKE_DUE = text("""
        AND mission_kind = ANY(CAST(:kinds AS text[]))
        AND (target_factory_id IS NULL OR (target_factory_id, mission_kind) IN
             (SELECT * FROM unnest(CAST(:able_ids AS text[]), CAST(:able_kinds AS text[]))))
-     ORDER BY broker_priority, created_at, id
+     ORDER BY broker_priority, created_at, place, id
      LIMIT :limit
        FOR NO KEY UPDATE SKIP LOCKED
 """)

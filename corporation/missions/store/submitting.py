@@ -6,9 +6,11 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from corporation.missions.store.locking import lock_missions
+
 # In the order of the keys, so that two batches with the same keys wait for each other in one order and never for ever.
-# The rows must be sorted here: the plan that a connection chose decides the order in which the join gives them. So that
-# missions of one batch still run in the order in which they were given (S-11), each is a microsecond younger.
+# The rows must be sorted here: the plan that a connection chose decides the order in which the join gives them. Their
+# places in the batch are kept, so that missions of one moment run in the order in which they were given (S-11).
 INSERT = text("""
     WITH given AS (
       SELECT * FROM unnest(
@@ -25,14 +27,12 @@ INSERT = text("""
     ), new AS (
       INSERT INTO corporation.missions
         (job_id, idempotency_key, mission_kind, requested_kind, source, target_factory_id, priority, broker_priority,
-         timeout_seconds, max_retries, attempts_total, attempts_before, envelope, body_digest, created_at, deadline_at,
-         event_seq,
-         stream, stream_entry_id, raw_envelope, parent_id, replay_of)
+         timeout_seconds, max_retries, attempts_total, attempts_before, envelope, body_digest, deadline_at, event_seq,
+         stream, stream_entry_id, raw_envelope, parent_id, replay_of, place)
       SELECT job_id, idempotency_key, mission_kind, requested_kind, source, target, priority,
              least(greatest(priority, 0), 9), timeout_seconds, max_retries, attempts_total, attempts_before,
-             CAST(envelope AS json), body_digest, now() + (place - 1) * interval '1 microsecond',
-             now() + (place - 1) * interval '1 microsecond' + ttl_seconds * interval '1 second', 1,
-             stream, entry_id, raw, parent_id, replay_of
+             CAST(envelope AS json), body_digest, now() + ttl_seconds * interval '1 second', 1,
+             stream, entry_id, raw, parent_id, replay_of, place
         FROM given
        WHERE NOT EXISTS (SELECT 1 FROM corporation.mission_aliases a WHERE a.job_id = given.job_id)
        ORDER BY idempotency_key
@@ -64,10 +64,6 @@ ADD_ALIASES = text("""
     SELECT * FROM unnest(CAST(:job_ids AS text[]), CAST(:mission_ids AS bigint[]), CAST(:streams AS text[]),
                          CAST(:entry_ids AS text[]))
         ON CONFLICT DO NOTHING
-""")
-
-LOCK = text("""
-    SELECT id FROM corporation.missions WHERE id = ANY(CAST(:mission_ids AS bigint[])) ORDER BY id FOR NO KEY UPDATE
 """)
 
 ADD_REMARKS = text("""
@@ -168,8 +164,7 @@ def add_remarks(connection: Connection, remarks: Sequence[Remark]) -> None:
     """Append each remark to its mission's history, in order; of a mission with MOST_EVENTS events nothing more."""
     if remarks:
         mission_ids = [one.mission_id for one in remarks]
-        # Locked first and by rising id, like everybody who changes several missions (`leases.py`).
-        connection.execute(LOCK, {"mission_ids": mission_ids})
+        lock_missions(connection, mission_ids)
         connection.execute(
             ADD_REMARKS,
             {

@@ -6,6 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from corporation.missions.store.locking import lock_missions
+
 # A result may have a megabyte; what is too large for a stream is not even read (`largest` in bytes).
 TAKE_RESULTS = text("""
     SELECT o.id, m.id AS mission_id, m.job_id, m.state, m.error,
@@ -30,10 +32,6 @@ TAKE_LETTERS = text("""
      WHERE o.dead_letter_id IS NOT NULL
      ORDER BY o.id LIMIT :limit
        FOR UPDATE OF o SKIP LOCKED
-""")
-
-LOCK = text("""
-    SELECT id FROM corporation.missions WHERE id = ANY(CAST(:mission_ids AS bigint[])) ORDER BY id FOR NO KEY UPDATE
 """)
 
 FORGET = text("DELETE FROM corporation.stream_outbox WHERE id = ANY(CAST(:ids AS bigint[]))")
@@ -126,7 +124,7 @@ def mark_ends(connection: Connection, told: Sequence[tuple[ToldEnd, str]]) -> No
     """Each of these ends is on the stream, as the entry named beside it, and the mission's history says so."""
     if told:
         mission_ids = [end.mission_id for end, _ in told]
-        connection.execute(LOCK, {"mission_ids": mission_ids})
+        lock_missions(connection, mission_ids)
         connection.execute(MARK_RESULTS, {"mission_ids": mission_ids, "entry_ids": [entry_id for _, entry_id in told]})
         connection.execute(FORGET, {"ids": [end.outbox_id for end, _ in told]})
 
@@ -134,7 +132,7 @@ def mark_ends(connection: Connection, told: Sequence[tuple[ToldEnd, str]]) -> No
 def mark_letters(connection: Connection, told: Sequence[tuple[ToldLetter, str]]) -> None:
     """Each of these letters is on the dead-letter stream, and the history of the mission that failed says so."""
     if told:
-        connection.execute(LOCK, {"mission_ids": [letter.mission_id for letter, _ in told if letter.mission_id]})
+        lock_missions(connection, [letter.mission_id for letter, _ in told if letter.mission_id])
         values = {"letter_ids": [letter.letter_id for letter, _ in told], "entry_ids": [entry for _, entry in told]}
         connection.execute(MARK_LETTERS, values)
         connection.execute(FORGET, {"ids": [letter.outbox_id for letter, _ in told]})

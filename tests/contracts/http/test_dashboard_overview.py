@@ -90,6 +90,18 @@ def test_only_a_full_headquarters_has_the_entry_corporation(
     assert [item.title for item in menu(policy)] == titles
 
 
+def test_what_is_allowed_and_does_not_run_in_this_process_is_not_called_on() -> None:
+    lines = {line.title: line for line in policy_lines(build_factory_runtime_policy(FactoryRole.HEADQUARTERS))}
+    off = {line.title: line for line in policy_lines(build_factory_runtime_policy(FactoryRole.LOCAL_WORKER))}
+
+    assert [(lines[title].value, lines[title].on) for title in ("Telegram", "Signals", "Mail")] == [
+        ("allowed", False)
+    ] * 3
+    assert "TELEGRAM_BOT_TOKEN" in lines["Telegram"].meaning
+    assert lines["Signals"].meaning == "no ingest yet"
+    assert {off[title].value for title in ("Telegram", "Signals", "Mail")} == {"off"}
+
+
 @pytest.mark.parametrize("role", FactoryRole)
 def test_every_duty_of_the_policy_has_a_line(role: FactoryRole) -> None:
     lines = policy_lines(build_factory_runtime_policy(role))

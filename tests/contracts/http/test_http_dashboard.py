@@ -57,12 +57,23 @@ def test_a_browser_without_a_session_is_shown_the_login_and_brought_back(api: Ap
         assert client.get(LOGIN).headers["location"] == NODE
 
 
-def test_a_program_without_a_token_gets_the_401_of_everywhere(api: Api) -> None:
-    """H-10, H-13"""
+def test_a_program_without_a_token_gets_the_401_of_everywhere_and_the_way_to_the_login(api: Api) -> None:
+    """H-10, H-13, and H-2: keys are only added."""
     answers = [stranger.get(api.url + path) for path in (NODE, FLEET, NAVIGATION)]
     answers.append(stranger.get(api.url + NAVIGATION, headers={"Accept": "text/html"}))
 
-    assert [(a.status_code, a.json()) for a in answers] == [(401, {"detail": "Unauthorized"})] * 4
+    answers.append(stranger.get(api.url + NODE, headers={"Authorization": "Bearer wrong"}))
+
+    assert [(a.status_code, a.json()) for a in answers] == [(401, {"detail": "Unauthorized", "login": LOGIN})] * 5
+    assert stranger.get(api.url + "/api/v1/missions").json() == {"detail": "Unauthorized"}
+
+
+def test_a_program_is_told_how_to_send_the_login_form(api: Api) -> None:
+    without = stranger.post(api.url + LOGIN, data={"token": OPS_TOKEN})
+    with_origin = stranger.post(api.url + LOGIN, data={"token": OPS_TOKEN}, headers={"Origin": api.url})
+
+    assert (without.status_code, "sends the header Origin" in without.json()["detail"]) == (403, True)
+    assert (with_origin.status_code, COOKIE in with_origin.headers["set-cookie"]) == (303, True)
 
 
 def test_the_cookie_is_kept_from_scripts_and_from_other_sites_for_a_day(api: Api) -> None:

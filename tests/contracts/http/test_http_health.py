@@ -155,6 +155,29 @@ def test_the_first_page_and_the_version_are_open(api: Api) -> None:
     assert set(stranger.get(api.url + VERSION).json()) == {"commit", "branch", "started_at"}
 
 
+@pytest.mark.parametrize(
+    ("environ", "names"),
+    [
+        ({"FACTORY_ROLE": "HEADQUARTERS"}, "publish missions health version capabilities dashboard"),
+        (
+            {"FACTORY_ROLE": "HEADQUARTERS", "UA_CAPABILITY_DELEGATION_MODE": "listen_only"},
+            "missions health version capabilities dashboard",
+        ),
+        ({"FACTORY_ROLE": "STANDALONE_NODE"}, "health version capabilities dashboard"),
+        ({"FACTORY_ROLE": "STANDALONE_NODE", "UA_CAPABILITY_START_UI": "0"}, "health version capabilities"),
+        ({"FACTORY_ROLE": "LOCAL_WORKER", "UA_CAPABILITY_GATEWAY_MODE": "full"}, "health"),
+    ],
+)
+def test_the_first_page_lists_what_this_node_serves_and_nothing_else(
+    shared_url: str, environ: dict[str, str], names: str
+) -> None:
+    with served(settings_for(shared_url, **environ)) as api:
+        endpoints = stranger.get(api.url + "/").json()["endpoints"]
+        refused = [name for name, path in endpoints.items() if api.ops.get(path).status_code == 403]
+
+    assert (" ".join(endpoints), refused) == (names, [])
+
+
 def test_a_worker_tells_no_version_even_on_a_full_surface(shared_url: str) -> None:
     changes = {"FACTORY_ROLE": "LOCAL_WORKER", "UA_CAPABILITY_GATEWAY_MODE": "full"}
     with served(settings_for(shared_url, **changes)) as worker:

@@ -110,6 +110,8 @@ def test_who_is_refused_reads_which_node_refused(shared_url: str, node: Node) ->
 
     assert all(detail.startswith("forbidden: ") and role in detail for detail in details.values()), details
     assert all("ask headquarters" in detail for detail in details.values())
+    of_fleet = [detail for call, detail in details.items() if node.surface and call == ("GET", MISSIONS)]
+    assert all("so no token helps" in detail for detail in of_fleet)
 
 
 @each_node
@@ -350,6 +352,15 @@ def test_the_api_description_lists_every_door_for_operators_only(api: Api) -> No
         described["paths"]
     )
     assert stranger.get(api.url + "/openapi.json").status_code == 401
+    for path, sent, answered in (
+        ("/auth/ops-token", {"subject", "scope", "factory_id"}, {"token", "expires_at", "jti"}),
+        ("/api/v1/ops/tokens/revoke", {"jti"}, {"ok", "jti"}),
+    ):
+        route = described["paths"][path]["post"]
+        body, answer = (
+            part["content"]["application/json"]["schema"] for part in (route["requestBody"], route["responses"]["200"])
+        )
+        assert (sent == set(body["properties"]), answered <= set(answer["properties"])) == (True, True)
 
 
 # Starting

@@ -60,7 +60,8 @@ def test_a_bootstrap_credential_is_exchanged_for_a_token_of_an_hour(api: Api) ->
     claims = claims_of(answer)
     body = answer.json()
 
-    assert set(body) == {"token", "token_type", "ttl_seconds", "expires_at"}
+    assert list(body) == ["token", "token_type", "ttl_seconds", "expires_at", "jti"]
+    assert body["jti"] == claims["jti"]
     assert (body["token_type"], body["ttl_seconds"]) == ("Bearer", 3600)
     assert len(body["expires_at"]) == len("2026-06-01T09:00:00.000000+00:00")
     assert body["expires_at"].endswith("+00:00")
