@@ -78,6 +78,8 @@ class FakeInfisical:
         self.hidden: set[str] = set()
         """Names whose values the identity may not read."""
         self.requests: list[Asked] = []
+        self.issued: set[str] = set()
+        """Every token that it gave: processes that start together each have one."""
         self.over = threading.Event()
         self._server = _Server(self, certificate)
         self.url = f"{'https' if certificate else 'http'}://127.0.0.1:{self._server.server_address[1]}"
@@ -162,21 +164,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
-        self._record(json.loads(self.rfile.read(length) or b"{}"))
-        self._answer()
+        self._answer(self._record(json.loads(self.rfile.read(length) or b"{}")))
 
     def do_GET(self) -> None:
-        self._record({})
-        self._answer()
+        self._answer(self._record({}))
 
-    def _record(self, body: dict[str, Any]) -> None:
+    def _record(self, body: dict[str, Any]) -> Asked:
         parts = urlsplit(self.path)
         asked = Asked(parts.path, dict(parse_qsl(parts.query)), self.headers.get("Authorization"), body)
         self.server.fake.requests.append(asked)
+        return asked
 
-    def _answer(self) -> None:
+    def _answer(self, asked: Asked) -> None:
         fake = self.server.fake
-        asked = fake.requests[-1]
         if fake.behaviour is Behaviour.REDIRECT:
             self._send(307, b"", Location=fake.redirect_to + self.path)
         elif asked.path == LOGIN:
@@ -194,14 +194,16 @@ class _Handler(BaseHTTPRequestHandler):
         elif fake.behaviour is Behaviour.WRONG_CREDENTIALS or sent != (CLIENT_ID, fake.client_secret):
             self._refuse(401, f"no machine has the secret {sent[1]}")
         else:
-            token = {"accessToken": fake.token(), "expiresIn": 3600, "accessTokenMaxTTL": 3600, "tokenType": "Bearer"}
+            made = fake.token()
+            fake.issued.add(made)
+            token = {"accessToken": made, "expiresIn": 3600, "accessTokenMaxTTL": 3600, "tokenType": "Bearer"}
             self._send(200, json.dumps(token).encode())
 
     def _list(self, asked: Asked) -> None:
         fake = self.server.fake
         expired = fake.behaviour is Behaviour.EXPIRED_ALWAYS
         expired |= fake.behaviour is Behaviour.EXPIRED_ONCE and len(fake.asked(LIST)) == 1
-        if expired or asked.authorization != f"Bearer {fake.token()}":
+        if expired or (asked.authorization or "").removeprefix("Bearer ") not in fake.issued:
             self._refuse(401, f"the token has ended: {asked.authorization}")
         else:
             _LISTS.get(fake.behaviour, _Handler._send_list)(self)
