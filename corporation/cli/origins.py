@@ -1,5 +1,6 @@
 """Where the values of a command came from (the environment, a dotenv file, the vault), in words and without values."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -46,7 +47,8 @@ def origin_lines(environ: Mapping[str, str]) -> list[str]:
         lines.append(f"{_counted(report.loaded_count)} from {dotenv_file(environ)}; {vault}")
     elif of_vault:
         lines.append(f"No variable comes from a vault or a dotenv file: {vault}")
-    if of_file:
+    # Naming the null device is how one says that there is no such file.
+    if of_file and str(dotenv_file(environ)) != os.devnull:
         lines.append(f"{dotenv_file(environ)} was not read whole ({of_file}); correct it, or remove it")
     return lines
 

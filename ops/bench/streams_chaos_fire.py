@@ -41,7 +41,7 @@ class Stalled(Exception):
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is sent, how often what is killed (at least two kills), and the mistake built into the consumer, if any."""
+    """How much is sent, how often what is killed (`kills` >= 2), and the mistake built into the consumer, if any."""
 
     missions: int
     producers: int

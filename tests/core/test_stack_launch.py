@@ -1,5 +1,6 @@
 """What `corporation up` decides to start, before anything is started."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,10 @@ def test_values_of_a_dotenv_file_are_told_with_the_file(tmp_path: Path, text: st
     lines = launch_of(None, {"UA_DOTENV_PATH": str(file)}).lines()
 
     assert lines[-1] == f"Note: {count} from {file}; no vault was asked"
+
+
+def test_the_null_device_as_dotenv_file_is_not_spoken_of() -> None:
+    assert not any("Note" in line for line in launch_of(None, {"UA_DOTENV_PATH": os.devnull}).lines())
 
 
 @pytest.mark.parametrize("text", ["", None])

@@ -17,6 +17,7 @@ import pytest
 from canary import secret
 from leftovers import left_in
 from structlog.testing import capture_logs
+from warm_starts import WarmStarts
 
 from corporation.embedded.stack_environment import Stack, environment_of
 from corporation.embedded.stack_shape import Shape
@@ -90,17 +91,18 @@ class Running:
 
 @contextmanager
 def up(
-    role: str,
+    role: str | None,
     state: Path,
     output: Path,
     wait_until: Until,
     given: Mapping[str, str],
     until: str = "Everything is ready",
 ) -> Generator[Running]:
-    """The stack of `role`, ready; it is killed at the end, hard, and nothing of it may survive that."""
+    """The stack of `role`, or of `given`, ready; it is killed at the end, hard, and nothing of it may survive that."""
+    arguments = ["--role", role] if role else []
     with output.open("w") as file:
         process = subprocess.Popen(
-            [*COMMAND, "up", "--role", role, "--state", str(state)],
+            [*COMMAND, "up", *arguments, "--state", str(state)],
             env=environment() | dict(given),
             stdout=file,
             stderr=file,
@@ -179,12 +181,6 @@ def test_a_standalone_node(tmp_path: Path, wait_until: Until) -> None:
         assert node.holders(GIVEN["TELEGRAM_BOT_TOKEN"]) == set()
         assert run("doctor", "--state", str(state)).returncode == 0
 
-    polled = POLLED | {"UA_STANDALONE_ENABLE_TELEGRAM_POLL": "1", "FACTORY_ROLE": "STANDALONE_NODE"}
-    again = run("up", "--once", "--state", str(state), given=polled)
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert "Telegram yes" in again.stdout
-    assert left_in(state) == []
-
 
 def test_the_beat_of_a_standalone_node_sends_nothing_and_complains_of_nothing(tmp_path: Path) -> None:
     """F-10: it has no address of an HQ, which is no failure."""
@@ -211,8 +207,12 @@ def test_a_kill_in_the_middle_of_a_start_leaves_nothing_and_the_next_start_works
 
 
 def test_sigterm_ends_a_node_with_zero_and_leaves_nothing(tmp_path: Path, wait_until: Until) -> None:
+    """Here a standalone one by its environment, which polls Telegram."""
     state = tmp_path / "node"
-    with up("standalone", state, tmp_path / "out", wait_until, GIVEN) as node:
+    polled = POLLED | {"UA_STANDALONE_ENABLE_TELEGRAM_POLL": "1", "FACTORY_ROLE": "STANDALONE_NODE"}
+    with up(None, state, tmp_path / "out", wait_until, polled) as node:
+        assert set(node.environments()) == {"api", "control", "beat", "telegram", "flower"}
+        assert "STANDALONE_NODE: gateway full · UI yes · Telegram yes" in node.text
         node.process.send_signal(signal.SIGTERM)
 
         assert node.process.wait(60) == 0
@@ -237,10 +237,10 @@ def test_sigterm_ends_a_node_with_zero_and_leaves_nothing(tmp_path: Path, wait_u
     ],
 )
 def test_wrong_use_starts_nothing_and_says_what_to_do(
-    tmp_path: Path, arguments: list[str], given: dict[str, str], status: int, words: list[str]
+    tmp_path: Path, arguments: list[str], given: dict[str, str], status: int, words: list[str], warm: WarmStarts
 ) -> None:
     state = tmp_path / "state"
-    ended = run("up", *arguments, "--state", str(state), given=given)
+    ended = warm.run([*COMMAND[1:], "up", *arguments, "--state", str(state)], environment() | given)
 
     assert ended.returncode == status, ended.stderr
     assert [word for word in words if word not in ended.stderr] == []
@@ -248,14 +248,15 @@ def test_wrong_use_starts_nothing_and_says_what_to_do(
     assert not state.exists()
 
 
-def test_a_worker_whose_redis_is_away_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_worker_whose_redis_is_away_is_told_in_one_line(tmp_path: Path, warm: WarmStarts) -> None:
     given = {
         "UA_REDIS_URL": f"redis://:{secret('away')}@127.0.0.1:1/0",
         "UA_HQ_BASE_URL": "http://127.0.0.1:1",
         "UA_RESULT_BACKEND_URL": "postgresql://u@127.0.0.1:1/x",
         "UA_FACTORY_CREDENTIAL": secret("nobodys"),
     }
-    ended = run("up", "--role", "worker", "--once", "--state", str(tmp_path / "state"), given=given)
+    arguments = ["up", "--role", "worker", "--once", "--state", str(tmp_path / "state")]
+    ended = warm.run([*COMMAND[1:], *arguments], environment() | given)
 
     assert ended.returncode == 69
     assert "a worker has no server of its own" in ended.stderr

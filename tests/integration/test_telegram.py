@@ -14,6 +14,7 @@ import pytest
 from canary import secret, shows
 from fake_telegram import HANG_UP, FakeTelegram
 from telegram.error import NetworkError, RetryAfter
+from warm_starts import Started, WarmStarts
 
 from hq_api.telegram_polling import pause_after
 
@@ -21,7 +22,7 @@ OWNER = 77
 PARTNER = 78
 STRANGER = 666
 TOKEN = f"123456:{secret('telegram')}"
-COMMAND = [sys.executable, "-m", "hq_api.telegram"]
+COMMAND = ["-m", "hq_api.telegram"]
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
 SAID_BY_STRANGERS = "hidden-from-the-logs"
 
@@ -40,16 +41,28 @@ def environment(**ours: str) -> dict[str, str]:
 
 
 class Polling:
-    """One bot process, what it logged, and its Telegram."""
+    """One bot process, what it logged, and its Telegram; without `warm` it is a fresh Python."""
 
-    def __init__(self, telegram: FakeTelegram, folder: Path, wait_until: Callable[..., Any], **ours: str) -> None:
+    def __init__(
+        self,
+        telegram: FakeTelegram,
+        folder: Path,
+        wait_until: Callable[..., Any],
+        warm: WarmStarts | None = None,
+        **ours: str,
+    ) -> None:
         self.telegram = telegram
         self.ready_file = folder / "ready"
         self.log = folder / "telegram.log"
         self._wait_until = wait_until
         own = {"UA_TELEGRAM_API_URL": telegram.url, "UA_READY_FILE": str(self.ready_file)}
+        environ = environment(**own | ours)
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(COMMAND, env=environment(**own | ours), stdout=log, stderr=log)
+            self.process: Started | subprocess.Popen[bytes] = (
+                warm.popen(COMMAND, environ, log, log)
+                if warm
+                else subprocess.Popen([sys.executable, *COMMAND], env=environ, stdout=log, stderr=log)
+            )
 
     def until_ready(self) -> "Polling":
         self._wait_until(lambda: self.ready_file.exists() or self._dead(), 60, "the ready file")
@@ -89,11 +102,17 @@ def telegram() -> Iterator[FakeTelegram]:
 Start = Callable[..., Polling]
 
 
-def starting(telegram: FakeTelegram, folder: Path, wait_until: Callable[..., Any], stack: ExitStack) -> Start:
+def starting(
+    telegram: FakeTelegram,
+    folder: Path,
+    wait_until: Callable[..., Any],
+    stack: ExitStack,
+    warm: WarmStarts | None = None,
+) -> Start:
     """Starts bots that are gone when `stack` closes, and then none of them may have shown a secret."""
 
     def start(**ours: str) -> Polling:
-        bot = Polling(telegram, folder, wait_until, **ours)
+        bot = Polling(telegram, folder, wait_until, warm, **ours)
         stack.callback(gone, bot)
         return bot
 
@@ -109,16 +128,16 @@ def starting(telegram: FakeTelegram, folder: Path, wait_until: Callable[..., Any
 
 
 @pytest.fixture
-def start(telegram: FakeTelegram, tmp_path: Path, wait_until: Callable[..., Any]) -> Iterator[Start]:
+def start(telegram: FakeTelegram, tmp_path: Path, wait_until: Callable[..., Any], warm: WarmStarts) -> Iterator[Start]:
     with ExitStack() as stack:
-        yield starting(telegram, tmp_path, wait_until, stack)
+        yield starting(telegram, tmp_path, wait_until, stack, warm)
 
 
 @pytest.fixture(scope="module")
 def bot(
     module_servers: tuple[str, str], tmp_path_factory: pytest.TempPathFactory, wait_until: Callable[..., Any]
 ) -> Iterator[Polling]:
-    """A bot at headquarters that all tests of its commands share."""
+    """A bot at headquarters that all tests of its commands share, a fresh Python."""
     with ExitStack() as stack:
         telegram = stack.enter_context(FakeTelegram(TOKEN))
         start = starting(telegram, tmp_path_factory.mktemp("telegram"), wait_until, stack)
@@ -276,6 +295,7 @@ def test_an_order_that_telegram_sends_again_is_the_same_mission(
     telegram.deliver_again(number, order)
 
     assert "/status" in first.hears("/help")
+    first.until(lambda: telegram.offset == number + 2, "the confirmation of both")
     first.process.kill()
     first.ends()
     first.ready_file.unlink()
@@ -355,11 +375,11 @@ def test_a_node_that_publishes_nothing_polls_and_refuses_orders(
     ],
 )
 def test_where_polling_is_not_allowed_or_not_configured_the_process_ends_with_78_and_says_why(
-    ours: dict[str, str], names: list[str], telegram: FakeTelegram
+    ours: dict[str, str], names: list[str], telegram: FakeTelegram, warm: WarmStarts
 ) -> None:
     """E-3, E-7"""
     given = {"UA_DATABASE_URL": NOWHERE, "UA_TELEGRAM_API_URL": telegram.url} | ours
-    ended = subprocess.run(COMMAND, env=environment(**given), capture_output=True, text=True, timeout=60, check=False)
+    ended = warm.run(COMMAND, environment(**given))
 
     assert ended.returncode == 78, ended.stderr
     assert all(name in ended.stderr for name in names)

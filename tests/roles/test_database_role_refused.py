@@ -15,6 +15,8 @@ from role_node import JWT_SECRET, OPS_TOKEN, ROOT, Node
 
 from corporation.db import migrate
 
+pytestmark = pytest.mark.xdist_group("database_role")  # its servers are started once
+
 REFUSED = ("api", "engine", "missions", "control", "beat", "telegram")
 BOT = {"TELEGRAM_BOT_TOKEN": secret("bot"), "TELEGRAM_ALLOWED_USER_IDS": "7"}
 

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,9 @@ import pytest
 from canary import MARK, secret
 from fake_infisical import Behaviour, FakeInfisical
 from warm_starts import Started, WarmStarts
+
+# All in one test process: a second one would start the thirty-six nodes of this module again.
+pytestmark = pytest.mark.xdist_group("fail_closed")
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 STRICT = ("vps", "standalone_node")
@@ -93,6 +96,13 @@ def start(command: list[str], environ: dict[str, str], folder: Path, warm: WarmS
     return Start(process, Path(log.name))
 
 
+def end_all(starts: Iterable[Start]) -> None:
+    """None of them runs any more: the tests of this module may be shared out, and each share looks at some only."""
+    for each in starts:
+        each.process.kill()
+        each.process.wait(timeout=LIMIT_SECONDS)
+
+
 def must_have_refused(status: int, said: str) -> None:
     assert status == 78, said
     assert "does not start without its secrets" in said
@@ -110,6 +120,7 @@ def strict(tmp_path_factory: pytest.TempPathFactory, warm: WarmStarts) -> Iterat
             starts = [{**environ, "UA_DEPLOYMENT_PROFILE": profile} for profile in STRICT for _ in range(3)]
             begun[outage] = [start(EDGES["engine"], each, folder, warm) for each in starts]
         yield begun
+        end_all(one for starts in begun.values() for one in starts)
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +137,7 @@ def workstations(tmp_path_factory: pytest.TempPathFactory, warm: WarmStarts) -> 
             ours = {**environ, "UA_DOTENV_PATH": str(dotenv), "UA_GATEWAY_PORT": "8002"}
             begun[outage] = start(["-c", code], ours, folder, warm)
         yield begun
+        end_all(begun.values())
 
 
 @pytest.mark.usefixtures("strict", "workstations")  # they wait meanwhile
