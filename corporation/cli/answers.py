@@ -35,7 +35,7 @@ _MEANING: Final[dict[int, tuple[int, str, str]]] = {
 
 _IS_THE_NODES: Final = re.compile("^[a-z_]+: this node is ")
 """How HQ's API begins to say that its role refuses something, so that no token would help."""
-_NOT_HERE: Final = (exits.NO_PERMISSION, "refuses this to everybody", "ask a headquarters: name it in UA_HQ_BASE_URL")
+_NOT_HERE: Final = (exits.NO_PERMISSION, "refuses this to everybody", "name a headquarters in UA_HQ_BASE_URL")
 
 
 def refusal_of(response: httpx.Response, base_url: str, token_from: str) -> Refusal:

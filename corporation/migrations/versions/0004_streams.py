@@ -115,9 +115,10 @@ def downgrade() -> None:
     op.execute("ALTER TABLE corporation.mission_aliases DROP COLUMN stream, DROP COLUMN stream_entry_id")
     op.execute("DROP INDEX corporation.missions_to_dispatch")
     op.execute("DROP INDEX corporation.missions_broadcast")
+    columns = "stream", "stream_entry_id", "raw_envelope", "parent_id", "replay_of", "children", "place"
+    op.execute(f"ALTER TABLE corporation.missions {', '.join(f'DROP COLUMN {column}' for column in columns)}")
     op.execute(
-        "ALTER TABLE corporation.missions DROP COLUMN stream, DROP COLUMN stream_entry_id, DROP COLUMN raw_envelope, "
-        "DROP COLUMN parent_id, DROP COLUMN replay_of, DROP COLUMN children, DROP COLUMN place, DROP CONSTRAINT missions_job_id_check, "
+        "ALTER TABLE corporation.missions DROP CONSTRAINT missions_job_id_check, "
         "ADD CONSTRAINT missions_job_id_check CHECK (length(job_id) BETWEEN 1 AND 300) NOT VALID"
     )
     op.execute(
