@@ -100,7 +100,9 @@ def test_a_server_starts_as_a_role_that_was_granted_the_ledger(
         wait_until(lambda: node.get("/api/v1/health", None).status_code == 200, 30, "the API")
 
         with psycopg.connect(module_servers[0]) as db:
-            query = "SELECT DISTINCT usename FROM pg_stat_activity WHERE application_name LIKE 'corporation%'"
+            # The server has other databases, in which other tests are at work.
+            query = """SELECT DISTINCT usename FROM pg_stat_activity
+                        WHERE application_name LIKE 'corporation%' AND datname = current_database()"""
             assert db.execute(query).fetchall() == [(granted.name,)]
 
 
