@@ -28,6 +28,7 @@ from corporation.missions.store.dead_letters import StoredLetter, list_letters
 from hq_api.access import Principal
 from hq_api.body import read_optional_object
 from hq_api.dependencies import Ledger, ReadSettings, principal_with
+from hq_api.described_routes import reads
 from hq_api.gates import Headquarters, MayPublish
 from hq_api.publishing import unknown_kind
 from hq_api.responses import Json, Refusal
@@ -49,6 +50,12 @@ class ReplayForm(BaseModel):
     job_id: Name | None = None
     idempotency_key: Key | None = None
     target_factory_id: Annotated[str, StringConstraints(max_length=200)] | None = None
+
+
+class EditForm(BaseModel):
+    """The order to run in place of the one that arrived; a malformed entry needs one."""
+
+    envelope: dict[str, Any] | None = None
 
 
 class DiscardForm(BaseModel):
@@ -78,7 +85,7 @@ def list_dead_letters(
     return Json({"entries": [_entry(letter) for letter in page], "next_cursor": more})
 
 
-@router.post(DLQ + "/{dlq_id}/replay", status_code=202)
+@router.post(DLQ + "/{dlq_id}/replay", status_code=202, openapi_extra=reads(EditForm, required=False))
 def replay_dead_letter(
     _: Operator, __: MayPublish, dlq_id: str, document: Document, ledger: Ledger, settings: ReadSettings
 ) -> Response:
@@ -104,7 +111,7 @@ def replay_dead_letter(
     )
 
 
-@router.post(DLQ + "/{dlq_id}/discard")
+@router.post(DLQ + "/{dlq_id}/discard", openapi_extra=reads(DiscardForm, required=False))
 def discard_dead_letter(_: Operator, __: Headquarters, dlq_id: str, document: Document, ledger: Ledger) -> Response:
     """The letter is put away and stays readable; repeating it gives the same answer."""
     refuse_unstorable(document)
@@ -119,7 +126,7 @@ def discard_dead_letter(_: Operator, __: Headquarters, dlq_id: str, document: Do
     return Json({"dlq_id": dlq_id, "status": status})
 
 
-@router.post("/api/v1/missions/{job_id:path}/replay", status_code=202)
+@router.post("/api/v1/missions/{job_id:path}/replay", status_code=202, openapi_extra=reads(ReplayForm, required=False))
 def replay_mission(
     _: Operator, __: MayPublish, job_id: str, document: Document, ledger: Ledger, settings: ReadSettings
 ) -> Response:

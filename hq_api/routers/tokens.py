@@ -28,6 +28,7 @@ from hq_api.dependencies import (
     presented,
     principal_with,
 )
+from hq_api.described_routes import answers, reads
 from hq_api.gates import Headquarters
 from hq_api.rate_limits import LOGIN_FAILURES, MINTS, address_of, limits_of
 from hq_api.responses import Json, Refusal
@@ -71,16 +72,6 @@ class RevokedToken(BaseModel):
     jti: str
 
 
-def _described(form: type[BaseModel], answer: type[BaseModel], *, required: bool) -> dict[str, Any]:
-    """What the API description says of a route that reads its own body (the dependencies do, in their order)."""
-    request = {"required": required, "content": _json(form, "validation")}
-    return {"requestBody": request, "responses": {"200": {"content": _json(answer, "serialization")}}}
-
-
-def _json(model: type[BaseModel], mode: Literal["validation", "serialization"]) -> dict[str, Any]:
-    return {"application/json": {"schema": model.model_json_schema(mode=mode)}}
-
-
 @dataclass(frozen=True)
 class Bootstrap:
     """Who exchanges a credential: a factory, or with None the operator; `key` names the credential without telling it.
@@ -117,7 +108,7 @@ def bootstrap_caller(request: Request, settings: ReadSettings, ledger: Ledger) -
     return Bootstrap(hashlib.sha256(given).hexdigest(), None if known else owner, settings.ops_jwt_secret)
 
 
-@router.post("/auth/ops-token", openapi_extra=_described(TokenForm, MintedToken, required=False))
+@router.post("/auth/ops-token", openapi_extra=reads(TokenForm, required=False) | answers(MintedToken))
 def exchange(
     request: Request,
     _: Headquarters,
@@ -142,7 +133,7 @@ def exchange(
     )
 
 
-@router.post("/api/v1/ops/tokens/revoke", openapi_extra=_described(RevokeForm, RevokedToken, required=True))
+@router.post("/api/v1/ops/tokens/revoke", openapi_extra=reads(RevokeForm, required=True) | answers(RevokedToken))
 def revoke(
     caller: Annotated[Principal, Depends(principal_with())], _: Headquarters, document: JsonObject, ledger: Ledger
 ) -> Response:
