@@ -30,8 +30,8 @@ def import_some(
 ) -> Imported:
     """Every entry is a mission, a duplicate or a dead letter once the caller commits; only then acknowledge them.
 
-    Entries that were imported before change nothing (S-19), so a crash between the commit and the acknowledgement, and
-    two importers at once, end in one mission.
+    Entries that were imported before make no second mission and no second letter (S-19), whatever crashed between the
+    commit and the acknowledgement; one that was a duplicate or a conflict then is noted as one again.
     """
     readable = [entry for entry in entries if isinstance(entry, Readable)]
     receipts = submit(connection, _submissions(connection, stream, readable), default_ttl_seconds) if readable else []

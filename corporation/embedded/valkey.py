@@ -33,8 +33,8 @@ maxmemory-policy noeviction
 def start_valkey(folder: Path, *, port: int | None = None) -> Server:
     """A Valkey server that answers; its data, users and password in `folder` survive restarts and crashes.
 
-    A power failure, or a crash while the disk is slow, can lose the last second or two of writes; so what lies here
-    may be no more than a hint. Without `port` a free one is taken. Call it from the main thread. Raises ServerError
+    A power failure or a kill can lose the last second or two of writes, acknowledged ones too; so what lies here may be
+    no more than a hint. Without `port` a free one is taken. Call it from the main thread. Raises ServerError
     when it cannot start, and when `folder` is in use.
     """
     folder = folder.absolute()
@@ -84,6 +84,7 @@ def _answers(port: int, password: str, pid: int) -> bool:
     once = Retry(NoBackoff(), 0)
     with redis.Redis(host=LOOPBACK, port=port, password=password, socket_timeout=2, retry=once) as client:
         try:
-            return client.info("server").get("process_id") == pid
+            # A server that is still reading its file answers INFO, and refuses everything else.
+            return client.info("server").get("process_id") == pid and bool(client.ping())
         except redis.RedisError:
             return False

@@ -1,5 +1,6 @@
 """Measurements, never assertions.
 
 `throughput` (`throughput.py`) ours beside stock Celery (`stock.py`) · `noop.py` the kind both use · `cluster.py` a
-whole HQ and factory as processes, for benches and fault tests.
+whole HQ and factory as processes, for benches and fault tests · `streams` (`streams.py`) how fast, steady and quiet the
+streams are · `streams_chaos` (`streams_chaos_*.py`) everything around them killed, then judged.
 """

@@ -9,6 +9,7 @@ PostgreSQL and Valkey are durable and on this machine. Memory is the resident se
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ import redis
 
 from corporation.db import migrate
 from corporation.embedded.postgres import start_postgres
+from corporation.embedded.postgres_place import home_of
 from corporation.embedded.valkey import start_valkey
 from ops.bench.stock import until
 
@@ -186,6 +188,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         place = Path(folder)
         valkey = start_valkey(place / "valkey")
         stack.callback(valkey.stop)
+        # Beside the folder, where root's server may not read it.
+        stack.callback(lambda: shutil.rmtree(home_of(place / "postgres"), ignore_errors=True))
         postgres = start_postgres(place / "postgres")
         stack.callback(postgres.stop)
         migrate(postgres.url)

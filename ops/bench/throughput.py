@@ -10,6 +10,7 @@ result is in PostgreSQL. Each of our missions leaves a mark, and the marks are c
 import argparse
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -25,6 +26,7 @@ import psycopg
 
 from corporation.db import migrate
 from corporation.embedded.postgres import start_postgres
+from corporation.embedded.postgres_place import home_of
 from corporation.embedded.valkey import start_valkey
 from ops.bench.cluster import Cluster
 from ops.bench.stock import until
@@ -40,6 +42,8 @@ def main() -> int:
         place = Path(folder)
         valkey = start_valkey(place / "valkey")
         stack.callback(valkey.stop)
+        # Beside the folder, where root's server may not read it.
+        stack.callback(lambda: shutil.rmtree(home_of(place / "postgres"), ignore_errors=True))
         postgres = start_postgres(place / "postgres")
         stack.callback(postgres.stop)
         ours, stock = [], []
