@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from threading import Lock
 from typing import Final
 
 import redis
@@ -45,18 +46,20 @@ class Broker:
 
 
 class HistoryCount:
-    """The count over the whole ledger, kept for half a minute; for several threads at once."""
+    """The count over the whole ledger, kept for half a minute; several threads at once make one count of it."""
 
     def __init__(self, monotonic: Callable[[], float] = clock.monotonic) -> None:
         self._monotonic = monotonic
         self._counted: tuple[float, History] | None = None
+        self._counting = Lock()
 
     def read(self, connection: Connection) -> History:
         """The counts, at most HISTORY_SECONDS old."""
-        counted, now = self._counted, self._monotonic()
-        if counted is None or now - counted[0] > HISTORY_SECONDS:
-            counted = self._counted = (now, measuring.count_history(connection))
-        return counted[1]
+        with self._counting:
+            counted, now = self._counted, self._monotonic()
+            if counted is None or now - counted[0] > HISTORY_SECONDS:
+                counted = self._counted = (now, measuring.count_history(connection))
+            return counted[1]
 
 
 def read_ledger(connection: Connection, count: HistoryCount, thresholds: Thresholds) -> Ledger:

@@ -42,6 +42,15 @@ def _bare_environment() -> None:  # pyright: ignore[reportUnusedFunction]
     os.environ["UA_DOTENV_PATH"] = os.devnull
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several test processes share the work, the tests that share a module's servers stay in one of them."""
+    for item in items:
+        names = getattr(item, "fixturenames", ())
+        if "module_servers" in names and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """After the last test of the whole run, everything it left is searched for the mark that all secrets carry."""
     from canary import leaks_below

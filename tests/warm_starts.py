@@ -50,6 +50,7 @@ LOADED: Final = (
     "celery.fixups.django",
     "kombu.transport.redis",
     "sqlalchemy.dialects.postgresql.psycopg",
+    "alembic.command",
     "encodings.idna",
     "infisical_sdk",
 )
@@ -59,8 +60,10 @@ LOADED: Final = (
 class Started:
     """A process that was started warm; what of `subprocess.Popen` the tests use."""
 
-    def __init__(self, told: int) -> None:
+    def __init__(self, told: int, captured: Sequence[BinaryIO] = ()) -> None:
         self._told = os.fdopen(told, "rb", buffering=0)
+        self._captured = captured
+        self._said: tuple[str, ...] = ()
         self.pid = int(self._line())
         self.returncode: int | None = None
 
@@ -78,6 +81,13 @@ class Started:
             self._end()
         assert self.returncode is not None
         return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """What it said on each stream until it ended, for one that was started without files; safe to call twice."""
+        self.wait(timeout)
+        self._said = self._said or tuple(_read_and_closed(each) for each in self._captured)
+        out, err = self._said
+        return out, err
 
     def send_signal(self, number: int) -> None:
         """The process gets the signal, unless it has ended."""
@@ -119,38 +129,42 @@ class WarmStarts:
         self,
         arguments: Sequence[str],
         env: Mapping[str, str],
-        stdout: BinaryIO,
-        stderr: BinaryIO,
+        stdout: BinaryIO | None = None,
+        stderr: BinaryIO | None = None,
         *,
         start_new_session: bool = False,
     ) -> Started:
-        """What `python ARGUMENTS…` would be with exactly these variables; `-m MODULE` and `-c CODE` are understood."""
+        """What `python ARGUMENTS…` would be with exactly these variables; `-m MODULE` and `-c CODE` are understood.
+
+        What it says goes to the files given, or waits for `communicate`.
+        """
+        kept = (each or tempfile.TemporaryFile() for each in (stdout, stderr))  # noqa: SIM115 - as long as the process
+        captured = tuple(kept)
         reads, writes = os.pipe()
         wish = json.dumps({"arguments": list(arguments), "env": dict(env), "session": start_new_session})
         with self._lock:
             # The kernel takes the handles with the first byte, so the rest may come in as many pieces as it likes.
-            socket.send_fds(self._here, [b"{"], [stdout.fileno(), stderr.fileno(), writes])
+            socket.send_fds(self._here, [b"{"], [*(each.fileno() for each in captured), writes])
             self._here.sendall(wish[1:].encode() + b"\n")
         os.close(writes)
-        return Started(reads)
+        return Started(reads, captured if stdout is None and stderr is None else ())
 
     def run(
         self, arguments: Sequence[str], env: Mapping[str, str], timeout: float = 60
     ) -> subprocess.CompletedProcess[str]:
         """How it ended and what it said; killed, and `subprocess.TimeoutExpired`, after `timeout` seconds."""
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            process = self.popen(arguments, env, out, err)
-            try:
-                status = process.wait(timeout)
-            finally:
-                process.kill()
-            said = [_text(each) for each in (out, err)]
-        return subprocess.CompletedProcess(list(arguments), status, *said)
+        process = self.popen(arguments, env)
+        try:
+            said = process.communicate(timeout)
+        finally:
+            process.kill()
+        return subprocess.CompletedProcess(list(arguments), process.wait(), *said)
 
 
-def _text(file: BinaryIO) -> str:
-    file.seek(0)
-    return file.read().decode(errors="replace")
+def _read_and_closed(file: BinaryIO) -> str:
+    with file:
+        file.seek(0)
+        return file.read().decode(errors="replace")
 
 
 # The rest is the process that the others are copies of.

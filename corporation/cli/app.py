@@ -10,7 +10,7 @@ from typing import Final
 import typer
 from typer.exceptions import TyperException
 
-from corporation.cli import exits, missions, streams
+from corporation.cli import dead_letters, exits, missions, streams
 from corporation.cli.capabilities import capabilities
 from corporation.cli.connection import JsonOption
 from corporation.cli.doctor import doctor
@@ -34,6 +34,7 @@ app.command()(up)
 app.command()(publish)
 app.add_typer(missions.app, name="missions")
 app.add_typer(streams.app, name="streams")
+app.add_typer(dead_letters.app, name="dead-letters")
 app.command()(env)
 app.command()(capabilities)
 app.command()(migrate)

@@ -93,9 +93,19 @@ class HqClient:
         body = self._object(self._call("GET", "/api/v1/dlq", params=given))
         return _objects(body.get("entries")), body.get("next_cursor")
 
+    def dead_letter(self, dlq_id: str) -> Json | None:
+        """The dead letter, None when there is no such one."""
+        response = self._answer("GET", _dead_letter_path(dlq_id))
+        return None if response.status_code == 404 else self._object(self._accepted(response))
+
     def replay_dead_letter(self, dlq_id: str) -> Json:
         """The mission that runs again for this letter; the same one however often it is called."""
-        return self._object(self._call("POST", f"/api/v1/dlq/{quote(dlq_id, safe='')}/replay", json={}))
+        return self._object(self._call("POST", _dead_letter_path(dlq_id, "/replay"), json={}))
+
+    def discard_dead_letter(self, dlq_id: str, reason: str | None) -> Json:
+        """The letter is put away; calling again changes nothing."""
+        body = {"reason": reason} if reason is not None else {}
+        return self._object(self._call("POST", _dead_letter_path(dlq_id, "/discard"), json=body))
 
     def health(self) -> tuple[Json, float]:
         """What HQ says about itself, also when it is unhealthy, and how many seconds the answer took."""
@@ -112,6 +122,10 @@ class HqClient:
             yield response.iter_lines() if response.status_code == 200 and streams else None
 
     def _call(self, method: str, path: str, *, key: str = "", json: Any = None, params: Any = None) -> httpx.Response:
+        """As `_answer`, which must be no refusal."""
+        return self._accepted(self._answer(method, path, key=key, json=json, params=params))
+
+    def _answer(self, method: str, path: str, *, key: str = "", json: Any = None, params: Any = None) -> httpx.Response:
         """The answer, after at most `tries` tries; every call may be repeated: it reads, or it carries a key."""
         options: Json = {"params": params, "headers": {"idempotency-key": key} if key else {}}
         if json is not None:
@@ -119,9 +133,9 @@ class HqClient:
         for attempt in range(1, self._tries):
             response = self._try(method, path, options)
             if response is not None and response.status_code not in MAY_RETRY:
-                return self._accepted(response)
+                return response
             self._pause(seconds_to_wait(response, attempt, clock.utc_now()))
-        return self._accepted(self._send(method, path, options))
+        return self._send(method, path, options)
 
     def _accepted(self, response: httpx.Response) -> httpx.Response:
         if response.status_code >= 300:
@@ -169,6 +183,10 @@ def _objects(value: object) -> list[Json]:
 
 def _path(job_id: str, rest: str = "") -> str:
     return f"/api/v1/missions/{quote(job_id, safe='')}{rest}"
+
+
+def _dead_letter_path(dlq_id: str, rest: str = "") -> str:
+    return f"/api/v1/dlq/{quote(dlq_id, safe='')}{rest}"
 
 
 def _wait(wait: bool) -> dict[str, str]:

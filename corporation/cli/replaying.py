@@ -1,24 +1,34 @@
 """`corporation streams replay-dlq`: dead letters run again, after a look at what that would be."""
 
-import json
 import os
-from typing import Annotated
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
 import typer
 
 from corporation.cli import exits
 from corporation.cli.client import HqClient, Json
 from corporation.cli.connection import JsonOption, StateOption, find_connection, state_folder
+from corporation.cli.dead_letters import find
 from corporation.cli.exits import Refusal
 from corporation.cli.output import say, say_json, say_table, working
 
+Cause = Literal["conflict", "failed", "timed_out"]
 PAGE = 200
+
+
+@dataclass
+class Done:
+    """What became of the letters: the missions that run again, and why others do not."""
+
+    replayed: list[Json] = field(default_factory=list[Json])
+    refused: list[Json] = field(default_factory=list[Json])
 
 
 def replay_dlq(
     letters: Annotated[list[str] | None, typer.Argument(metavar="[DLQ_ID]...", help="As `dl-12`.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every open dead letter that holds an order.")] = False,
-    cause: Annotated[str | None, typer.Option(help="Only of this cause: conflict, failed or timed_out.")] = None,
+    cause: Annotated[Cause | None, typer.Option(help="Only of this cause.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run again, and do nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: JsonOption = False,
@@ -29,7 +39,7 @@ def replay_dlq(
     A malformed one holds no order: send one to POST /api/v1/dlq/{dlq_id}/replay.
     """
     if every == bool(letters):
-        raise Refusal(exits.USAGE, "Name dead letters, or say --all; `corporation streams tail dlq` shows them")
+        raise Refusal(exits.USAGE, "Name dead letters, or say --all; `corporation dead-letters list` shows them")
     with HqClient(find_connection(os.environ, state_folder(state))) as client:
         with working("Asking HQ"):
             chosen = _all_open(client, cause) if every else _named(client, letters or [], cause)
@@ -43,39 +53,25 @@ def replay_dlq(
         _replay(client, chosen, as_json=as_json)
 
 
-def _all_open(client: HqClient, cause: str | None) -> list[Json]:
+def _all_open(client: HqClient, cause: Cause | None) -> list[Json]:
+    """The oldest first, as their missions were asked for."""
     found: list[Json] = []
     cursor: str | None = None
     while True:
         page, cursor = client.dead_letters({"limit": PAGE, "cursor": cursor})
-        found += page
+        found += [one for one in page if one["cause"] != "malformed" and cause in (None, one["cause"])]
         if not cursor:
-            return _with_an_order(found, cause)
+            return found[::-1]
 
 
-def _named(client: HqClient, letters: list[str], cause: str | None) -> list[Json]:
-    known = {one["dlq_id"]: one for one in _pages(client)}
-    if missing := [letter for letter in letters if letter not in known]:
-        raise Refusal(exits.NO_INPUT, f"No dead letter is called {', '.join(missing)}; `corporation streams tail dlq`")
-    chosen = [known[letter] for letter in dict.fromkeys(letters)]
-    if bad := [one["dlq_id"] for one in chosen if one["cause"] == "malformed"]:
+def _named(client: HqClient, letters: list[str], cause: Cause | None) -> list[Json]:
+    chosen = [find(client, letter) for letter in dict.fromkeys(letters)]
+    if bad := [one["dlq_id"] for one in chosen if one["cause"] == "malformed" and one["status"] == "open"]:
         advice = "send one to POST /api/v1/dlq/{dlq_id}/replay"
         raise Refusal(exits.DATA, f"{', '.join(bad)} holds no order that could be run again; {advice}")
-    return _with_an_order(chosen, cause)
-
-
-def _pages(client: HqClient) -> list[Json]:
-    found: list[Json] = []
-    cursor: str | None = None
-    while True:
-        page, cursor = client.dead_letters({"status": "all", "limit": PAGE, "cursor": cursor})
-        found += page
-        if not cursor:
-            return found
-
-
-def _with_an_order(letters: list[Json], cause: str | None) -> list[Json]:
-    return [one for one in letters if one["cause"] != "malformed" and cause in (None, one["cause"])]
+    if gone := [one["dlq_id"] for one in chosen if one["status"] == "discarded"]:
+        raise Refusal(exits.DATA, f"{', '.join(gone)} was discarded for good; publish its mission anew instead")
+    return [one for one in chosen if cause in (None, one["cause"])]
 
 
 def _say_chosen(chosen: list[Json]) -> None:
@@ -94,13 +90,27 @@ def _end_without(chosen: list[Json], *, as_json: bool) -> None:
 
 
 def _replay(client: HqClient, chosen: list[Json], *, as_json: bool) -> None:
-    done: list[Json] = []
+    """Each in turn; one that HQ does not take is no reason to leave out those behind it."""
+    done = Done()
     try:
         for letter in chosen:
-            answer = client.replay_dead_letter(str(letter["dlq_id"]))
-            done.append({"dlq_id": letter["dlq_id"], "job_id": answer.get("job_id")})
-            if not as_json:
-                say(f"{letter['dlq_id']}  runs again as {answer.get('job_id')}")
+            _replay_one(client, str(letter["dlq_id"]), done, as_json=as_json)
     finally:
         if as_json:
-            say(json.dumps({"replayed": done}))
+            say_json({"replayed": done.replayed, "refused": done.refused})
+    if done.refused:
+        why = "\n".join(f"{one['dlq_id']}: {one['why']}" for one in done.refused)
+        raise Refusal(exits.DATA, f"{len(done.refused)} of {len(chosen)} do not run again\n{why}")
+
+
+def _replay_one(client: HqClient, dlq_id: str, done: Done, *, as_json: bool) -> None:
+    try:
+        job_id = client.replay_dead_letter(dlq_id).get("job_id")
+    except Refusal as refusal:
+        if refusal.exit_code != exits.DATA:
+            raise
+        done.refused.append({"dlq_id": dlq_id, "why": str(refusal)})
+        return
+    done.replayed.append({"dlq_id": dlq_id, "job_id": job_id})
+    if not as_json:
+        say(f"{dlq_id}  runs again as {job_id}")

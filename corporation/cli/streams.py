@@ -73,7 +73,8 @@ def tail(
         _say_entry(entry_id, fields, as_json=as_json)
     if not entries and not follow and not as_json:
         say(f"{name} is empty")
-    last = entries[-1][0] if entries else b"$"
+    # Of an empty stream everything is new; `$` would skip what comes between two reads.
+    last = entries[-1][0] if entries else b"0-0"
     while follow:
         last = _follow(settings, name, last, as_json=as_json)
 
@@ -150,10 +151,6 @@ def _asked(settings: Settings, ask: Callable[[Any], Any]) -> Any:
 
 def _follow(settings: Settings, name: str, last: bytes, *, as_json: bool) -> bytes:
     answer = _asked(settings, lambda client: client.xread({name: last}, count=PAGE, block=round(FOLLOW_SECONDS * 1000)))
-    if last == b"$" and not answer:
-        # From now on by id: `$` would skip what comes between two reads.
-        newest = _asked(settings, lambda client: client.xrevrange(name, count=1))
-        return newest[0][0] if newest else b"0-0"
     for entry_id, fields in answer[0][1] if answer else []:
         _say_entry(entry_id, fields, as_json=as_json)
         last = entry_id

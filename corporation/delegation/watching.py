@@ -11,6 +11,8 @@ from corporation.delegation.keys import StreamKeys
 
 MOST_COUNTED: Final = 1000
 """Entries that are counted by hand where Redis does not know the lag; beyond it is unknown."""
+COUNTED_AT_ONCE: Final = 50
+"""They come with all that is in them, and that is for their producers to say."""
 MOST_MEMBERS: Final = 100
 
 
@@ -36,7 +38,8 @@ class Stream:
 
 @dataclass(frozen=True)
 class StreamsStatus:
-    """All three streams and the group; a lag of None is unknown (the stream was trimmed behind the group's back).
+    """All three streams and the group; a lag of None is unknown: entries were removed behind the group's back, or the
+    key is no stream.
 
     `oldest_pending_seconds` is how long ago the oldest unacknowledged entry was delivered, `oldest_waiting_seconds` how
     old the oldest entry is that nobody was given; both None when there is none.
@@ -59,7 +62,7 @@ class StreamsStatus:
 def look(client: redis.Redis, keys: StreamKeys, now_ms: int) -> StreamsStatus:
     """The streams as they are now; missing ones and keys of another type are states, not errors.
 
-    Raises what redis-py raises when Redis does not answer. Reads only, a fixed number of commands.
+    Raises what redis-py raises when Redis does not answer. Reads only, and a bounded number of commands.
     """
     asked: Any = client
     missions = _stream(asked, keys.missions)
@@ -97,12 +100,22 @@ def _group(client: Any, keys: StreamKeys) -> Mapping[str, Any] | None:
 
 def _lag(client: Any, keys: StreamKeys, group: Mapping[str, Any] | None, missions: Stream) -> int | None:
     if group is None:
-        return missions.length
-    if group["lag"] is not None:
+        return None if missions.problem else missions.length
+    # Redis before 7 has no such word; later ones say nil where they would have to count.
+    if group.get("lag") is not None:
         return int(group["lag"])
-    after = f"({_text(group['last-delivered-id'])}"
-    counted = len(client.xrange(keys.missions, min=after, count=MOST_COUNTED))
-    return counted if counted < MOST_COUNTED else None
+    return _counted(client, keys.missions, _text(group["last-delivered-id"]))
+
+
+def _counted(client: Any, stream: str, after: str) -> int | None:
+    counted = 0
+    while counted < MOST_COUNTED:
+        entries = client.xrange(stream, min=f"({after}", count=COUNTED_AT_ONCE)
+        counted += len(entries)
+        if len(entries) < COUNTED_AT_ONCE:
+            return counted
+        after = _text(entries[-1][0])
+    return None
 
 
 def _oldest_waiting(client: Any, keys: StreamKeys, group: Mapping[str, Any] | None, now_ms: int) -> float | None:

@@ -4,14 +4,14 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection
 
-from corporation.envelope import EnvelopeRefused, MissionEnvelope, Problem, parse_wire
+from corporation.envelope import Defaults, EnvelopeRefused, MissionEnvelope, Problem, parse_strict, parse_wire
 from corporation.errors import CorporationError
 from corporation.missions import replay
 from corporation.missions.replay import Names, ReplayRefused
 from corporation.missions.store import dead_letters as store
 from corporation.missions.store import replaying
 from corporation.missions.store.dead_letters import StoredLetter
-from corporation.missions.submit import Receipt
+from corporation.missions.store.locking import lock_missions
 
 Status = Literal["open", "replayed", "discarded"]
 
@@ -31,16 +31,16 @@ def replay_letter(
     Calling again gives the same mission, whatever `edited` says then. Raises LetterResolvedError when it was discarded,
     EnvelopeRefused when a malformed one is not given an order, ReplayRefused when the names in it are taken.
     """
-    letter = store.take(connection, letter_id)
+    letter = _taken_after_its_mission(connection, letter_id)
     if letter is None:
         return None
     if letter.status == "discarded":
         raise LetterResolvedError("the dead letter was discarded; publish its mission anew instead")
     if letter.status == "replayed":
         return letter.replay_job_id
-    receipt = _again(connection, letter, edited and _under(letter.job_id, edited, made_up), default_ttl_seconds)
-    store.resolve(connection, letter_id, "replayed", None, receipt.job_id)
-    return receipt.job_id
+    job_id = _again(connection, letter, edited and _under(letter.job_id, edited, made_up), default_ttl_seconds)
+    store.resolve(connection, letter_id, "replayed", None, job_id)
+    return job_id
 
 
 def discard_letter(connection: Connection, letter_id: int, reason: str | None) -> Status | None:
@@ -58,17 +58,27 @@ def discard_letter(connection: Connection, letter_id: int, reason: str | None) -
     return "discarded"
 
 
+def _taken_after_its_mission(connection: Connection, letter_id: int) -> StoredLetter | None:
+    """The letter, locked behind its mission: in that order the publisher locks them too, so nobody waits in a ring."""
+    letter = store.find(connection, letter_id)
+    if letter is None:
+        return None
+    if letter.mission_id is not None:
+        lock_missions(connection, [letter.mission_id])
+    return store.take(connection, letter_id)
+
+
 def _again(
     connection: Connection, letter: StoredLetter, edited: MissionEnvelope | None, default_ttl_seconds: int
-) -> Receipt:
-    if edited is None and letter.cause in ("failed", "timed_out") and letter.mission_job_id:
-        receipt = replay.replay(connection, letter.mission_job_id, Names(), default_ttl_seconds)
-        if receipt is None:
+) -> str:
+    if edited is None and letter.mission_job_id is not None:
+        replayed = replay.replay(connection, letter.mission_job_id, Names(), default_ttl_seconds)
+        if replayed is None:
             raise ReplayRefused("its mission is no longer in the ledger; send an envelope")
-        return receipt
-    order = edited or _as_it_came(letter.document)
-    replay_of = letter.mission_id if letter.cause in ("failed", "timed_out") else None
-    return replay.store(connection, _named_anew(connection, letter, order), default_ttl_seconds, replay_of)
+        return replayed.job_id
+    order = _named_anew(connection, letter, edited or _as_it_came(letter.document))
+    replay_of = letter.mission_id if letter.mission_job_id is not None else None
+    return replay.store(connection, order, default_ttl_seconds, replay_of).job_id
 
 
 def _as_it_came(document: Any) -> MissionEnvelope:
@@ -81,9 +91,13 @@ def _as_it_came(document: Any) -> MissionEnvelope:
 
 
 def _under(job_id: str, order: MissionEnvelope, made_up: str) -> MissionEnvelope:
-    """`order` under the name `job_id` wherever its own was only made up."""
-    own = {"job_id": order.job_id, "idempotency_key": order.idempotency_key}
-    return order.model_copy(update={name: job_id for name, value in own.items() if job_id and value == made_up})
+    """`order` under the name `job_id` wherever its own was only made up; unless that is a name REST would refuse."""
+    named = {"job_id": order.job_id, "idempotency_key": order.idempotency_key}
+    better = order.model_copy(update={name: job_id for name, value in named.items() if value == made_up})
+    try:
+        return parse_strict(better.model_dump(exclude_none=True), Defaults(made_up))
+    except EnvelopeRefused:
+        return order
 
 
 def _named_anew(connection: Connection, letter: StoredLetter, order: MissionEnvelope) -> MissionEnvelope:

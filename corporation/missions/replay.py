@@ -36,7 +36,16 @@ class Names:
     target_factory_id: str | None = None
 
 
-def replay(connection: Connection, job_id: str, names: Names, default_ttl_seconds: int) -> Receipt | None:
+@dataclass(frozen=True)
+class Replayed:
+    """A new mission and its state, and the first job_id of the one that it repeats."""
+
+    job_id: str
+    state: str
+    replay_of: str
+
+
+def replay(connection: Connection, job_id: str, names: Names, default_ttl_seconds: int) -> Replayed | None:
     """A new mission with the order of `job_id`, attempts counted from zero; None when there is no such mission.
 
     Raises ReplayRefused when it has not ended yet, or when the names are taken. Calling twice without names makes two
@@ -50,18 +59,22 @@ def replay(connection: Connection, job_id: str, names: Names, default_ttl_second
     suffix = replaying.next_suffix(connection, mission)
     order = repeated(mission, names, suffix)
     receipt = store(connection, order, default_ttl_seconds, mission.mission_id)
-    submitting.add_remarks(connection, [Remark(mission.mission_id, "replayed", dump({"job_id": receipt.job_id}))])
-    return receipt
+    return Replayed(receipt.job_id, receipt.state, mission.job_id)
 
 
 def store(
     connection: Connection, order: MissionEnvelope, default_ttl_seconds: int, replay_of: int | None = None
 ) -> Receipt:
-    """`order` as a new mission; raises ReplayRefused when its names are taken: nothing would run again."""
+    """`order` as a new mission, of which the one that it repeats is told if there is one.
+
+    Raises ReplayRefused when its names are taken: nothing would run again.
+    """
     resolved = resolve(order, advertised_kinds(connection))
     [receipt] = submit(connection, [Submission(order, resolved, SOURCE, replay_of=replay_of)], default_ttl_seconds)
     if receipt.outcome != "stored":
         raise ReplayRefused("a mission has this job_id or idempotency_key already; give others, or none")
+    if replay_of is not None:
+        submitting.add_remarks(connection, [Remark(replay_of, "replayed", dump({"job_id": receipt.job_id}))])
     return receipt
 
 

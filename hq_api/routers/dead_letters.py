@@ -1,15 +1,13 @@
 """Dead letters for operators, and missions asked for again (contract http §7, §9)."""
 
-import base64
-import binascii
-import re
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, StringConstraints
+from sqlalchemy import Connection
 from starlette.responses import Response
 
-from corporation.clock import iso, new_id
+from corporation.clock import new_id
 from corporation.db import transaction
 from corporation.envelope import (
     LONGEST_JOB_ID,
@@ -22,9 +20,9 @@ from corporation.envelope import (
 )
 from corporation.missions.dead_letters import LetterResolvedError, discard_letter, replay_letter
 from corporation.missions.kinds import resolve
-from corporation.missions.queries import advertised_kinds
+from corporation.missions.queries import advertised_kinds, unknown_factories
 from corporation.missions.replay import Names, ReplayRefused, replay
-from corporation.missions.store.dead_letters import StoredLetter, list_letters
+from corporation.missions.store.dead_letters import find, list_letters
 from hq_api.access import Principal
 from hq_api.body import read_optional_object
 from hq_api.dependencies import Ledger, ReadSettings, principal_with
@@ -33,10 +31,10 @@ from hq_api.gates import Headquarters, MayPublish
 from hq_api.publishing import unknown_kind
 from hq_api.responses import Json, Refusal
 from hq_api.routers.missions import location_of
+from hq_api.shown_letters import cursor_after, letter_id, no_letter, read_cursor, shown
 from hq_api.validation import checked, refuse_unstorable
 
 DLQ: Final = "/api/v1/dlq"
-_DLQ_ID: Final = re.compile(r"dl-([1-9][0-9]{0,17})")
 Operator = Annotated[Principal, Depends(principal_with())]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_JOB_ID)]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_KEY["strict"])]
@@ -77,34 +75,51 @@ def list_dead_letters(
     cursor: str | None = None,
 ) -> Response:
     """Dead letters with this status, newest first; `next_cursor` is null on the last page."""
-    before = _read_cursor(cursor)
+    before = read_cursor(cursor)
     with transaction(ledger) as connection:
         letters = list_letters(connection, None if status == "all" else status, limit + 1, before)
     page = letters[:limit]
-    more = _cursor_after(page[-1].letter_id) if len(letters) > limit else None
-    return Json({"entries": [_entry(letter) for letter in page], "next_cursor": more})
+    more = cursor_after(page[-1]) if len(letters) > limit else None
+    return Json({"entries": [shown(letter) for letter in page], "next_cursor": more})
+
+
+@router.get(DLQ + "/{dlq_id}")
+def show_dead_letter(_: Operator, __: Headquarters, dlq_id: str, ledger: Ledger) -> Response:
+    """One dead letter, as it is listed."""
+    with transaction(ledger) as connection:
+        letter = find(connection, letter_id(dlq_id))
+    if letter is None:
+        raise no_letter()
+    return Json(shown(letter))
 
 
 @router.post(DLQ + "/{dlq_id}/replay", status_code=202, openapi_extra=reads(EditForm, required=False))
 def replay_dead_letter(
-    _: Operator, __: MayPublish, dlq_id: str, document: Document, ledger: Ledger, settings: ReadSettings
+    _: Operator,
+    __: MayPublish,
+    dlq_id: str,
+    document: Document,
+    ledger: Ledger,
+    settings: ReadSettings,
+    wait: bool = False,
 ) -> Response:
-    """The letter's mission runs again under a new name, as it was or as `envelope` says; once, however often called."""
-    letter_id = _letter_id(dlq_id)
+    """The letter's mission runs again under a new name, as it was or as `envelope` says; once, however often called.
+
+    Only an `envelope` is judged like an order that is published: one for a factory that never registered is refused
+    unless it may `wait`.
+    """
+    number = letter_id(dlq_id)
     made_up = new_id()
     edited = _edited(document, made_up)
     try:
         with transaction(ledger) as connection:
             if edited is not None:
-                kinds = advertised_kinds(connection)
-                resolved = resolve(edited, kinds)
-                if not resolved.known:
-                    raise EnvelopeRefused([unknown_kind(resolved, kinds)])
-            job_id = replay_letter(connection, letter_id, edited, made_up, settings.default_ttl_seconds)
+                _judge(connection, edited, wait=wait)
+            job_id = replay_letter(connection, number, edited, made_up, settings.default_ttl_seconds)
     except (LetterResolvedError, ReplayRefused) as error:
         raise Refusal(409, error.code, str(error)) from None
     if job_id is None:
-        raise _no_letter()
+        raise no_letter()
     location = location_of(job_id)
     return Json(
         {"dlq_id": dlq_id, "status": "replayed", "job_id": job_id, "location": location}, 202, {"Location": location}
@@ -118,32 +133,50 @@ def discard_dead_letter(_: Operator, __: Headquarters, dlq_id: str, document: Do
     form = checked(DiscardForm, document)
     try:
         with transaction(ledger) as connection:
-            status = discard_letter(connection, _letter_id(dlq_id), form.reason)
+            status = discard_letter(connection, letter_id(dlq_id), form.reason)
     except LetterResolvedError as error:
         raise Refusal(409, error.code, str(error)) from None
     if status is None:
-        raise _no_letter()
+        raise no_letter()
     return Json({"dlq_id": dlq_id, "status": status})
 
 
 @router.post("/api/v1/missions/{job_id:path}/replay", status_code=202, openapi_extra=reads(ReplayForm, required=False))
 def replay_mission(
-    _: Operator, __: MayPublish, job_id: str, document: Document, ledger: Ledger, settings: ReadSettings
+    _: Operator,
+    __: MayPublish,
+    job_id: str,
+    document: Document,
+    ledger: Ledger,
+    settings: ReadSettings,
+    wait: bool = False,
 ) -> Response:
-    """A new mission with the order of one that has ended (H-27); each call without names makes another one."""
-    refuse_unstorable(document)
-    form = checked(ReplayForm, document)
-    names = Names(form.job_id, form.idempotency_key, form.target_factory_id)
+    """A new mission with the order of one that has ended (H-27); each call without names makes another one.
+
+    Another `target_factory_id` must have registered, unless the mission may `wait` for it.
+    """
+    names = _names(document)
     try:
         with transaction(ledger) as connection:
-            receipt = None if "\0" in job_id else replay(connection, job_id, names, settings.default_ttl_seconds)
+            _check_target(connection, names.target_factory_id, wait=wait)
+            again = None if "\0" in job_id else replay(connection, job_id, names, settings.default_ttl_seconds)
     except ReplayRefused as error:
         raise Refusal(409, error.code, str(error)) from None
-    if receipt is None:
+    if again is None:
         raise Refusal(404, "unknown_mission", "no mission has this job_id")
-    location = location_of(receipt.job_id)
-    body = {"job_id": receipt.job_id, "replay_of": job_id, "state": receipt.state, "location": location}
+    location = location_of(again.job_id)
+    body = {"job_id": again.job_id, "replay_of": again.replay_of, "state": again.state, "location": location}
     return Json(body, 202, {"Location": location})
+
+
+def _names(document: dict[str, Any]) -> Names:
+    """What the body says of the new mission; raises EnvelopeRefused for names that no order could have either."""
+    refuse_unstorable(document)
+    form = checked(ReplayForm, document)
+    given = {"job_id": form.job_id, "idempotency_key": form.idempotency_key}
+    named = {name: value for name, value in given.items() if value is not None}
+    parse_strict({"payload": {"task": "any"}} | named, Defaults("any"))
+    return Names(form.job_id, form.idempotency_key, form.target_factory_id)
 
 
 def _edited(document: dict[str, Any], made_up: str) -> MissionEnvelope | None:
@@ -153,60 +186,23 @@ def _edited(document: dict[str, Any], made_up: str) -> MissionEnvelope | None:
     try:
         return parse_strict(document["envelope"], Defaults(made_up))
     except EnvelopeRefused as refused:
-        problems = [Problem(p.type, ("envelope", *p.loc), p.msg, p.input, p.ctx) for p in refused.problems]
-        raise EnvelopeRefused(problems) from None
+        raise _refused_inside(refused.problems) from None
 
 
-def _entry(letter: StoredLetter) -> dict[str, Any]:
-    raw, more = _shown(letter.raw)
-    return {
-        "dlq_id": f"dl-{letter.letter_id}",
-        "job_id": letter.job_id,
-        "cause": letter.cause,
-        "failure_error": letter.failure_error,
-        "retry_count": letter.retry_count,
-        "status": letter.status,
-        "stream_entry_id": letter.entry_id,
-        "raw": raw,
-        "envelope": letter.document,
-        "created_at": iso(letter.created_at),
-        "resolved_at": iso(letter.resolved_at) if letter.resolved_at else None,
-        "replay_job_id": letter.replay_job_id,
-        **more,
-    }
+def _judge(connection: Connection, order: MissionEnvelope, *, wait: bool) -> None:
+    kinds = advertised_kinds(connection)
+    resolved = resolve(order, kinds)
+    if not resolved.known:
+        raise _refused_inside([unknown_kind(resolved, kinds)])
+    _check_target(connection, order.payload.context.get("target_factory_id"), wait=wait)
 
 
-def _shown(raw: bytes | None) -> tuple[str | None, dict[str, str]]:
-    if raw is None:
-        return None, {}
-    try:
-        return raw.decode(), {}
-    except UnicodeDecodeError:
-        return None, {"raw_base64": base64.b64encode(raw).decode("ascii")}
+def _check_target(connection: Connection, factory_id: str | None, *, wait: bool) -> None:
+    if factory_id and not wait and unknown_factories(connection, [factory_id]):
+        raise Refusal(
+            404, "unknown_factory", "the target factory never registered; say ?wait=true to wait until it does"
+        )
 
 
-def _letter_id(dlq_id: str) -> int:
-    match = _DLQ_ID.fullmatch(dlq_id)
-    if match is None:
-        raise _no_letter()
-    return int(match[1])
-
-
-def _no_letter() -> Refusal:
-    return Refusal(404, "unknown_dead_letter", "no dead letter has this dlq_id; GET /api/v1/dlq lists them")
-
-
-def _cursor_after(letter_id: int) -> str:
-    return base64.urlsafe_b64encode(f"dl-{letter_id}".encode()).decode("ascii")
-
-
-def _read_cursor(cursor: str | None) -> int | None:
-    if cursor is None:
-        return None
-    try:
-        match = _DLQ_ID.fullmatch(base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True).decode())
-    except (ValueError, binascii.Error):
-        match = None
-    if match is None:
-        raise Refusal(400, "bad_cursor", "this cursor is not one of ours; start again without it")
-    return int(match[1])
+def _refused_inside(problems: list[Problem]) -> EnvelopeRefused:
+    return EnvelopeRefused([Problem(p.type, ("envelope", *p.loc), p.msg, p.input, p.ctx) for p in problems])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from canary import secret, shows
 from fake_infisical import LOGIN, FakeInfisical
+from warm_starts import WarmStarts
 
 from corporation.bootstrap import bootstrap
 from corporation.errors import SettingsError
@@ -113,12 +114,10 @@ def test_an_override_that_names_no_provider_is_removed_and_warned_about() -> Non
     assert "ZAI, ANTHROPIC, OPENAI, OLLAMA" in runtime.warnings[0]
 
 
-def test_a_process_says_what_it_ignores_and_where_its_secrets_came_from() -> None:
+def test_a_process_says_what_it_ignores_and_where_its_secrets_came_from(warm: WarmStarts) -> None:
     code = "import os; from corporation.bootstrap import bootstrap_or_exit; bootstrap_or_exit(os.environ)"
     environ = {"PATH": os.environ["PATH"], **NO_FILE, "FACTORY_ROLE": "KING", "UA_CAPABILITY_TELEGRAM_POLL": "1"}
-    ended = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=True
-    )
+    ended = warm.run(["-c", code], environ)
     lines = [json.loads(line) for line in ended.stderr.splitlines()]
 
     assert [line["why"].split()[0] for line in lines if line["level"] == "critical"] == [
@@ -132,17 +131,14 @@ def test_a_process_says_what_it_ignores_and_where_its_secrets_came_from() -> Non
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such switch")
-def test_a_process_that_knows_secrets_hides_its_environment_from_its_users_other_processes() -> None:
+def test_a_process_that_knows_secrets_hides_its_environment_from_its_users_other_processes(warm: WarmStarts) -> None:
     """E-4: a mission's script runs as the same user, and /proc/<pid>/environ would be its to read."""
     code = (
         "import ctypes, os; from corporation.bootstrap import bootstrap_or_exit\n"
         "state = lambda: ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)  # PR_GET_DUMPABLE\n"
         "before = state(); bootstrap_or_exit(os.environ); print(before, state())"
     )
-    environ = {"PATH": os.environ["PATH"], **NO_FILE}
-    ended = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=True
-    )
+    ended = warm.run(["-c", code], {"PATH": os.environ["PATH"], **NO_FILE})
 
     assert ended.stdout.split() == ["1", "0"]
 

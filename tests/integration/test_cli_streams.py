@@ -12,17 +12,24 @@ from typing import Any
 import psycopg
 import pytest
 import redis
+from warm_starts import WarmStarts
 
 from ops.bench.cluster import TOKEN, Cluster
 
+Said = Callable[..., tuple[int, str, str]]
 STREAM, DLQ = "ua:missions:delegation", "ua:missions:dlq"
 
 
-def command(redis_url: str, *arguments: str, **environ: str) -> "subprocess.Popen[str]":
-    """`corporation …` as a process."""
+def variables(redis_url: str) -> dict[str, str]:
+    """The environment of a command."""
+    return {"PATH": os.environ["PATH"], "UA_REDIS_URL": redis_url, "UA_DOTENV_PATH": os.devnull}
+
+
+def command(redis_url: str, *arguments: str) -> "subprocess.Popen[str]":
+    """`corporation …` as a process that can be interrupted."""
     return subprocess.Popen(
         [sys.executable, "-m", "corporation.cli", *arguments],
-        env={"PATH": os.environ["PATH"], "UA_REDIS_URL": redis_url, "UA_DOTENV_PATH": os.devnull, **environ},
+        env=variables(redis_url),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -30,23 +37,28 @@ def command(redis_url: str, *arguments: str, **environ: str) -> "subprocess.Pope
     )
 
 
-def said(redis_url: str, tmp_path: Path, *arguments: str, **environ: str) -> tuple[int, str, str]:
-    """Its exit status and what it wrote."""
-    process = command(redis_url, "streams", *arguments, "--state", str(tmp_path), **environ)
-    out, err = process.communicate(timeout=60)
-    return process.returncode, out, err
+@pytest.fixture
+def said(warm: WarmStarts, redis_url: str, tmp_path: Path) -> Said:
+    """The exit status of `corporation …` and what it wrote, started warm: there are many of them."""
+
+    def run(*arguments: str, **environ: str) -> tuple[int, str, str]:
+        words = ["-m", "corporation.cli", *arguments, "--state", str(tmp_path)]
+        ended = warm.run(words, variables(redis_url) | environ)
+        return ended.returncode, ended.stdout, ended.stderr
+
+    return run
 
 
-def test_a_stream_that_nobody_reads_is_trouble(redis_url: str, tmp_path: Path) -> None:
+def test_a_stream_that_nobody_reads_is_trouble(said: Said, redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as client:
         client.xadd(STREAM, {"envelope": "{}"})
-    status, out, err = said(redis_url, tmp_path, "status")
+    status, out, err = said("streams", "status")
 
     assert status == 1, err
     assert "Trouble: nobody reads: the group ua_workers does not exist" in out
 
 
-def test_what_waits_and_who_reads_is_shown(redis_url: str, tmp_path: Path) -> None:
+def test_what_waits_and_who_reads_is_shown(said: Said, redis_url: str) -> None:
     """S-5: a member that is not ours is named."""
     with redis.Redis.from_url(redis_url) as client:
         client.xgroup_create(STREAM, "ua_workers", id="0", mkstream=True)
@@ -55,8 +67,8 @@ def test_what_waits_and_who_reads_is_shown(redis_url: str, tmp_path: Path) -> No
         client.xreadgroup("ua_workers", "worker_me", {STREAM: ">"}, count=1)
         client.xreadgroup("ua_workers", "stranger\x1b[31m", {STREAM: ">"}, count=1)
     ours = {"UA_DELEGATION_CONSUMER_NAME": "worker_me"}
-    status, out, _ = said(redis_url, tmp_path, "status", **ours)
-    machine = json.loads(said(redis_url, tmp_path, "status", "--json", **ours)[1])
+    status, out, _ = said("streams", "status", **ours)
+    machine = json.loads(said("streams", "status", "--json", **ours)[1])
 
     assert status == 1
     assert "stranger\\x1b[31m" in out
@@ -66,22 +78,22 @@ def test_what_waits_and_who_reads_is_shown(redis_url: str, tmp_path: Path) -> No
     assert machine["oldest_waiting_seconds"] < 60
 
 
-def test_a_key_that_is_no_stream_is_named(redis_url: str, tmp_path: Path) -> None:
+def test_a_key_that_is_no_stream_is_named(said: Said, redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as client:
         client.set(DLQ, "x")
-    status, out, _ = said(redis_url, tmp_path, "status")
+    status, out, _ = said("streams", "status")
 
     assert status == 1
     assert f"Trouble: {DLQ} is no stream (WRONGTYPE): the key holds something that is no stream" in out
 
 
-def test_the_newest_entries_are_shown_and_nothing_in_them_steers_the_terminal(redis_url: str, tmp_path: Path) -> None:
+def test_the_newest_entries_are_shown_and_nothing_in_them_steers_the_terminal(said: Said, redis_url: str) -> None:
     """A17, A18: escaped wherever shown."""
     with redis.Redis.from_url(redis_url) as client:
         for number in range(5):
             client.xadd(DLQ, {"job_id": f"j-{number}\u202e", "envelope": '{"a": "\x1b[31m"}'})
-    _, out, _ = said(redis_url, tmp_path, "tail", "dlq", "--count", "2")
-    machine = [json.loads(line) for line in said(redis_url, tmp_path, "tail", "dlq", "--json")[1].splitlines()]
+    _, out, _ = said("streams", "tail", "dlq", "--count", "2")
+    machine = [json.loads(line) for line in said("streams", "tail", "dlq", "--json")[1].splitlines()]
 
     assert [line.split("  ")[1] for line in out.splitlines()] == ["j-3\\u202e", "j-4\\u202e"]
     assert "\x1b" not in out
@@ -109,8 +121,8 @@ def test_following_goes_on_until_it_is_interrupted(
     assert (process.returncode, err) == (130, "")
 
 
-def test_a_redis_that_is_away_is_said_without_its_password(tmp_path: Path) -> None:
-    status, _, err = said("redis://:hidden-pw-1@127.0.0.1:1/0", tmp_path, "status")
+def test_a_redis_that_is_away_is_said_without_its_password(said: Said) -> None:
+    status, _, err = said("streams", "status", UA_REDIS_URL="redis://:hidden-pw-1@127.0.0.1:1/0")
 
     assert status == 69
     assert "Redis at redis://:***@127.0.0.1:1/0 failed (ConnectionError)" in err
@@ -133,21 +145,67 @@ def hq(tmp_path: Path, database_url: str, redis_url: str, wait_until: Callable[.
         yield cluster
 
 
-def test_dead_letters_run_again_after_a_look_and_a_yes(hq: Cluster, redis_url: str, tmp_path: Path) -> None:
+def test_dead_letters_run_again_after_a_look_and_a_yes(hq: Cluster, said: Said) -> None:
     there = {"UA_HQ_BASE_URL": f"http://127.0.0.1:{hq.port}", "UA_OPS_TOKEN": TOKEN}
-    looked = said(redis_url, tmp_path, "replay-dlq", "--all", "--dry-run", **there)
-    unasked = said(redis_url, tmp_path, "replay-dlq", "--all", **there)
+    looked = said("streams", "replay-dlq", "--all", "--dry-run", **there)
+    unasked = said("streams", "replay-dlq", "--all", **there)
     with hq.client as client:
         before = len(client.get("/api/v1/missions").json()["missions"])
-    malformed = said(redis_url, tmp_path, "replay-dlq", "dl-3", "--yes", **there)
-    unknown = said(redis_url, tmp_path, "replay-dlq", "dl-99", "--yes", **there)
-    nothing = said(redis_url, tmp_path, "replay-dlq", **there)
-    done = said(redis_url, tmp_path, "replay-dlq", "--all", "--yes", "--json", **there)
-    again = said(redis_url, tmp_path, "replay-dlq", "dl-1", "--yes", **there)
+    malformed = said("streams", "replay-dlq", "dl-3", "--yes", **there)
+    unknown = said("streams", "replay-dlq", "dl-99", "--yes", **there)
+    nothing = said("streams", "replay-dlq", **there)
+    malformed_ones = said("streams", "replay-dlq", "--all", "--cause", "malformed", **there)
+    done = said("streams", "replay-dlq", "--all", "--yes", "--json", **there)
+    again = said("streams", "replay-dlq", "dl-1", "--yes", **there)
 
     assert (looked[0], "2 would be run again; nothing was" in looked[1]) == (0, True)
     assert unasked[0] != 0
     assert before == 2
-    assert (malformed[0], unknown[0], nothing[0]) == (65, 66, 2)
-    assert sorted(one["job_id"] for one in json.loads(done[1])["replayed"]) == ["j-1-r1", "j-2-r1"]
+    assert (malformed[0], unknown[0], nothing[0], malformed_ones[0]) == (65, 66, 2, 2)
+    assert [one["job_id"] for one in json.loads(done[1])["replayed"]] == ["j-1-r1", "j-2-r1"]
     assert "dl-1  runs again as j-1-r1" in again[1]
+
+
+def test_a_letter_that_is_not_taken_keeps_no_other_back(hq: Cluster, said: Said, database_url: str) -> None:
+    there = {"UA_HQ_BASE_URL": f"http://127.0.0.1:{hq.port}", "UA_OPS_TOKEN": TOKEN}
+    with psycopg.connect(database_url, autocommit=True) as db:
+        db.execute("UPDATE corporation.missions SET job_id = repeat('x', 301) WHERE job_id = 'j-1'")
+    status, out, err = said("streams", "replay-dlq", "--all", "--yes", **there)
+
+    assert status == 65
+    assert "dl-2  runs again as j-2-r1" in out
+    assert "1 of 2 do not run again\ndl-1: " in err
+    assert "too long" in err
+
+
+def test_dead_letters_are_listed_shown_and_put_away(hq: Cluster, said: Said, database_url: str) -> None:
+    """A17, A18: what a producer wrote is escaped wherever shown."""
+    there = {"UA_HQ_BASE_URL": f"http://127.0.0.1:{hq.port}", "UA_OPS_TOKEN": TOKEN}
+
+    def letters(*arguments: str, **more: str) -> tuple[int, str, str]:
+        return said("dead-letters", *arguments, **(there | more))
+
+    with psycopg.connect(database_url, autocommit=True) as db:
+        db.execute(
+            "UPDATE corporation.dead_letters SET raw = %s, job_id = %s WHERE id = 3", [b"\x1b[31m{", "b\u202ead"]
+        )
+    listed = letters("list")
+    shown = letters("show", "dl-3")
+    machine = json.loads(letters("show", "dl-1", "--json")[1])
+    put_away = letters("discard", "dl-3", "dl-3", "--reason", "a test")
+    unknown = [letters(word, "dl-99") for word in ("show", "discard")]
+    left = json.loads(letters("list", "--json")[1])["entries"]
+    stranger = letters("list", UA_OPS_TOKEN="not-the-token-of-this-headquarters-1")
+    late = said("streams", "replay-dlq", "dl-3", "--yes", **there)
+
+    assert [line.split()[0] for line in listed[1].splitlines()[1:]] == ["dl-3", "dl-2", "dl-1"]
+    assert "b\\u202ead" in listed[1]
+    assert "\\x1b[31m{" in shown[1]
+    assert machine["envelope"]["payload"]["task"] == "x"
+    assert put_away[:2] == (0, "dl-3  discarded\n")
+    assert [(status, err) for status, _, err in unknown] == [
+        (66, "No dead letter is called dl-99; `corporation dead-letters list` shows them\n")
+    ] * 2
+    assert [one["dlq_id"] for one in left] == ["dl-2", "dl-1"]
+    assert (stranger[0], "does not accept the token" in stranger[2]) == (77, True)
+    assert (late[0], "discarded for good" in late[2]) == (65, True)

@@ -75,12 +75,10 @@ def test_a_mission_succeeds_with_its_result_and_its_history(
     assert mission["state"] == "succeeded"
     assert mission["result"]["echo"] == "hello"
     assert mission["result"]["mission_id"] == mission["job_id"]
-    assert [event["type"] for event in events(cluster, mission["job_id"])] == [
-        "published",
-        "queued",
-        "started",
-        "succeeded",
-    ]
+    told = [event["type"] for event in events(cluster, mission["job_id"])]
+    # The results stream may have been told of it already.
+    assert told[:4] == ["published", "queued", "started", "succeeded"]
+    assert told[4:] in ([], ["result_published"])
 
 
 def test_a_failing_mission_is_tried_as_often_as_asked_and_then_fails(

@@ -1,7 +1,5 @@
 """A server's processes do not start as the owner of the database, and do as a role that was granted it (E10)."""
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,8 @@ import pytest
 from canary import secret, shows
 from database_roles import Role, a_role
 from fake_infisical import FakeInfisical
-from role_node import JWT_SECRET, OPS_TOKEN, ROOT, Node
+from role_node import JWT_SECRET, OPS_TOKEN, Node
+from warm_starts import WarmStarts
 
 from corporation.db import migrate
 
@@ -37,10 +36,14 @@ def vps() -> Iterator[Mapping[str, str]]:
 
 
 def test_no_process_of_a_server_starts_as_the_owner(
-    tmp_path: Path, module_servers: tuple[str, str], vps: Mapping[str, str], wait_until: Callable[..., Any]
+    tmp_path: Path,
+    module_servers: tuple[str, str],
+    vps: Mapping[str, str],
+    wait_until: Callable[..., Any],
+    warm: WarmStarts,
 ) -> None:
     database_url, redis_url = module_servers
-    with Node("HEADQUARTERS", tmp_path, database_url, redis_url, wait_until, more={**vps, **BOT}) as node:
+    with Node("HEADQUARTERS", tmp_path, database_url, redis_url, wait_until, more={**vps, **BOT}, warm=warm) as node:
         for name in REFUSED:
             node.spawn(name)
         ended = {name: node.processes.pop(name).wait(timeout=60) for name in REFUSED}
@@ -55,20 +58,22 @@ def test_no_process_of_a_server_starts_as_the_owner(
 
 
 def test_a_server_under_another_program_and_the_launcher_refuse_it_too(
-    tmp_path: Path, module_servers: tuple[str, str], vps: Mapping[str, str], wait_until: Callable[..., Any]
+    tmp_path: Path,
+    module_servers: tuple[str, str],
+    vps: Mapping[str, str],
+    wait_until: Callable[..., Any],
+    warm: WarmStarts,
 ) -> None:
     """uvicorn that is given the application by name, and `corporation up` on a given database."""
     database_url, redis_url = module_servers
-    with Node("HEADQUARTERS", tmp_path, database_url, redis_url, wait_until, more=vps) as node:
+    with Node("HEADQUARTERS", tmp_path, database_url, redis_url, wait_until, more=vps, warm=warm) as node:
         environ = node.environment("uvicorn")
     commands = {
         "uvicorn": ["-m", "uvicorn", "hq_api.app:app", "--port", "0"],
         "up": ["-m", "corporation.cli", "up", "--once", "--state", str(tmp_path / "stack")],
     }
     for name, command in commands.items():
-        ended = subprocess.run(
-            [sys.executable, *command], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120, check=False
-        )
+        ended = warm.run(command, environ)
         assert ended.returncode == 78, (name, ended.stderr)
         assert "the database role 'corporation' is too strong" in ended.stderr
         assert "`corporation migrate --grant corporation_hq`" in ended.stderr
@@ -77,9 +82,13 @@ def test_a_server_under_another_program_and_the_launcher_refuse_it_too(
 
 
 def test_a_factory_on_a_server_does_not_start_with_the_owners_mailbox(
-    tmp_path: Path, module_servers: tuple[str, str], vps: Mapping[str, str], wait_until: Callable[..., Any]
+    tmp_path: Path,
+    module_servers: tuple[str, str],
+    vps: Mapping[str, str],
+    wait_until: Callable[..., Any],
+    warm: WarmStarts,
 ) -> None:
-    with Node("LOCAL_WORKER", tmp_path, *module_servers, wait_until, more=vps) as node:
+    with Node("LOCAL_WORKER", tmp_path, *module_servers, wait_until, more=vps, warm=warm) as node:
         status, said = node.refusal("missions")
 
     assert status == 78
@@ -92,8 +101,9 @@ def test_a_server_starts_as_a_role_that_was_granted_the_ledger(
     granted: Role,
     vps: Mapping[str, str],
     wait_until: Callable[..., Any],
+    warm: WarmStarts,
 ) -> None:
-    with Node("HEADQUARTERS", tmp_path, granted.url, module_servers[1], wait_until, more=vps) as node:
+    with Node("HEADQUARTERS", tmp_path, granted.url, module_servers[1], wait_until, more=vps, warm=warm) as node:
         node.spawn("api")
         ready = [node.spawn(name) for name in ("engine", "missions")]
         wait_until(lambda: all(one.exists() for one in ready), 60, "the engine and the worker")
@@ -107,10 +117,14 @@ def test_a_server_starts_as_a_role_that_was_granted_the_ledger(
 
 
 def test_a_server_starts_while_its_database_is_away(
-    tmp_path: Path, module_servers: tuple[str, str], vps: Mapping[str, str], wait_until: Callable[..., Any]
+    tmp_path: Path,
+    module_servers: tuple[str, str],
+    vps: Mapping[str, str],
+    wait_until: Callable[..., Any],
+    warm: WarmStarts,
 ) -> None:
     away = "postgresql://127.0.0.1:1/nowhere"
-    with Node("HEADQUARTERS", tmp_path, away, module_servers[1], wait_until, more=vps) as node:
+    with Node("HEADQUARTERS", tmp_path, away, module_servers[1], wait_until, more=vps, warm=warm) as node:
         ready = node.spawn("api")
         wait_until(ready.exists, 60, "the API")
 

@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Row, text
 from corporation.strict_json import JsonRefused, parse
 
 COLUMNS = """
-    d.id, d.mission_id, d.job_id, d.cause, d.failure_error, d.retry_count, d.raw, d.raw_sha256, d.stream_entry_id,
-    d.status, d.created_at, d.resolved_at, d.replay_job_id,
+    d.id, d.mission_id, d.job_id, d.cause, d.failure_error, d.retry_count, d.raw, d.raw_size,
+    d.raw_sha256, d.status, d.created_at, d.resolved_at, d.replay_job_id,
     CASE WHEN d.cause IN ('failed', 'timed_out') THEN m.job_id END AS mission_job_id,
     CASE WHEN d.cause IN ('failed', 'timed_out') THEN m.envelope END AS envelope,
     CASE WHEN d.cause IN ('failed', 'timed_out') THEN m.raw_envelope END AS raw_envelope,
@@ -24,6 +24,11 @@ LIST = f"""
        AND (CAST(:before AS bigint) IS NULL OR d.id < :before)
      ORDER BY d.id DESC LIMIT :limit
 """  # noqa: S608 - the only thing put in is the list of columns above
+
+FIND = f"""
+    SELECT {COLUMNS} FROM corporation.dead_letters d LEFT JOIN corporation.missions m ON m.id = d.mission_id
+     WHERE d.id = :id
+"""  # noqa: S608
 
 TAKE = f"""
     SELECT {COLUMNS} FROM corporation.dead_letters d LEFT JOIN corporation.missions m ON m.id = d.mission_id
@@ -39,7 +44,11 @@ RESOLVE = text("""
 
 @dataclass(frozen=True)
 class StoredLetter:
-    """A dead letter; `document` is the order in it, None when it holds none that can be read."""
+    """A dead letter; `document` is the order in it, None when it holds none that can be read.
+
+    `mission_job_id` is the mission that failed, None when the letter is of an entry. `raw_sha256` is set where `raw` is
+    only the beginning of `raw_size` bytes.
+    """
 
     letter_id: int
     mission_id: int | None
@@ -49,6 +58,8 @@ class StoredLetter:
     failure_error: str
     retry_count: int
     raw: bytes | None
+    raw_size: int | None
+    raw_sha256: bytes | None
     document: Any
     entry_id: str | None
     status: str
@@ -63,6 +74,12 @@ def list_letters(
     """Up to `limit` dead letters with this status (None: any), the newest first, from right after letter `before`."""
     rows = connection.execute(text(LIST), {"status": status, "limit": limit, "before": before})
     return [_letter(row) for row in rows]
+
+
+def find(connection: Connection, letter_id: int) -> StoredLetter | None:
+    """The letter as it is now; None when there is none."""
+    row = connection.execute(text(FIND), {"id": letter_id}).first()
+    return _letter(row) if row else None
 
 
 def take(connection: Connection, letter_id: int) -> StoredLetter | None:
@@ -95,6 +112,8 @@ def _letter(row: Row[Any]) -> StoredLetter:
         failure_error=row.failure_error,
         retry_count=row.retry_count,
         raw=row.raw_envelope.encode() if raw is None and row.raw_envelope is not None else raw,
+        raw_size=row.raw_size,
+        raw_sha256=bytes(row.raw_sha256) if row.raw_sha256 is not None else None,
         document=row.envelope if row.cause != "conflict" else _object(raw),
         entry_id=row.entry_id,
         status=row.status,

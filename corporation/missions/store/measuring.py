@@ -1,5 +1,6 @@
 """The numbers that a monitor asks for (contract http §12)."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -9,8 +10,12 @@ from sqlalchemy import Connection, text
 BUCKETS: Final = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0, 43200.0)
 """Seconds from publication to start: from "at once" over "a slot was busy" to "a desktop was off for the night"."""
 
+# One pass over the missions for both numbers. The bucket is null where no attempt ever started.
 MISSIONS = text("""
-    SELECT state, mission_kind, source, count(*) AS found FROM corporation.missions GROUP BY state, mission_kind, source
+    SELECT state, mission_kind, source, width_bucket(started_at - created_at, CAST(:buckets AS interval[])) AS bucket,
+           count(*) AS found, extract(epoch FROM sum(started_at - created_at)) AS waited
+      FROM corporation.missions
+     GROUP BY state, mission_kind, source, bucket
 """)
 
 WAITING = text("""
@@ -19,14 +24,6 @@ WAITING = text("""
 
 ATTEMPTS = text("""
     SELECT state, count(*) AS found FROM corporation.attempts WHERE finished_at IS NOT NULL GROUP BY state
-""")
-
-STARTS = text("""
-    SELECT width_bucket(waited, CAST(:buckets AS double precision[])) AS bucket, count(*) AS found,
-           sum(waited) AS waited
-      FROM (SELECT CAST(extract(epoch FROM started_at - created_at) AS double precision) AS waited
-              FROM corporation.missions WHERE started_at IS NOT NULL) AS started
-     GROUP BY bucket
 """)
 
 
@@ -44,17 +41,19 @@ class History:
 
 
 def count_history(connection: Connection) -> History:
-    """All of it, in three passes; a million missions take some tenths of a second."""
+    """All of it. Every row is read: measured, a second for a million missions of a kilobyte each that lie in memory.
+
+    No window and no running total would be cheaper and right: a counter must not fall, and commits come in no order.
+    """
+    missions: Counter[tuple[str, str, str]] = Counter()
     starts, waited = [0] * (len(BUCKETS) + 1), 0.0
-    for row in connection.execute(STARTS, {"buckets": list(BUCKETS)}):
-        starts[row.bucket] = int(row.found)
-        waited += float(row.waited)
-    return History(
-        missions={(row.state, row.mission_kind, row.source): int(row.found) for row in connection.execute(MISSIONS)},
-        attempts={row.state: int(row.found) for row in connection.execute(ATTEMPTS)},
-        starts=starts,
-        waited_seconds=waited,
-    )
+    for row in connection.execute(MISSIONS, {"buckets": [f"{bound} seconds" for bound in BUCKETS]}):
+        missions[row.state, row.mission_kind, row.source] += int(row.found)
+        if row.bucket is not None:
+            starts[row.bucket] += int(row.found)
+            waited += float(row.waited)
+    attempts = {row.state: int(row.found) for row in connection.execute(ATTEMPTS)}
+    return History(missions, attempts, starts, waited)
 
 
 def count_waiting_reasons(connection: Connection) -> Mapping[str, int]:

@@ -85,6 +85,21 @@ def test_bytes_that_are_no_text_are_listed_as_base64(api: Api) -> None:
     assert (entry["raw"], entry["raw_base64"]) == (None, "//4=")
 
 
+def test_of_a_text_that_is_not_all_kept_the_size_and_the_hash_are_listed(api: Api) -> None:
+    letter = refused(api, b"{" * 4096)
+    api.sql("UPDATE corporation.dead_letters SET raw_size = 70000, raw_sha256 = :digest", digest=b"\x01" * 32)
+    shown = api.ops.get(f"{DLQ}/{letter}").json()
+
+    assert (shown["raw"], shown["raw_size"], shown["raw_sha256"]) == ("{" * 4096, 70000, "01" * 32)
+
+
+def test_one_is_shown_as_it_is_listed(api: Api, order: Order) -> None:
+    letter = failed(api, order)
+
+    assert api.ops.get(f"{DLQ}/{letter}").json() == entries(api)[0]
+    assert api.ops.get(f"{DLQ}/dl-999999").status_code == 404
+
+
 def test_pages_are_newest_first_and_lose_nothing(api: Api) -> None:
     made = [refused(api, entry=f"{number}-0") for number in range(5)]
     seen: list[str] = []
@@ -178,8 +193,29 @@ def test_an_order_may_bring_its_own_names_but_none_that_is_taken(api: Api, order
 def test_an_unknown_kind_is_refused_in_an_edited_order_as_it_is_when_published(api: Api, order: Order) -> None:
     """H-25."""
     answer = api.ops.post(f"{DLQ}/{refused(api)}/replay", json={"envelope": order(mission_kind="dance")})
+    [problem] = answer.json()["detail"]
 
-    assert (answer.status_code, answer.json()["detail"][0]["type"]) == (422, "unknown_kind")
+    assert (answer.status_code, problem["type"]) == (422, "unknown_kind")
+    assert problem["loc"] == ["body", "envelope", "mission_kind"]
+
+
+def test_an_edited_order_for_an_unknown_factory_is_refused_unless_it_may_wait(api: Api, order: Order) -> None:
+    """D5, as when it is published."""
+    letter = refused(api)
+    edited = {"envelope": order(payload={"task": "x", "context": {"target_factory_id": "desk-7"}})}
+    answers = [api.ops.post(f"{DLQ}/{letter}/replay{query}", json=edited) for query in ("", "?wait=true")]
+
+    assert [answer.status_code for answer in answers] == [404, 202]
+    assert answers[0].json()["detail"].startswith("unknown_factory")
+
+
+def test_a_mission_whose_target_never_came_runs_again_as_it_was(api: Api, order: Order) -> None:
+    letter = failed(api, order, state="timed_out", payload={"task": "x"})
+    api.sql("""UPDATE corporation.missions SET envelope = replace(CAST(envelope AS text), '"context": {}',
+                      '"context": {"target_factory_id": "desk-7"}')::json""")
+
+    assert api.ops.post(f"{DLQ}/{letter}/replay").status_code == 202
+    assert api.ops.get("/api/v1/missions/j-1-r1").json()["target_factory_id"] == "desk-7"
 
 
 def test_a_conflicting_entry_runs_as_it_came_under_a_new_name(api: Api, order: Order) -> None:
@@ -234,9 +270,11 @@ def test_a_mission_is_replayed_only_when_it_has_ended(api: Api, order: Order) ->
     waiting = api.ops.post("/api/v1/missions/a%2Fb/replay")
     failed(api, order)
     names = [api.ops.post("/api/v1/missions/j-1/replay").json()["job_id"] for _ in range(3)]
-    own = api.ops.post("/api/v1/missions/j-1/replay", json={"job_id": "own", "target_factory_id": "desk-7"})
+    elsewhere = {"job_id": "own", "target_factory_id": "desk-7"}
+    stranger = api.ops.post("/api/v1/missions/j-1/replay", json=elsewhere)
+    own = api.ops.post("/api/v1/missions/j-1/replay?wait=true", json=elsewhere)
 
-    assert waiting.status_code == 409
+    assert (waiting.status_code, stranger.status_code) == (409, 404)
     assert names == ["j-1-r1", "j-1-r2", "j-1-r3"]
     assert own.json() == {
         "job_id": "own",
@@ -247,3 +285,14 @@ def test_a_mission_is_replayed_only_when_it_has_ended(api: Api, order: Order) ->
     assert api.ops.get("/api/v1/missions/own").json()["target_factory_id"] == "desk-7"
     assert api.ops.post("/api/v1/missions/j-1/replay", json={"job_id": "own"}).status_code == 409
     assert api.ops.post("/api/v1/missions/nobody/replay").status_code == 404
+
+
+@pytest.mark.parametrize("name", ["job_id", "idempotency_key"])
+@pytest.mark.parametrize("bad", ["", "x" * 129, "two\nlines", "right\u202eto left", "nul\0", 7])
+def test_a_replay_is_given_no_name_that_an_order_may_not_have(api: Api, order: Order, name: str, bad: Any) -> None:
+    failed(api, order)
+    answer = api.ops.post("/api/v1/missions/j-1/replay", json={name: bad})
+
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["loc"] == ["body", name]
+    assert api.stored() == 1

@@ -79,6 +79,35 @@ def test_what_redis_knows_is_told_when_it_answers(with_redis: Api, redis_url: st
     assert 90 <= value(found, "ua_heartbeat_age_seconds", factory_id='desk "7"') < 120
 
 
+def test_what_strangers_wrote_into_redis_does_not_keep_the_numbers_back(with_redis: Api, redis_url: str) -> None:
+    """Bytes that are no text, an id from the end of time, and keys that hold something else."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.xgroup_create(STREAM, "ua_workers", id="0", mkstream=True)
+        client.xadd(STREAM, {b"\xff": b"\xfe"}, id="18446744073709551615-1")
+        hostile = samples(with_redis)
+        client.delete(STREAM)
+        client.set(STREAM, "x")
+        no_stream = samples(with_redis)
+
+    assert (value(hostile, "ua_redis_up"), value(hostile, "ua_stream_lag")) == (1, 1)
+    assert value(hostile, "ua_stream_oldest_age_seconds") == 0
+    assert value(no_stream, "ua_redis_up") == 1
+    assert ("ua_stream_lag", frozenset()) not in no_stream
+
+
+def test_a_lag_that_redis_does_not_know_is_counted(with_redis: Api, redis_url: str) -> None:
+    """Where entries were removed from the middle, Redis would have to count and says nil."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.xgroup_create(STREAM, "ua_workers", id="0", mkstream=True)
+        ids = [client.xadd(STREAM, {"envelope": "{}"}) for _ in range(120)]
+        client.xdel(STREAM, ids[60])
+        [group] = client.xinfo_groups(STREAM)
+        found = samples(with_redis)
+
+    assert group["lag"] is None
+    assert value(found, "ua_stream_lag") == 119
+
+
 @pytest.mark.parametrize("scope", ["publish", "factory"])
 def test_metrics_are_for_operators(api: Api, scope: str) -> None:
     more = {"factory_id": "desk-7"} if scope == "factory" else {}

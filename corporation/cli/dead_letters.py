@@ -1,0 +1,95 @@
+"""`corporation dead-letters list | show | discard`: what could not be done, and what was decided about it."""
+
+import json
+import os
+from typing import Annotated, Any, Final, Literal
+
+import typer
+
+from corporation.cli import exits
+from corporation.cli.client import HqClient, Json
+from corporation.cli.connection import JsonOption, StateOption, find_connection, state_folder
+from corporation.cli.exits import Refusal
+from corporation.cli.output import say, say_fields, say_json, say_table, working
+
+app = typer.Typer(
+    help="Look at dead letters, and put them away; `corporation streams replay-dlq` runs them again.",
+    no_args_is_help=True,
+)
+
+Status = Literal["open", "replayed", "discarded", "all"]
+COLUMNS: Final = ("dead letter", "status", "cause", "job", "created (UTC)", "why")
+WIDEST: Final = 100
+"""Characters of an error in the table; `show` has all of it."""
+LetterArgument = Annotated[str, typer.Argument(metavar="DLQ_ID", help="As `dl-12`.")]
+
+
+@app.command("list")
+def list_(
+    status: Annotated[Status, typer.Option(help="What was decided about them.")] = "open",
+    limit: Annotated[int, typer.Option(min=1, max=200, help="At most this many.")] = 50,
+    cursor: Annotated[str | None, typer.Option(help="The next page, as the last one named it.")] = None,
+    as_json: JsonOption = False,
+    state: StateOption = None,
+) -> None:
+    """List dead letters, newest first: missions that failed, and entries of the stream that were none."""
+    with HqClient(find_connection(os.environ, state_folder(state))) as client, working("Asking HQ"):
+        letters, following = client.dead_letters({"status": status, "limit": limit, "cursor": cursor})
+    if as_json:
+        say_json({"entries": letters, "next_cursor": following})
+        return
+    if not letters:
+        say("There is no dead letter" if status == "all" else f"No dead letter is {status}")
+        return
+    say_table(COLUMNS, [_row(letter) for letter in letters])
+    if following:
+        say(f"More: --cursor {following}")
+
+
+@app.command()
+def show(letter: LetterArgument, as_json: JsonOption = False, state: StateOption = None) -> None:
+    """Show one dead letter: why it is one, what arrived, and what became of it."""
+    with HqClient(find_connection(os.environ, state_folder(state))) as client, working("Asking HQ"):
+        found = find(client, letter)
+    if as_json:
+        say_json(found)
+        return
+    documents = ("envelope", "raw")
+    say_fields({name: value for name, value in found.items() if name not in documents})
+    if found.get("envelope") is not None:
+        say(f"\nOrder\n{json.dumps(found['envelope'], indent=2)}")
+    if found.get("raw") is not None:
+        say("\nText as it arrived")
+        say(str(found["raw"]))
+
+
+@app.command()
+def discard(
+    letters: Annotated[list[str], typer.Argument(metavar="DLQ_ID...", help="As `dl-12`.")],
+    reason: Annotated[str | None, typer.Option(help="Why; it is kept.")] = None,
+    as_json: JsonOption = False,
+    state: StateOption = None,
+) -> None:
+    """Put dead letters away for good: they stay readable and are not run again. Repeating it changes nothing."""
+    with HqClient(find_connection(os.environ, state_folder(state))) as client:
+        for letter in dict.fromkeys(letters):
+            find(client, letter)
+            answer = client.discard_dead_letter(letter, reason)
+            if as_json:
+                say_json(answer)
+            else:
+                say(f"{letter}  discarded")
+
+
+def find(client: HqClient, letter: str) -> Json:
+    """The dead letter that is called so; refuses (66) when there is none."""
+    found = client.dead_letter(letter)
+    if found is None:
+        raise Refusal(exits.NO_INPUT, f"No dead letter is called {letter}; `corporation dead-letters list` shows them")
+    return found
+
+
+def _row(letter: Json) -> list[Any]:
+    why = str(letter.get("failure_error", ""))[:WIDEST]
+    created = str(letter.get("created_at", ""))[:19]
+    return [letter.get("dlq_id"), letter.get("status"), letter.get("cause"), letter.get("job_id"), created, why]
