@@ -6,7 +6,8 @@ from dataclasses import dataclass
 LARGEST_COUNT = 2**53 - 1
 """What a count beyond every number is read as; the ledger can hold it."""
 
-_DIGITS = re.compile(r"\s*([+-]?)0*([0-9]+)\s*")
+# Possessive on purpose: a hostile text of zeros must not make the search go back, which would take it minutes.
+_DIGITS = re.compile(r"\s*+([+-]?)(0*+)([0-9]*+)\s*+")
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,9 @@ def read_retry_count(value: object) -> int | None:
     """The `_retry_count` of a context: negative counts as 0, and None means that it is no count at all (S-27)."""
     if value is None:
         return 0
-    if isinstance(value, str) and (written := _DIGITS.fullmatch(value)):
+    if isinstance(value, str) and (written := _DIGITS.fullmatch(value)) and (written[2] or written[3]):
         # int() refuses 4,300 digits with an error of its own; 20 of them are beyond LARGEST_COUNT already.
-        value = int(written[1] + written[2][:20])
+        value = int(written[1] + (written[3][:20] or "0"))
     if isinstance(value, bool) or not isinstance(value, int):
         return None
     return min(max(0, value), LARGEST_COUNT)

@@ -25,6 +25,7 @@ ALTER TABLE corporation.missions
 DROP INDEX corporation.missions_to_dispatch;
 CREATE INDEX missions_to_dispatch ON corporation.missions (broker_priority, created_at, place, id)
   WHERE state = 'waiting';
+CREATE INDEX missions_of_replay ON corporation.missions (replay_of) WHERE replay_of IS NOT NULL;
 CREATE INDEX missions_of_parent ON corporation.missions (parent_id) WHERE parent_id IS NOT NULL;
 -- Broadcasts are looked for at every tick, however many missions wait.
 CREATE INDEX missions_broadcast ON corporation.missions (id)

@@ -96,12 +96,16 @@ class ToldLetter:
 
 def take_ends(connection: Connection, limit: int, largest_bytes: int) -> list[ToldEnd]:
     """Lock up to `limit` ends to tell, the oldest first; a larger result is left out but for our own keys."""
-    rows = connection.execute(TAKE_RESULTS, {"limit": limit, "largest": largest_bytes})
+    rows = connection.execute(TAKE_RESULTS, {"limit": limit, "largest": largest_bytes}).all()
+    # Before anything is told: a lock that cannot be had afterwards would have all of it told again.
+    lock_missions(connection, [row.mission_id for row in rows])
     return [ToldEnd(row.id, row.mission_id, row.job_id, row.state, row.result, row.error) for row in rows]
 
 
 def take_letters(connection: Connection, limit: int) -> list[ToldLetter]:
     """Lock up to `limit` dead letters to tell, the oldest first."""
+    rows = connection.execute(TAKE_LETTERS, {"limit": limit}).all()
+    lock_missions(connection, [row.mission_id for row in rows if row.mission_id])
     return [
         ToldLetter(
             outbox_id=row.id,
@@ -116,7 +120,7 @@ def take_letters(connection: Connection, limit: int) -> list[ToldLetter]:
             raw_sha256=bytes(row.raw_sha256) if row.raw_sha256 else None,
             envelope=row.envelope,
         )
-        for row in connection.execute(TAKE_LETTERS, {"limit": limit})
+        for row in rows
     ]
 
 
