@@ -199,7 +199,12 @@ def _storable(text: str) -> str:
 def _short_enough(result: dict[str, Any]) -> dict[str, Any]:
     if len(dump(result)) <= LARGEST_RESULT:
         return result
-    return {key: result[key] for key in _OUR_RESULT_KEYS if key in result} | {"result_truncated": True}
+    ours = {key: result[key] for key in _OUR_RESULT_KEYS if key in result}
+    return {key: _cut(value) for key, value in ours.items()} | {"result_truncated": True}
+
+
+def _cut(value: Any) -> Any:
+    return value[:LONGEST_ERROR] if isinstance(value, str) else value
 
 
 def _why(job_id: str, state: str, error: str | None) -> str:

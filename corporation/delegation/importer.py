@@ -25,6 +25,8 @@ BATCH: Final = 500
 BATCH_BYTES: Final = 4 * 1024 * 1024
 MOST_DELIVERIES: Final = 5
 """An entry delivered more often, each time alone, is taken for the cause of what ended the importer (B21)."""
+MOST_READS: Final = 8
+"""One that was delivered so often ended the importer also when it was only read: it is not read any more."""
 RECLAIM_SECONDS: Final = 30.0
 """How often idle entries of other members are looked for (S-21)."""
 LOOK_SECONDS: Final = 60.0
@@ -133,14 +135,15 @@ class Importer:
         return self._new(wait_seconds)
 
     def _own_again(self, waiting: Sequence[Pending]) -> list[Delivered]:
-        return self.stream.read_own(_together(waiting), waiting[0].deliveries + 1)
+        return _unread(waiting[0]) or self.stream.read_own(_together(waiting), _before(waiting))
 
     def _reclaimed(self) -> list[Delivered]:
         idle = self.stream.pending(CHUNK, idle_seconds=self.reclaim_idle_seconds)
         if not idle:
             return []
         first = idle[0]
-        return self.stream.claim(self.reclaim_idle_seconds, first.entry_id, _together(idle), first.deliveries + 1)
+        again = _together(idle), _before(idle)
+        return _unread(first) or self.stream.claim(self.reclaim_idle_seconds, first.entry_id, *again)
 
     def _new(self, wait_seconds: float) -> list[Delivered]:
         chunk = self.stream.read_new(CHUNK, wait_seconds)
@@ -203,6 +206,15 @@ def _together(waiting: Sequence[Pending]) -> int:
     """
     unsuspected = next((at for at, one in enumerate(waiting) if one.deliveries > 1), len(waiting))
     return max(1, unsuspected)
+
+
+def _before(waiting: Sequence[Pending]) -> dict[str, int]:
+    return {one.entry_id: one.deliveries for one in waiting}
+
+
+def _unread(one: Pending) -> list[Delivered]:
+    """The entry as one without text, when to read it again would be too much; nothing otherwise."""
+    return [Delivered(one.entry_id, None, one.deliveries)] if one.deliveries >= MOST_READS else []
 
 
 def _read(one: Delivered) -> Readable | Unreadable:

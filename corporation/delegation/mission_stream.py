@@ -5,6 +5,7 @@ Bytes all the way: a client that decodes raises on every read of an entry that i
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 import redis
@@ -15,6 +16,9 @@ from corporation.delegation.keys import StreamKeys
 LONGEST_BLOCK_SECONDS: Final = 1.0
 """A blocking read delays the end of the process by that much at most (S-6)."""
 LAST_ID: Final = b"18446744073709551615-18446744073709551615"
+Deliveries = Mapping[str, int]
+"""How often entries, by their ids, were delivered before."""
+NONE_BEFORE: Final[Deliveries] = MappingProxyType({})
 RECENT_MS: Final = 15 * 60 * 1000
 """How long ago a member may have read to count as active (S-5)."""
 
@@ -62,16 +66,16 @@ class MissionStream:
         """Up to `count` entries that nobody was given yet; without any, the first is waited for `block_seconds`."""
         return self._read(">", count, min(block_seconds, LONGEST_BLOCK_SECONDS))
 
-    def read_own(self, count: int, deliveries: int) -> list[Delivered]:
-        """The oldest `count` entries that this consumer was given before, now for the `deliveries`-th time."""
-        return self._read("0", count, 0.0, deliveries)
+    def read_own(self, count: int, before: Deliveries) -> list[Delivered]:
+        """The oldest `count` entries that this consumer was given before, so often as `before` says."""
+        return self._read("0", count, 0.0, before)
 
-    def claim(self, idle_seconds: float, first: str, count: int, deliveries: int) -> list[Delivered]:
+    def claim(self, idle_seconds: float, first: str, count: int, before: Deliveries) -> list[Delivered]:
         """Take over up to `count` entries from `first` on that were idle for `idle_seconds`, whoever had them."""
         arguments = (self._keys.missions, self._keys.group, self._keys.consumer, round(idle_seconds * 1000), first)
         _next, entries, *gone = self._client.xautoclaim(*arguments, count=count)
-        trimmed = [Delivered(_text(entry_id), None, deliveries) for entry_id in (gone[0] if gone else [])]
-        return [*_delivered(entries, deliveries), *trimmed]
+        trimmed = [(entry_id, None) for entry_id in (gone[0] if gone else [])]
+        return _delivered([*entries, *trimmed], before)
 
     def pending(self, count: int, *, own: bool = False, idle_seconds: float = 0.0) -> list[Pending]:
         """The oldest `count` unacknowledged entries, of everybody or our `own`; asking is not a delivery."""
@@ -108,12 +112,14 @@ class MissionStream:
         return int(self._client.xtrim(self._keys.missions, minid=bound, approximate=True, limit=excess))
 
     def set_aside_if_exhausted(self, suffix: str) -> str | None:
-        """Rename a stream that holds the largest id, once all of it is acknowledged; its new name, or None.
+        """Rename a stream that took the largest id, once all of it is acknowledged; its new name, or None.
 
         Nothing could ever be added to it again (a producer may choose its ids); the next `create_group` makes another.
         """
+        if self._client.xinfo_stream(self._keys.missions)["last-generated-id"] != LAST_ID:
+            return None
         group = self._group()
-        if group is None or group["last-delivered-id"] != LAST_ID or group["pending"]:
+        if group is None or group["pending"] or self._has_more(group["last-delivered-id"]):
             return None
         aside = f"{self._keys.missions}:exhausted:{suffix}"
         self._client.renamenx(self._keys.missions, aside)
@@ -123,15 +129,19 @@ class MissionStream:
         """Let the connection go."""
         self._client.close()
 
-    def _read(self, after: str, count: int, block_seconds: float, deliveries: int = 1) -> list[Delivered]:
+    def _read(self, after: str, count: int, block_seconds: float, before: Deliveries = NONE_BEFORE) -> list[Delivered]:
         block = max(1, round(block_seconds * 1000)) if block_seconds else None
         streams = {self._keys.missions: after}
         answer = self._client.xreadgroup(self._keys.group, self._keys.consumer, streams, count=count, block=block)
-        return _delivered(answer[0][1], deliveries) if answer else []
+        return _delivered(answer[0][1], before) if answer else []
 
     def _group(self) -> Mapping[str, Any] | None:
         groups = self._client.xinfo_groups(self._keys.missions)
         return next((one for one in groups if _text(one["name"]) == self._keys.group), None)
+
+    def _has_more(self, last: bytes) -> bool:
+        """Whether an entry lies behind the last one that was delivered."""
+        return last != LAST_ID and bool(self._client.xrange(self._keys.missions, min=f"({_text(last)}", count=1))
 
     def _first_unacknowledged(self) -> str:
         """Everything before this id is acknowledged. Read in this order, what is delivered meanwhile lies behind it."""
@@ -142,8 +152,12 @@ class MissionStream:
         return pending[0].entry_id if pending else _following(_text(group["last-delivered-id"]))
 
 
-def _delivered(entries: Sequence[tuple[bytes, Mapping[bytes, bytes] | None]], deliveries: int) -> list[Delivered]:
-    return [Delivered(_text(entry_id), fields or None, deliveries) for entry_id, fields in entries]
+def _delivered(entries: Sequence[tuple[bytes, Mapping[bytes, bytes] | None]], before: Deliveries) -> list[Delivered]:
+    # By its id: what comes back need not be what was asked about, when somebody else reads under our name too.
+    return [
+        Delivered(name, fields or None, before.get(name, 0) + 1)
+        for name, fields in ((_text(entry_id), fields) for entry_id, fields in entries)
+    ]
 
 
 def _following(entry_id: str) -> str:

@@ -32,7 +32,7 @@ Fields = Mapping[str, str]
 Added = list[str | Exception]
 """For each entry the id that it got, or why it was not added."""
 
-RESULTS: Final = 2000
+RESULTS: Final = 500
 LETTERS: Final = 100
 """Rows in one transaction, which lasts until Redis has them on disk; a dead letter may hold an envelope of 256 KiB."""
 ON_DISK_SECONDS: Final = 4.0

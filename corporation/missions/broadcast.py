@@ -13,6 +13,10 @@ from corporation.roles import FactoryRole
 LIVE: Final = frozenset({"online", "paused", "draining"})
 """The statuses of factories that an order to all of them reaches: also one that takes no missions must obey."""
 
+LONGEST_JOB_ID: Final = 400
+LONGEST_KEY: Final = 500
+"""What the ledger takes (migrations 0001 and 0004): a child's names are its parent's and its factory's together."""
+
 MOST_NAMED: Final = 10
 """How many factories or missions an error names; `children` of the result names all of them."""
 
@@ -112,6 +116,20 @@ def names_taken(job_id: str, kind: str, taken: Sequence[str]) -> Finish:
         "publish it again under another job_id and idempotency_key"
     )
     return _failed_unspread(job_id, kind, why)
+
+
+def names_too_long(job_id: str, kind: str) -> Finish:
+    """The end of a broadcast whose children would have names that the ledger cannot hold."""
+    why = (
+        f"its job_id or idempotency_key is too long to name a child for each factory, so nobody was sent {kind}; "
+        "publish it again under shorter ones"
+    )
+    return _failed_unspread(job_id, kind, why)
+
+
+def can_be_named(children: Sequence[MissionEnvelope]) -> bool:
+    """Whether the ledger can hold every child's names."""
+    return all(len(child.job_id) <= LONGEST_JOB_ID and len(child.idempotency_key) <= LONGEST_KEY for child in children)
 
 
 def _failed_unspread(job_id: str, kind: str, why: str) -> Finish:

@@ -53,12 +53,15 @@ def _assignments(due: Sequence[Due], factories: Sequence[FactoryView], new_id: C
 
 
 def explain_waiting(connection: Connection, rules: DispatchRules) -> None:
-    """Every due waiting mission says why it waits; the work grows with the kinds that wait, not with the missions.
+    """Every due waiting mission says why it waits; the work grows with the kinds and factories, not with the missions.
 
     A broadcast keeps the reason it was stored with: no factory is looked for, it waits behind its own children (S-25).
     """
     factories = read_views(connection, rules.thresholds)
-    for kind, target in dispatching.waiting_groups(connection):
+    # Anybody may invent a target: those that nobody knows are explained together, however many there are.
+    known = [factory.factory_id for factory in factories]
+    dispatching.explain_unknown_targets(connection, known)
+    for kind, target in dispatching.waiting_groups(connection, known):
         if is_broadcast(kind, target):
             continue
         answer = route(need_of(0, kind, target), factories)

@@ -309,3 +309,11 @@ def test_of_more_that_is_no_text_the_beginning_is_kept_as_it_is() -> None:
     kept, _, _ = kept_raw(b"\xff" * (LARGEST_KEPT + 1))
 
     assert kept == b"\xff" * BEGINNING
+
+
+def test_a_reference_of_a_megabyte_makes_no_large_entry() -> None:
+    """A result too large for a stream is told with our own keys, each of a bearable length."""
+    told = result_fields(result_envelope("j-1", "succeeded", {"result_ref": "x" * 1_000_000}, None))
+
+    assert len(told["envelope"]) < 5000
+    assert json.loads(told["envelope"])["result"]["result_truncated"] is True

@@ -11,7 +11,7 @@ from sqlalchemy import create_engine
 from streams_at_work import KEYS, StreamsAtWork, envelope
 from structlog.testing import capture_logs
 
-from corporation.delegation.importer import MOST_DELIVERIES, Importer
+from corporation.delegation.importer import MOST_DELIVERIES, MOST_READS, Importer
 from corporation.errors import LedgerUnavailableError
 
 
@@ -285,6 +285,59 @@ def test_a_stream_that_took_the_largest_id_is_moved_aside_once_it_is_imported(st
     assert [one["event"] for one in logs if one["log_level"] == "critical"] == ["stream_exhausted"]
     [aside] = streams.redis.keys(f"{KEYS.missions}:exhausted:*")
     assert streams.redis.xlen(aside) == 1
+
+
+def test_a_stream_whose_largest_id_nobody_ever_saw_is_moved_aside_too(streams: StreamsAtWork) -> None:
+    """B15: the entry was trimmed with the XADD that added it."""
+    streams.add()
+    streams.importer.drain()
+    streams.redis.xadd(KEYS.missions, {"a": "b"}, id="18446744073709551615-18446744073709551615", maxlen=0,
+                       approximate=False)  # fmt: skip
+    streams.build_importer().drain()
+    streams.add(envelope("j-2"))
+    streams.build_importer().drain()
+
+    assert streams.missions() == ["j-1", "j-2"]
+
+
+def test_a_good_entry_is_not_blamed_for_the_one_that_was_asked_about(streams: StreamsAtWork) -> None:
+    """S-21: the other process of this name is done with the poison between our question and our reading."""
+    for job_id in ("deadly", "good"):
+        streams.add(envelope(job_id))
+    streams.importer.stream.create_group()
+    streams.redis.xreadgroup(KEYS.group, KEYS.consumer, {KEYS.missions: ">"})
+    [poison, _] = streams.importer.stream.pending(2, own=True)
+    for _ in range(MOST_DELIVERIES):
+        streams.redis.xclaim(KEYS.missions, KEYS.group, KEYS.consumer, 0, [poison.entry_id])
+    asked, ours = streams.importer.stream.pending, streams.build_importer()
+
+    def answer_and_lose(count: int, **how: Any) -> Any:
+        rows = asked(count, **how)
+        streams.redis.xack(KEYS.missions, KEYS.group, poison.entry_id)
+        return rows
+
+    ours.stream.pending = answer_and_lose  # pyright: ignore[reportAttributeAccessIssue]
+    ours.drain()
+
+    assert streams.missions() == ["good"]
+    assert streams.letters() == []
+
+
+def test_an_entry_that_ends_the_importer_when_it_is_read_is_not_read_for_ever(streams: StreamsAtWork) -> None:
+    """B21: too large for the memory there is, for one; its letter has no text, and its neighbour is imported."""
+    for job_id in ("deadly", "good"):
+        streams.add(envelope(job_id))
+    streams.importer.stream.create_group()
+    streams.redis.xreadgroup(KEYS.group, KEYS.consumer, {KEYS.missions: ">"}, count=1)
+    [poison] = streams.importer.stream.pending(1, own=True)
+    for _ in range(MOST_READS):
+        streams.redis.xclaim(KEYS.missions, KEYS.group, KEYS.consumer, 0, [poison.entry_id])
+    streams.importer.drain()
+
+    [letter] = streams.letters()
+    assert (letter.code, letter.raw, letter.stream_entry_id) == ("poison", None, poison.entry_id)
+    assert streams.missions() == ["good"]
+    assert streams.pending() == 0
 
 
 def test_other_members_of_the_group_are_named_in_a_warning(streams: StreamsAtWork) -> None:

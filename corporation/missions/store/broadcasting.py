@@ -12,9 +12,11 @@ from corporation.missions.broadcast import (
     Child,
     Listener,
     addressees,
+    can_be_named,
     child_of,
     end_of,
     names_taken,
+    names_too_long,
     nobody_lives,
 )
 from corporation.missions.finish import Finish
@@ -137,6 +139,9 @@ def _listeners(connection: Connection, thresholds: Thresholds) -> list[Listener]
 
 def _spread(connection: Connection, parent: Broadcast, children: Sequence[MissionEnvelope]) -> None:
     """All of `children` and the parent's mark, or none: then the parent fails, unless it is no longer there to fail."""
+    if not can_be_named(children):
+        _end(connection, [(parent.mission_id, names_too_long(parent.job_id, parent.mission_kind))])
+        return
     # The children first. Storing them may wait for somebody who is storing one of these names, and who may then want
     # the parent to note a duplicate: holding it meanwhile could close a ring of waits.
     attempt = connection.begin_nested()

@@ -74,6 +74,16 @@ ASSIGN = text("""
 WAITING_GROUPS = text("""
     SELECT DISTINCT mission_kind, target_factory_id FROM corporation.missions
      WHERE state = 'waiting' AND (next_attempt_at IS NULL OR next_attempt_at <= now())
+       AND (target_factory_id IS NULL OR target_factory_id = ANY(CAST(:known AS text[])))
+""")
+
+EXPLAIN_UNKNOWN = text("""
+    UPDATE corporation.missions SET state_reason = 'target_unknown'
+     WHERE id IN (SELECT id FROM corporation.missions
+                   WHERE state = 'waiting' AND (next_attempt_at IS NULL OR next_attempt_at <= now())
+                     AND target_factory_id <> ALL(CAST(:known AS text[]))
+                     AND state_reason IS DISTINCT FROM 'target_unknown'
+                     FOR NO KEY UPDATE SKIP LOCKED)
 """)
 
 # A mission that somebody else is changing is left for the next time: waiting for it could close a ring of waits.
@@ -187,9 +197,18 @@ def assign(connection: Connection, assignments: Sequence[Assignment], lease_seco
     )
 
 
-def waiting_groups(connection: Connection) -> list[tuple[str, str | None]]:
-    """The distinct (kind, target) pairs of missions that wait and are due; few, however many missions wait."""
-    return [(row.mission_kind, row.target_factory_id) for row in connection.execute(WAITING_GROUPS)]
+def waiting_groups(connection: Connection, known: Sequence[str]) -> list[tuple[str, str | None]]:
+    """The distinct (kind, target) pairs of missions that wait and are due, without targets but the `known` factories.
+
+    They are few, however many missions wait.
+    """
+    rows = connection.execute(WAITING_GROUPS, {"known": list(known)})
+    return [(row.mission_kind, row.target_factory_id) for row in rows]
+
+
+def explain_unknown_targets(connection: Connection, known: Sequence[str]) -> None:
+    """Every due waiting mission whose target is not one of the `known` factories says so."""
+    connection.execute(EXPLAIN_UNKNOWN, {"known": list(known)})
 
 
 def explain_group(connection: Connection, kind: str, target: str | None, reason: str) -> None:

@@ -30,7 +30,8 @@ INSERT = text("""
          timeout_seconds, max_retries, attempts_total, attempts_before, envelope, body_digest, deadline_at, event_seq,
          stream, stream_entry_id, raw_envelope, parent_id, replay_of, place)
       SELECT job_id, idempotency_key, mission_kind, requested_kind, source, target, priority,
-             least(greatest(priority, 0), 9), timeout_seconds, max_retries, attempts_total, attempts_before,
+             CASE WHEN mission_kind LIKE 'system:%' THEN 0 ELSE least(greatest(priority, 0), 9) END,
+             timeout_seconds, max_retries, attempts_total, attempts_before,
              CAST(envelope AS json), body_digest, now() + ttl_seconds * interval '1 second', 1,
              stream, entry_id, raw, parent_id, replay_of, place
         FROM given

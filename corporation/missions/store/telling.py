@@ -14,7 +14,7 @@ TAKE_RESULTS = text("""
            CASE WHEN octet_length(CAST(m.result AS text)) <= :largest THEN m.result
                 WHEN m.result IS NOT NULL THEN json_strip_nulls(json_build_object(
                   'mission_id', m.job_id, 'mission_kind', m.mission_kind, 'factory_id', m.factory_id,
-                  'attempts', m.attempt, 'result_ref', m.result -> 'result_ref',
+                  'attempts', m.attempt, 'result_ref', left(m.result ->> 'result_ref', 4000),
                   'terminal_status', m.result -> 'terminal_status', 'result_truncated', true))
             END AS result
       FROM corporation.stream_outbox o JOIN corporation.missions m ON m.id = o.mission_id

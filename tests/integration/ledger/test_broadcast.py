@@ -194,6 +194,17 @@ def test_the_longest_names_there_are_can_be_spread(ledger: LedgerAtWork) -> None
     assert children(ledger, "j" * 128) == [f"{'j' * 128}.{'f' * 200}"]
 
 
+def test_a_broadcast_whose_children_cannot_be_named_fails_and_holds_up_no_other(ledger: LedgerAtWork) -> None:
+    """A replay's name may be longer than a publisher's."""
+    ledger.beat("d" * 100)
+    order(ledger, "p", "q")
+    ledger.sql("UPDATE corporation.missions SET job_id = repeat('p', 350) WHERE job_id = 'p'")
+    assert [spread(ledger), spread(ledger)] == [True, True]
+
+    assert "too long" in ledger.mission("p" * 350).error
+    assert children(ledger, "q") == [f"q.{'d' * 100}"]
+
+
 def test_a_broadcast_without_a_live_factory_fails_at_once(ledger: LedgerAtWork) -> None:
     """S-25, S-33, S-35: it too has exactly one end, which is told, and is a dead letter."""
     ledger.beat("hq", factory_role="HEADQUARTERS")

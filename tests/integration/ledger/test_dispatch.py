@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from builders import rules, submission
 from ledger_at_work import LedgerAtWork
+from sqlalchemy import event
 
 from corporation.db import transaction
 from corporation.missions.dispatch import explain_waiting
@@ -392,3 +393,24 @@ def test_senders_at_the_same_time_send_each_message_once(ledger: LedgerAtWork) -
         assert sum(pool.map(send, range(4))) == 100
 
     assert len({message.attempt_id for message in ledger.broker.sent}) == len(ledger.broker.sent) == 100
+
+
+def test_invented_targets_are_explained_together(ledger: LedgerAtWork) -> None:
+    """Anybody may invent them; a statement for each would hold up all routing."""
+    ledger.beat("desk-7", slots=1)
+    ledger.submit(*(submission(f"j-{n}", context={"target_factory_id": f"nobody-{n}"}) for n in range(300)))
+    ledger.publish("known", context={"target_factory_id": "desk-7"})
+    statements: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        statements.append(statement)
+
+    event.listen(ledger.engine, "before_cursor_execute", note)
+    try:
+        ledger.explain()
+    finally:
+        event.remove(ledger.engine, "before_cursor_execute", note)
+
+    assert len(statements) < 10
+    assert {ledger.mission(f"j-{n}").state_reason for n in (0, 299)} == {"target_unknown"}
+    assert ledger.mission("known").state_reason == "behind_others"

@@ -342,3 +342,11 @@ def test_missions_of_one_batch_run_in_the_order_in_which_they_were_given(ledger:
     ledger.send()
 
     assert [message.job_id for message in ledger.broker.sent] == [f"j-{number}" for number in range(10)]
+
+
+@pytest.mark.parametrize(("kind", "broker"), [("system:pause_factory", 0), ("general_task", 7)])
+def test_an_order_to_a_factory_goes_before_every_other_mission(ledger: LedgerAtWork, kind: str, broker: int) -> None:
+    """S-11, D7: whatever its publisher says, whose number is kept."""
+    ledger.submit(submission(mission_kind=kind, priority=7))
+
+    assert (ledger.mission().broker_priority, ledger.mission().priority) == (broker, 7)
