@@ -1,12 +1,14 @@
 """`corporation streams status | tail | replay-dlq`: the Redis streams as they are, and dead letters run again."""
 
 import os
+import signal
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated, Any, Final, Literal
 
-import redis
 import typer
 
 from corporation import clock
@@ -21,6 +23,7 @@ from corporation.cli.connection import (
 from corporation.cli.exits import Refusal
 from corporation.cli.output import say, say_fields, say_json, say_table, visible, working
 from corporation.cli.replaying import replay_dlq
+from corporation.cli.stop_requests import StopRequests
 from corporation.delegation.keys import StreamKeys, keys_of
 from corporation.delegation.redis_errors import REDIS_FAILS, code_of, needs_a_person, open_stream_client
 from corporation.delegation.watching import Stream, StreamsStatus, look
@@ -32,7 +35,8 @@ app.command("replay-dlq")(replay_dlq)
 
 Which = Literal["missions", "results", "dlq"]
 ANSWER_SECONDS: Final = 3.0
-FOLLOW_SECONDS: Final = 1.0
+FOLLOW_MILLISECONDS: Final = 250
+"""How long Ctrl-C may have to wait."""
 WIDEST: Final = 200
 """Characters of an entry in one line; `--json` shows all of it."""
 PAGE: Final = 200
@@ -75,8 +79,8 @@ def tail(
         say(f"{name} is empty")
     # Of an empty stream everything is new; `$` would skip what comes between two reads.
     last = entries[-1][0] if entries else b"0-0"
-    while follow:
-        last = _follow(settings, name, last, as_json=as_json)
+    if follow:
+        _follow(settings, name, last, as_json=as_json)
 
 
 def troubles_in(seen: StreamsStatus) -> list[str]:
@@ -137,24 +141,35 @@ def _name_of(which: Which, keys: StreamKeys) -> str:
 
 def _asked(settings: Settings, ask: Callable[[Any], Any]) -> Any:
     """What Redis answers; a Refusal that says what is wrong when it does not."""
-    client: redis.Redis = open_stream_client(settings.redis_url, ANSWER_SECONDS)
+    with closing(open_stream_client(settings.redis_url, ANSWER_SECONDS)) as client:
+        return _answered(settings, partial(ask, client))
+
+
+def _answered(settings: Settings, ask: Callable[[], Any]) -> Any:
     try:
-        return ask(client)
+        return ask()
     except REDIS_FAILS as error:
         code = code_of(error)
         advice = needs_a_person(code) or "start it (`corporation up` starts one), or check UA_REDIS_URL"
         what = f"Redis at {shown(settings.redis_url)} failed ({code}): {advice}"
         raise Refusal(exits.UNAVAILABLE, what) from None
-    finally:
-        client.close()
 
 
-def _follow(settings: Settings, name: str, last: bytes, *, as_json: bool) -> bytes:
-    answer = _asked(settings, lambda client: client.xread({name: last}, count=PAGE, block=round(FOLLOW_SECONDS * 1000)))
-    for entry_id, fields in answer[0][1] if answer else []:
-        _say_entry(entry_id, fields, as_json=as_json)
-        last = entry_id
-    return last
+def _follow(settings: Settings, name: str, last: bytes, *, as_json: bool) -> None:
+    """Show what comes after `last` until the process is asked to end; the status is 128 and the signal then.
+
+    An exception in the middle of the talk with Redis would be lost in the client's destructors, or would end the
+    process in its parser with a segmentation fault (seen once).
+    """
+    stop = StopRequests()
+    with closing(open_stream_client(settings.redis_url, ANSWER_SECONDS)) as client, stop.heard():
+        read: Any = partial(client.xread, count=PAGE, block=FOLLOW_MILLISECONDS)
+        while not stop.asked:
+            answer = _answered(settings, partial(read, {name: last}))
+            for entry_id, fields in answer[0][1] if answer else []:
+                _say_entry(entry_id, fields, as_json=as_json)
+                last = entry_id
+    raise typer.Exit(128 + (stop.first or signal.SIGINT))
 
 
 def _say_entry(entry_id: bytes, fields: dict[bytes, bytes], *, as_json: bool) -> None:

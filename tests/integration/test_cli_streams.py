@@ -100,25 +100,46 @@ def test_the_newest_entries_are_shown_and_nothing_in_them_steers_the_terminal(sa
     assert [one["fields"]["job_id"] for one in machine] == [f"j-{number}\u202e" for number in range(5)]
 
 
-def test_following_goes_on_until_it_is_interrupted(
-    redis_url: str, tmp_path: Path, wait_until: Callable[..., Any]
-) -> None:
+@pytest.fixture
+def following(redis_url: str, tmp_path: Path, wait_until: Callable[..., Any]) -> Iterator["subprocess.Popen[str]"]:
+    """`tail results --follow`, which has shown one entry."""
     process = command(redis_url, "streams", "tail", "results", "--follow", "--state", str(tmp_path))
     try:
         with redis.Redis.from_url(redis_url) as client:
             wait_until(lambda: client.info("clients")["blocked_clients"], 30, "the command waits in Redis")
-            client.xadd(f"{STREAM}:results", {"job_id": "j-1", "status": "SUCCESS", "envelope": "{}"})
+        end_one(redis_url)
         assert process.stdout is not None
-        line = process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        assert "SUCCESS  j-1" in process.stdout.readline()
+        yield process
     finally:
         if process.poll() is None:
             process.kill()
-            process.communicate()
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+        process.wait(30)
 
-    assert "SUCCESS  j-1" in line
-    assert (process.returncode, err) == (130, "")
+
+def end_one(redis_url: str) -> None:
+    """A mission's end is told."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.xadd(f"{STREAM}:results", {"job_id": "j-1", "status": "SUCCESS", "envelope": "{}"})
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_following_goes_on_until_it_is_told_to_end(following: "subprocess.Popen[str]", number: signal.Signals) -> None:
+    following.send_signal(number)
+
+    assert (following.communicate(timeout=30), following.returncode) == (("", ""), 128 + number)
+
+
+def test_following_ends_when_nobody_reads_any_more(following: "subprocess.Popen[str]", redis_url: str) -> None:
+    assert following.stdout is not None
+    assert following.stderr is not None
+    following.stdout.close()
+    end_one(redis_url)
+
+    assert (following.wait(30), following.stderr.read()) == (141, "")
 
 
 def test_a_redis_that_is_away_is_said_without_its_password(said: Said) -> None:
