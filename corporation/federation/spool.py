@@ -3,18 +3,14 @@
 Life of a row: `running` (a process works on it) → `finished` (its report is on disk) → `reported` (HQ has it).
 """
 
-import fcntl
 import json
-import os
 import sqlite3
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from threading import RLock
 from typing import Any
 
 from corporation.federation.processes import ProcessIdentity, is_alive
+from corporation.federation.spool_file import SpoolFile
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS attempts (
@@ -85,13 +81,10 @@ class WorkerRow:
     labels: tuple[str, ...] = ()
 
 
-class Spool:
-    """The file at `path`; every call is one transaction, and any number of processes may use the file at once."""
+class Spool(SpoolFile):
+    """The attempts, the workers and the notes of this factory in the file at `path`."""
 
-    def __init__(self, path: Path, busy_timeout_ms: int = 15_000) -> None:
-        self.path = path
-        self._busy_timeout_ms = busy_timeout_ms
-        self._connections: dict[int, tuple[sqlite3.Connection, RLock]] = {}
+    schema = SCHEMA
 
     def accept(self, attempt_id: str, job_id: str, attempt: int, owner: ProcessIdentity, started_at: str) -> Reception:
         """Write the attempt down as running by `owner`, once; or say why it must not be run.
@@ -207,62 +200,6 @@ class Spool:
         """The fact last noted under `name`."""
         rows = self._read("SELECT value FROM notes WHERE name = ?", (name,))
         return rows[0]["value"] if rows else None
-
-    def _db(self) -> tuple[sqlite3.Connection, RLock]:
-        # One connection a process: SQLite forbids carrying one over a fork, and Celery's pool forks. The parent's is
-        # kept and never closed here, since closing it would meddle with the parent's locks.
-        pid = os.getpid()
-        if pid not in self._connections:
-            self._connections[pid] = (self._open(), RLock())
-        return self._connections[pid]
-
-    def _read(self, statement: str, values: Sequence[str] = ()) -> list[sqlite3.Row]:
-        db, lock = self._db()
-        with lock:
-            return db.execute(statement, values).fetchall()
-
-    def _open(self) -> sqlite3.Connection:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone_in(self.path.parent):
-            db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
-            db.row_factory = sqlite3.Row
-            db.execute(f"PRAGMA busy_timeout = {self._busy_timeout_ms:d}")
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = NORMAL")
-            db.executescript(SCHEMA)
-            self.path.chmod(0o600)
-        return db
-
-    @contextmanager
-    def _write(self, *, durable: bool = False) -> Generator[sqlite3.Connection]:
-        """One write transaction; a `durable` one is fsynced, the others survive a killed process but not a power cut.
-
-        That is enough for `accept`: what a power cut takes from the spool, it took from the processes too.
-        """
-        db, lock = self._db()
-        with lock:
-            db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-            except BaseException:
-                db.execute("ROLLBACK")
-                raise
-            db.execute("COMMIT")
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Generator[None]:
-    """One opener at a time: SQLite does not wait, but fails, when two processes turn a new file to WAL at once.
-
-    The lock is on the folder, because closing any other handle of the file itself would drop SQLite's own locks.
-    """
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def lost_report() -> dict[str, Any]:
