@@ -11,7 +11,12 @@ CONNECT_SECONDS: Final = 2
 REDIS_FAILS: Final = (redis.RedisError, OSError)
 """Everything that a command can raise but for a mistake of ours."""
 EXHAUSTED: Final = "EXHAUSTED"
-_NAMED: Final = {"ReadOnlyError": "READONLY", "BusyLoadingError": "LOADING", "OutOfMemoryError": "OOM"}
+_NAMED: Final = {
+    "ReadOnlyError": "READONLY",
+    "BusyLoadingError": "LOADING",
+    "OutOfMemoryError": "OOM",
+    "NoPermissionError": "NOPERM",
+}
 _NEEDS_A_PERSON: Final = {
     "WRONGTYPE": "the key holds something that is no stream; rename it, or name another stream",
     "NOPERM": "the user of UA_REDIS_URL lacks a right on this key",

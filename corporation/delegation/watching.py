@@ -8,6 +8,7 @@ import redis
 from redis.exceptions import ResponseError
 
 from corporation.delegation.keys import StreamKeys
+from corporation.delegation.redis_errors import code_of
 
 MOST_COUNTED: Final = 1000
 """Entries that are counted by hand where Redis does not know the lag; beyond it is unknown."""
@@ -89,7 +90,7 @@ def _stream(client: Any, name: str) -> Stream:
     except ResponseError as error:
         if "no such key" in str(error):
             return Stream(name)
-        return Stream(name, problem=str(error).split(" ", 1)[0])
+        return Stream(name, problem=code_of(error))
     return Stream(name, int(info["length"]), _text(info["last-generated-id"]))
 
 
