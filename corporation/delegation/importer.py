@@ -141,6 +141,8 @@ class Importer:
         idle = self.stream.pending(CHUNK, idle_seconds=self.reclaim_idle_seconds)
         if not idle:
             return []
+        if trimmed := self.stream.trimmed(idle):
+            return trimmed
         first = idle[0]
         again = _together(idle), _before(idle)
         return _unread(first) or self.stream.claim(self.reclaim_idle_seconds, first.entry_id, *again)

@@ -11,11 +11,11 @@ from typing import Any, Final
 import redis
 from redis.exceptions import ResponseError
 
+from corporation.delegation.exhausted import LAST_ID, is_exhausted, move_aside
 from corporation.delegation.keys import StreamKeys
 
 LONGEST_BLOCK_SECONDS: Final = 1.0
 """A blocking read delays the end of the process by that much at most (S-6)."""
-LAST_ID: Final = b"18446744073709551615-18446744073709551615"
 Deliveries = Mapping[str, int]
 """How often entries, by their ids, were delivered before."""
 NONE_BEFORE: Final[Deliveries] = MappingProxyType({})
@@ -90,6 +90,17 @@ class MissionStream:
         )
         return [Pending(_text(row["message_id"]), int(row["times_delivered"])) for row in rows]
 
+    def trimmed(self, waiting: Sequence[Pending]) -> list[Delivered]:
+        """Those of `waiting` that are in the stream no more, without text; asking is not a delivery.
+
+        XAUTOCLAIM would take them off the group's list at once, before anybody has written down that they are lost.
+        """
+        pipeline: Any = self._client.pipeline(transaction=False)
+        for one in waiting:
+            pipeline.xrange(self._keys.missions, one.entry_id, one.entry_id, count=1)
+        found = zip(waiting, pipeline.execute(), strict=True)
+        return [Delivered(one.entry_id, None, one.deliveries) for one, entry in found if not entry]
+
     def acknowledge(self, entry_ids: Sequence[str]) -> None:
         """The group is done with these entries; repeating it does nothing."""
         self._client.xack(self._keys.missions, self._keys.group, *entry_ids)
@@ -116,14 +127,12 @@ class MissionStream:
 
         Nothing could ever be added to it again (a producer may choose its ids); the next `create_group` makes another.
         """
-        if self._client.xinfo_stream(self._keys.missions)["last-generated-id"] != LAST_ID:
+        if not is_exhausted(self._client, self._keys.missions):
             return None
         group = self._group()
         if group is None or group["pending"] or self._has_more(group["last-delivered-id"]):
             return None
-        aside = f"{self._keys.missions}:exhausted:{suffix}"
-        self._client.renamenx(self._keys.missions, aside)
-        return aside
+        return move_aside(self._client, self._keys.missions, suffix)
 
     def close(self) -> None:
         """Let the connection go."""

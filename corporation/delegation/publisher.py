@@ -18,6 +18,7 @@ from corporation.delegation.codec import (
     result_envelope,
     result_fields,
 )
+from corporation.delegation.exhausted import move_aside
 from corporation.delegation.keys import StreamKeys
 from corporation.delegation.redis_errors import EXHAUSTED, REDIS_FAILS, code_of, needs_a_person
 from corporation.missions.store import telling
@@ -145,9 +146,7 @@ class Publisher:
         if code != self._alarms.get(stream, "") and (what := needs_a_person(code)):
             log.critical("stream_unusable", stream=stream, code=code, what=what)
         self._alarms[stream] = code
-        if code == EXHAUSTED:
-            aside = f"{stream}:exhausted:{self.stamp()}"
-            self.client.renamenx(stream, aside)
+        if code == EXHAUSTED and (aside := move_aside(self.client, stream, self.stamp())):
             log.critical("stream_exhausted", stream=stream, moved_to=aside)
         if refusals:
             raise refusals[0]

@@ -221,6 +221,29 @@ def test_an_entry_that_was_trimmed_while_it_was_pending_is_a_dead_letter(streams
     assert streams.pending() == 0
 
 
+def test_a_trimmed_entry_of_a_lost_member_is_not_forgotten_by_an_importer_that_dies(
+    streams: StreamsAtWork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """B16: XAUTOCLAIM alone would take it off the group's list before the dead letter is committed."""
+    entry_id = streams.add()
+    streams.importer.stream.create_group()
+    streams.redis.xreadgroup(KEYS.group, "gone-for-good", {KEYS.missions: ">"})
+    streams.redis.xdel(KEYS.missions, entry_id)
+    with monkeypatch.context() as dying:
+        dying.setattr("corporation.delegation.importer.import_some", _dies)
+        with pytest.raises(KeyboardInterrupt):
+            streams.build_importer(reclaim_idle_seconds=0.001).drain()
+
+    assert streams.pending() == 1
+    streams.build_importer(reclaim_idle_seconds=0.001).drain()
+    assert [(one.stream_entry_id, one.code) for one in streams.letters()] == [(entry_id, "trimmed")]
+    assert streams.pending() == 0
+
+
+def _dies(*_: Any) -> Any:
+    raise KeyboardInterrupt
+
+
 def test_an_entry_that_ends_the_importer_each_time_becomes_a_dead_letter_and_takes_nobody_with_it(
     streams: StreamsAtWork, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ import redis
 from streams_at_work import KEYS, StreamsAtWork, envelope
 from structlog.testing import capture_logs
 
+from corporation.delegation.exhausted import move_aside
 from corporation.masking import Mask
 from corporation.missions.store.telling import take_ends
 
@@ -151,6 +152,17 @@ def test_a_results_stream_that_took_the_largest_id_is_moved_aside(streams: Strea
 
     assert [one["job_id"] for one in streams.results()] == ["j-1"]
     assert len(streams.redis.keys(f"{KEYS.results}:exhausted:*")) == 1
+
+
+def test_of_two_that_see_an_exhausted_stream_one_moves_it_and_the_fresh_one_stays(streams: StreamsAtWork) -> None:
+    """B15."""
+    streams.redis.xadd(KEYS.results, {"a": "b"}, id="18446744073709551615-18446744073709551615")
+
+    assert move_aside(streams.redis, KEYS.results, "first") == f"{KEYS.results}:exhausted:first"
+    assert move_aside(streams.redis, KEYS.results, "second") is None
+    streams.redis.xadd(KEYS.results, {"c": "d"})
+    assert move_aside(streams.redis, KEYS.results, "third") is None
+    assert streams.redis.xlen(KEYS.results) == 1
 
 
 def test_both_streams_are_trimmed_about_to_the_length(streams: StreamsAtWork) -> None:

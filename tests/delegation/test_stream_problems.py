@@ -16,7 +16,7 @@ def only_missions(redis_url: str) -> Iterator[redis.Redis]:
     """A client that may touch the mission stream and nothing else."""
     with redis.Redis.from_url(redis_url) as admin:
         admin.execute_command("ACL", "SETUSER", "narrow", "on", "nopass", "~ua:missions", "+@all")
-        with redis.Redis.from_url(redis_url, username="narrow", password="any") as client:  # noqa: S106 - nopass
+        with redis.Redis.from_url(redis_url, username="narrow", password="any") as client:
             yield client
         admin.execute_command("ACL", "DELUSER", "narrow")
 
