@@ -24,6 +24,7 @@ from corporation.secrets import load_secrets
 from corporation.settings import Settings
 from hq_api import dashboard, rate_limits, responses
 from hq_api.access import Principal, is_configured
+from hq_api.broker_sight import BrokerSight
 from hq_api.cors import Cors
 from hq_api.dependencies import principal_with
 from hq_api.edge import Edge
@@ -35,12 +36,14 @@ from hq_api.routers import (
     bundles,
     capabilities,
     dead_letters,
+    explanations,
     factories,
     health,
     metrics,
     mission_log,
     mission_log_socket,
     missions,
+    queues,
     tokens,
 )
 from hq_api.self_registration import SelfRegistration
@@ -89,12 +92,14 @@ def _include_all(app: FastAPI, policy: FactoryRuntimePolicy) -> None:
         mission_log,
         mission_log_socket,
         dead_letters,
+        explanations,
         metrics,
         missions,
         factories,
         capabilities,
         attempts,
         bundles,
+        queues,
         tokens,
     ):
         app.include_router(subject.router)
@@ -118,6 +123,7 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     app.state.ledger = open_ledger(settings.database_url, LEDGER_CONNECTIONS) if settings.database_url else None
     app.state.history_count = HistoryCount()
     app.state.health = OwnHealth(settings.database_url, app.state.redis)
+    app.state.broker_sight = BrokerSight(app.state.health.broker_answers)
     try:
         with _registered(app.state.ledger, app.state.redis, settings):
             yield

@@ -87,6 +87,10 @@ class HqClient:
         found = self._call("GET", _path(job_id, "/events"), params={"after": str(after), "limit": "1000"})
         return _objects(self._object(found).get("events"))
 
+    def explanation(self, job_id: str) -> Json:
+        """Why the mission is where it is: one sentence, reasons, evidence, candidates, and what would help."""
+        return self._object(self._call("GET", _path(job_id, "/explain")))
+
     def dead_letters(self, filters: Mapping[str, str | int | None]) -> tuple[list[Json], str | None]:
         """One page of dead letters, newest first, and the cursor of the next one."""
         given = {name: str(value) for name, value in filters.items() if value is not None}
@@ -106,6 +110,10 @@ class HqClient:
         """The letter is put away; calling again changes nothing."""
         body = {"reason": reason} if reason is not None else {}
         return self._object(self._call("POST", _dead_letter_path(dlq_id, "/discard"), json=body))
+
+    def rebuild_queues(self, *, dry_run: bool) -> Json:
+        """What HQ handed out again or, in a `dry_run`, would; calling again finds nothing more to do."""
+        return self._object(self._call("POST", "/api/v1/ops/queues/rebuild", json={"dry_run": dry_run}))
 
     def health(self) -> tuple[Json, float]:
         """What HQ says about itself, also when it is unhealthy, and how many seconds the answer took."""

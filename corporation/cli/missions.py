@@ -10,6 +10,7 @@ from corporation.cli.connection import JsonOption, StateDirOption, StateOption, 
 from corporation.cli.output import say, say_fields, say_json, say_table, working
 from corporation.cli.state_option import STATES, states_and_folder
 from corporation.cli.watch import event_line, follow
+from corporation.cli.why import hint
 
 app = typer.Typer(help="Look at missions.", no_args_is_help=True)
 
@@ -82,6 +83,7 @@ def show(job: JobArgument, as_json: JsonOption = False, state: StateOption = Non
         say(f"  {event_line(event)}")
     _show_attempts(mission.get("attempts") or [])
     _show_result(mission.get("result"))
+    hint(mission)
 
 
 def _show_mission(mission: Json) -> None:

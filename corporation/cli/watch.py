@@ -11,9 +11,12 @@ from corporation.cli import exits
 from corporation.cli.client import HqClient, Json
 from corporation.cli.output import say, say_json
 from corporation.cli.server_events import ServerEvent, read_events
+from corporation.cli.why import command
 from corporation.missions.states import FINAL
 
 POLL_SECONDS: Final = 0.5
+# Five seconds of waiting are worth a hint.
+LOOKS_BEFORE_HINT: Final = 10
 # After the last event the log may still be on its way; it is not worth more than this.
 LOG_DRAIN_SECONDS: Final = 2.0
 LOG_RECONNECTS: Final = 20
@@ -26,6 +29,7 @@ def follow(client: HqClient, job_id: str, *, as_json: bool = False) -> int:
     tail = LogTail(client, job_id)
     after = 0
     mission: Json = client.mission(job_id)
+    looks_waiting = 0
     tail.start()
     while True:
         final = mission.get("state") in FINAL
@@ -36,6 +40,9 @@ def follow(client: HqClient, job_id: str, *, as_json: bool = False) -> int:
             say_json({"log": line}) if as_json else say(f"    | {line.get('line', line.get('text', ''))}")
         if final:
             return _conclude(mission, as_json=as_json)
+        looks_waiting = looks_waiting + 1 if mission.get("state") in ("waiting", "queued") else 0
+        if looks_waiting == LOOKS_BEFORE_HINT and not as_json:
+            say(f"Not running yet; to see why: {command(job_id)}")
         mission = client.mission(job_id)
 
 

@@ -71,10 +71,11 @@ def explain_waiting(connection: Connection, rules: DispatchRules) -> None:
 
 def read_views(connection: Connection, thresholds: Thresholds) -> list[FactoryView]:
     """The factories as routing sees them, each judged by when it was last heard of."""
-    return [_judged(row, thresholds) for row in dispatching.read_factories(connection)]
+    return [judged(row, thresholds) for row in dispatching.read_factories(connection)]
 
 
-def _judged(row: FactoryRow, thresholds: Thresholds) -> FactoryView:
+def judged(row: FactoryRow, thresholds: Thresholds) -> FactoryView:
+    """The factory of `row` as routing sees it: its status by when it was last heard of, and not only as it said."""
     return replace(row.view, status=judge_status(row.view.status, row.silent_seconds, row.paused, thresholds))
 
 

@@ -28,7 +28,9 @@ class FactoryView:
 
     @property
     def room(self) -> int:
-        """How many more attempts it may be sent now."""
+        """How many more attempts it may be sent now; none without slots, however fast it was a moment ago."""
+        if self.slots < 1:
+            return 0
         return max(0, self.slots + queue_target(self.slots, self.finished_per_second) - self.held)
 
 
@@ -73,14 +75,42 @@ def route(need: Need, factories: Sequence[FactoryView]) -> Assigned | Held:
     """The factory for `need`: able, online, with room, the least loaded first; ties go by id, so it is repeatable."""
     if need.target is not None and all(factory.factory_id != need.target for factory in factories):
         return Held("target_unknown")
-    wanted = [factory for factory in factories if need.target in (None, factory.factory_id)]
-    able = [factory for factory in wanted if need.routable and (need.label is None or need.label in factory.labels)]
+    able = [factory for factory in factories if may_run(need, factory)]
     online = [factory for factory in able if factory.status == "online"]
     free = [factory for factory in online if factory.room > 0]
     if not free:
         return Held(_why_held(need, factories, able, online))
     best = min(free, key=lambda factory: (factory.held / max(factory.slots, 1), factory.factory_id))
     return Assigned(best.factory_id, best.queue)
+
+
+def obstacles(need: Need, factory: FactoryView) -> tuple[str, ...]:
+    """Why this factory is not sent the mission now, as codes, the hardest to remove first; none when it could be.
+
+    `route` judges by the same conditions: it assigns exactly when some factory has no obstacle.
+    """
+    found = [
+        (not _is_meant(need, factory), "not_the_target"),
+        (not need.routable, "takes_no_orders"),
+        (need.routable and not _is_able(need, factory), "lacks_label"),
+        (factory.status != "online", factory.status),
+        (factory.slots < 1, "no_mission_worker"),
+        (factory.slots > 0 and factory.room < 1, "no_free_slot"),
+    ]
+    return tuple(code for is_so, code in found if is_so)
+
+
+def may_run(need: Need, factory: FactoryView) -> bool:
+    """Whether this factory could ever be sent the mission: it is meant, and it has what the mission needs."""
+    return _is_meant(need, factory) and _is_able(need, factory)
+
+
+def _is_meant(need: Need, factory: FactoryView) -> bool:
+    return need.target is None or need.target == factory.factory_id
+
+
+def _is_able(need: Need, factory: FactoryView) -> bool:
+    return need.routable and (need.label is None or need.label in factory.labels)
 
 
 def _why_held(

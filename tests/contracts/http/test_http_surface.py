@@ -20,6 +20,7 @@ FLEET = [
     ("GET", f"{MISSIONS}/j-1"),
     ("GET", f"{MISSIONS}/j-1/events"),
     ("GET", f"{MISSIONS}/j-1/log"),
+    ("GET", f"{MISSIONS}/j-1/explain"),
     ("POST", "/api/v1/ops/tokens/revoke"),
 ]
 QUEUE = [

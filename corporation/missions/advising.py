@@ -1,0 +1,76 @@
+"""What would help a mission: each an action in words, and the command that does it where there is one; pure."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from corporation.missions.explanation import Advice, FactoryFacts, MissionFacts
+from corporation.missions.routing import Need
+from corporation.missions.wording import argument, listed, need_of
+
+START: Final = "corporation up --role worker"
+PUBLISH: Final = "corporation publish TASK"
+
+WAIT_A_MOMENT: Final = Advice("Wait a second")
+START_ENGINE: Final = Advice("Look whether HQ is whole, and start its engine", "corporation doctor")
+MEND_BROKER: Final = Advice("Bring Redis back; what was queued is sent then, and nothing is lost", "corporation doctor")
+
+_SWITCHES: Final = {"vp_coder": " (ENABLE_VP_CODER=1)", "vp_general": " (ENABLE_VP_GENERAL=1)"}
+
+
+def resume(factories: Sequence[FactoryFacts]) -> Advice:
+    """They take missions again."""
+    return Advice(f"Resume {_names(factories)}")
+
+
+def start_again(factories: Sequence[FactoryFacts]) -> Advice:
+    """They are heard of again."""
+    return Advice(f"Start the workers of {_names(factories)} again", START)
+
+
+def start_workers(factory_id: str) -> Advice:
+    """It has mission workers."""
+    return Advice(f"Start the mission workers of {factory_id}", START)
+
+
+def start_named(factory_id: str) -> Advice:
+    """There is a factory of this name."""
+    command = f"FACTORY_ID={argument(factory_id)} {START}"
+    return Advice(f"Start a factory named {factory_id}; the mission goes there as soon as it registers", command)
+
+
+def start_another(need: Need) -> Advice:
+    """There is one factory more that can run it."""
+    return Advice(f"Start another factory{' with ' + need_of(need) if need.label else ''}", START)
+
+
+def enable(need: Need, where: str) -> Advice:
+    """The factory `where` has what the mission needs."""
+    if (need.label or "").startswith("kind:"):
+        return Advice(f"Give {where} the module with {need_of(need)} (UA_HANDLER_MODULES) and restart its workers")
+    return Advice(f"Enable {need.label} on {where}{_SWITCHES.get(need.label or '', '')} and restart its workers")
+
+
+def more_slots(where: str) -> Advice:
+    """It runs more at once."""
+    return Advice(f"Give {where} more slots (UA_FACTORY_SLOTS) and restart its workers")
+
+
+def publish_for(factory_id: str, why: str) -> Advice:
+    """The same order stands under a new name, for another factory."""
+    return Advice(f"{why}, publish it again for that one", f"{PUBLISH} --target {argument(factory_id)}")
+
+
+def publish_untargeted() -> Advice:
+    """The same order stands under a new name, for any factory."""
+    return Advice("Publish it again without --target, if another factory may do it", PUBLISH)
+
+
+def sooner(mission: MissionFacts) -> list[Advice]:
+    """The same order is more urgent, unless nothing is: what is below 0 counts as 0 (S-11)."""
+    if mission.priority <= 0:
+        return []
+    return [Advice("Publish it again with priority 0, which runs soonest", f"{PUBLISH} --priority 0")]
+
+
+def _names(factories: Sequence[FactoryFacts]) -> str:
+    return listed([one.view.factory_id for one in factories])

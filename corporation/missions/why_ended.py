@@ -1,0 +1,177 @@
+"""How a mission ended, and of a failure which class it is, what it most likely means, and what would help; pure."""
+
+from typing import Final
+
+from corporation.missions import advising
+from corporation.missions.explanation import Advice, AttemptFacts, Explanation, Facts
+from corporation.missions.known_causes import cause_of
+from corporation.missions.states import State
+from corporation.missions.wording import clock_time, counted, how_it_ended, positional, quoted, sentence, since, span
+
+QUARANTINED: Final = "quarantined:"
+LOST: Final = "lost:"
+"""How the errors of such missions begin (`finish.py`)."""
+
+
+def explain_end(facts: Facts) -> Explanation:
+    """The explanation of a mission in a final state."""
+    if facts.mission.state == State.SUCCEEDED:
+        return Explanation(sentence=_success(facts), evidence=_attempts(facts))
+    kind = failure_class(facts)
+    error = facts.mission.error
+    cause = None if kind == "cancelled" else cause_of(error)
+    known = [f"The error suggests that {cause.meaning}."] if cause else []
+    return Explanation(
+        sentence=sentence(_clause(kind, facts)),
+        evidence=[*known, *_attempts(facts), *_late(facts)],
+        advice=[*([Advice(cause.remedy)] if cause else []), *_advice(kind, facts)],
+        failure_class=kind,
+    )
+
+
+def failure_class(facts: Facts) -> str:
+    """`timed_out`, `lost`, `quarantined`, `stopped`, `failed` or `cancelled`.
+
+    `stopped` is a permanent error: the mission ended although attempts were left.
+    """
+    mission = facts.mission
+    error = mission.error or ""
+    if mission.state != State.FAILED:
+        return mission.state
+    if error.startswith(QUARANTINED):
+        return "quarantined"
+    if error.startswith(LOST):
+        return "lost"
+    if mission.broadcast:
+        return "failed"
+    return "stopped" if mission.attempt < mission.attempts_total else "failed"
+
+
+def _clause(kind: str, facts: Facts) -> str:
+    match kind:
+        case "timed_out":
+            return _timed_out(facts)
+        case "lost":
+            return _lost(facts)
+        case "quarantined":
+            why = quoted((facts.mission.error or "").removeprefix(QUARANTINED))
+            return f"it was quarantined: {why}"
+        case "cancelled":
+            return _cancelled(facts)
+        case "stopped":
+            return _stopped(facts)
+        case _:
+            return _failed(facts)
+
+
+def _success(facts: Facts) -> str:
+    mission, last = facts.mission, facts.last
+    if mission.broadcast:
+        return sentence(f"it succeeded: {counted(mission.children or 0, 'factory', 'factories')} did it")
+    where = f" on {last.factory_id}" if last else ""
+    took = f" after {_length(last)}" if last and _length(last) else ""
+    return sentence(f"it succeeded{where} at attempt {mission.attempt} of {mission.attempts_total}{took}")
+
+
+def _timed_out(facts: Facts) -> str:
+    mission, last = facts.mission, facts.last
+    if last is not None and last.state == "timed_out":
+        limit = f"its time limit of {mission.timeout_seconds} s"
+        return f"it timed out: attempt {_of(facts, last)} on {last.factory_id} hit {limit}"
+    tries = mission.attempt - mission.withdrawn
+    made = f"after {counted(tries, 'attempt')}" if tries else "before any attempt"
+    return f"it timed out {made}: {quoted(mission.error)}"
+
+
+def _lost(facts: Facts) -> str:
+    last = facts.last
+    why = quoted((facts.mission.error or "").removeprefix(LOST))
+    where = f"attempt {_of(facts, last)} on {last.factory_id}" if last else "its attempt"
+    how = "was lost with its worker" if last and last.took_worker else "was lost"
+    return f"it failed: {where} {how}, and no attempt is left: {why}"
+
+
+def _cancelled(facts: Facts) -> str:
+    mission, last = facts.mission, facts.last
+    where = f" while it ran on {last.factory_id}" if last and last.started_at else " before it ran"
+    return f"it was cancelled{where}: {quoted(mission.cancel_reason or mission.error)}"
+
+
+def _stopped(facts: Facts) -> str:
+    mission, last = facts.mission, facts.last
+    if last is None:
+        return f"it failed before any attempt: {quoted(mission.error)}"
+    left = counted(mission.attempts_total - mission.attempt, "attempt")
+    return f"it failed for good at attempt {_of(facts, last)}, with {left} left: {quoted(mission.error)}"
+
+
+def _failed(facts: Facts) -> str:
+    mission = facts.mission
+    why = quoted(mission.error)
+    if mission.broadcast:
+        return f"it failed: {why}"
+    tries = mission.attempt - mission.withdrawn
+    if tries <= 1:
+        return f"it failed: its only attempt ended with: {why}"
+    if len({quoted(one.error) for one in facts.attempts if one.state != "withdrawn"}) <= 1:
+        return f"it failed: all {tries} attempts ended alike: {why}"
+    return f"it failed: its {tries} attempts ended differently, the last with: {why}"
+
+
+def _attempts(facts: Facts) -> list[str]:
+    """The attempts one by one, the newest at most five of them."""
+    lines = [
+        f"Attempt {one.number} on {one.factory_id} {how_it_ended(one.state)}"
+        + (f" after {_length(one)}" if _length(one) else "")
+        + (f": {quoted(one.error)}." if one.error else ".")
+        for one in facts.attempts[-5:]
+    ]
+    mission, now = facts.mission, facts.now
+    if mission.deadline_at is not None and mission.state == State.TIMED_OUT:
+        lines.append(f"Its deadline was {clock_time(mission.deadline_at, now)}.")
+    return [*lines, *([f"It ended {since(mission.finished_at, now)} ago."] if mission.finished_at else [])]
+
+
+def _late(facts: Facts) -> list[str]:
+    return [
+        f"Attempt {one.number} reported after it had been given up; its report is kept."
+        for one in facts.attempts
+        if one.late_result
+    ]
+
+
+def _advice(kind: str, facts: Facts) -> list[Advice]:
+    mission = facts.mission
+    show = Advice("Look at its history and its result", f"corporation missions show {positional(mission.job_id)}")
+    if kind == "cancelled":
+        return [show]
+    ours = {
+        "lost": Advice("Look into the log of that factory's workers: one died, or the factory fell silent"),
+        "quarantined": Advice("Find out what in it ends a worker before it is run again"),
+        "stopped": Advice("Mend what the error names: trying again changes nothing by itself"),
+        "timed_out": _more_time(facts),
+    }
+    return [*([ours[kind]] if kind in ours else []), *_again(facts), show]
+
+
+def _more_time(facts: Facts) -> Advice:
+    if facts.last is not None and facts.last.state == "timed_out":
+        longer = facts.mission.timeout_seconds * 2
+        return Advice("Publish it again with a longer time limit", f"{advising.PUBLISH} --timeout {longer}")
+    return Advice("Publish it again with a later deadline, once it can run", f"{advising.PUBLISH} --ttl SECONDS")
+
+
+def _again(facts: Facts) -> list[Advice]:
+    if facts.dead_letter is None:
+        return []
+    return [Advice("Run it again as it was", f"corporation streams replay-dlq {facts.dead_letter}")]
+
+
+def _of(facts: Facts, attempt: AttemptFacts) -> str:
+    return f"{attempt.number} of {facts.mission.attempts_total}"
+
+
+def _length(attempt: AttemptFacts) -> str:
+    if attempt.started_at is None or attempt.finished_at is None:
+        return ""
+    return span((attempt.finished_at - attempt.started_at).total_seconds())

@@ -1,0 +1,123 @@
+"""How an explanation words what it found: times, lists, places in a line, factories; plain English, one line each."""
+
+import shlex
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from corporation.missions.explanation import FactoryFacts
+from corporation.missions.routing import Need
+
+LONGEST_QUOTE: Final = 240
+"""Characters of somebody's error that a sentence repeats; the whole is in the mission."""
+MOST_NAMED: Final = 3
+
+
+def span(seconds: float) -> str:
+    """A length of time in the largest unit that says it well: `40 s`, `16 min`, `3 h`, `9 days`."""
+    whole = max(0, round(seconds))
+    for limit, size, unit in ((120, 1, "s"), (7_200, 60, "min"), (172_800, 3_600, "h")):
+        if whole < limit:
+            return f"{whole // size} {unit}"
+    return f"{whole // 86_400} days"
+
+
+def since(then: datetime, now: datetime) -> str:
+    """How long ago `then` was, or `0 s` if it is still to come."""
+    return span((now - then).total_seconds())
+
+
+def clock_time(moment: datetime, now: datetime) -> str:
+    """`moment` in UTC: the time of day, with the date unless it is the day of `now`."""
+    there, here = moment.astimezone(UTC), now.astimezone(UTC)
+    return f"{there:%H:%M:%S} UTC" if there.date() == here.date() else f"{there:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """`1 factory`, `2 factories`; without `many` an s is added."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def ordinal(number: int) -> str:
+    """`1st`, `2nd`, `3rd`, `4th`, `11th`, …"""
+    ending = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
+
+
+def listed(names: Sequence[str], most: int = MOST_NAMED) -> str:
+    """`a`, `a and b`, `a, b and 3 more`."""
+    shown = [*names] if len(names) <= most else [*names[: most - 1], f"{len(names) - most + 1} more"]
+    return " and ".join([part for part in (", ".join(shown[:-1]), *shown[-1:]) if part])
+
+
+def quoted(error: str | None) -> str:
+    """Somebody's error on one line, its middle left out when it is long; and without a full stop at its end."""
+    text = " ".join((error or "no reason was given").split()) or "no reason was given"
+    if len(text) > LONGEST_QUOTE:
+        text = f"{text[: LONGEST_QUOTE - 80]} … {text[-77:]}"
+    return text.rstrip(".")
+
+
+def argument(name: str) -> str:
+    """`name` as one word of a command that can be copied, whatever it is made of."""
+    return shlex.quote(name)
+
+
+def positional(name: str) -> str:
+    """As `argument`, for a place without an option before it: a name that begins with a dash is none."""
+    return f"-- {argument(name)}" if name.startswith("-") else argument(name)
+
+
+def sentence(*clauses: str) -> str:
+    """The clauses that say something, as one sentence with a capital and a full stop."""
+    text = "; ".join(clause for clause in clauses if clause)
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def state_of(factory: FactoryFacts) -> str:
+    """What keeps this factory from taking a mission, or that nothing does: `is draining`, `runs 2 of 2`, …"""
+    view = factory.view
+    match view.status:
+        case "stale" | "offline":
+            return f"was last heard of {span(factory.silent_seconds)} ago"
+        case "paused":
+            return "is paused by HQ" if factory.paused_by_hq else "says that it is paused"
+        case "draining":
+            return "is draining"
+        case _ if view.slots < 1:
+            return "has no mission worker"
+        case _ if view.room > 0:
+            return "has room"
+        case _:
+            return load_of(factory)
+
+
+def how_it_ended(state: str) -> str:
+    """What became of an attempt, in words."""
+    return {"lost": "was lost", "timed_out": "hit its time limit", "withdrawn": "was taken back"}.get(state, state)
+
+
+def load_of(factory: FactoryFacts) -> str:
+    """`runs 2 of 2`, and how many attempts it holds beside those."""
+    waiting = factory.view.held - factory.running
+    queued = f" with {waiting} in its queue" if waiting > 0 else ""
+    return f"runs {factory.running} of {factory.view.slots}{queued}"
+
+
+def each_state(factories: Sequence[FactoryFacts], most: int = MOST_NAMED) -> str:
+    """`desk-7 is draining, desk-9 runs 2 of 2` for the first of them, and how many more there are."""
+    said = [f"{one.view.factory_id} {state_of(one)}" for one in factories[:most]]
+    return ", ".join([*said, *([f"{len(factories) - most} more"] if len(factories) > most else [])])
+
+
+def need_of(need: Need) -> str:
+    """The label that the mission needs, in words: a kind that is ours has a label, any other is asked for by name."""
+    label = need.label or ""
+    return f"a handler for {label.removeprefix('kind:')}" if label.startswith("kind:") else label
+
+
+def place_in_line(ahead: int, *, or_more: bool) -> str:
+    """`3rd in line`, for 2 that are ahead; empty for who is first, or has seen nobody ahead."""
+    if not ahead:
+        return ""
+    return f"behind {ahead} others or more" if or_more else f"{ordinal(ahead + 1)} in line"
