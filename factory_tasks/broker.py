@@ -1,8 +1,11 @@
 """The engine's broker on Celery: many messages in one round trip, and a look at what still lies in a queue."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import redis
 import redis.exceptions
@@ -10,12 +13,21 @@ from celery import Celery
 from kombu.exceptions import KombuError
 
 import celeryconfig
+from corporation.clock import new_id
 from corporation.missions.outbox import BrokerUnavailableError
+from corporation.missions.queues import TakenBack, Whereabouts
 from corporation.missions.store.sending import AttemptMessage
+from corporation.roles import private_queue
 from corporation.settings import Settings
 
 KILL_MARGIN_SECONDS = 15
 """Celery's hard limit stands this far behind our own, which also ends a script's children and keeps its output."""
+
+ENTRIES_AT_ONCE = 100
+"""How many entries of a queue are read in one round trip: at most some 25 MB, with the largest orders HQ takes."""
+
+MARK = "corporation:incarnation"
+"""A key of our own in Redis. Without it, whoever comes by writes a new one: then all else may be gone as well."""
 
 # kombu wraps what Redis says of a batch in an error of its own.
 _AWAY = (KombuError, redis.exceptions.RedisError, OSError)
@@ -54,25 +66,103 @@ class CeleryBroker:
             kwargsrepr=f"job_id={message.job_id!r} attempt={message.attempt}",
         )
 
-    def lying_in(self, queue: str) -> set[str]:
-        """The attempt ids whose messages lie in `queue`; raises BrokerUnavailableError."""
-        return {attempt_id for body in self._look(queue) if (attempt_id := _task_id(body))}
+    def look_into(self, queue: str) -> Whereabouts:
+        """Where the messages of `queue` are; raises BrokerUnavailableError.
 
-    def withdraw(self, queue: str, attempt_ids: Collection[str]) -> None:
-        """Take the messages of these attempts out of `queue`; one that a worker took meanwhile is not there."""
-        gone = [body for body in self._look(queue) if _task_id(body) in attempt_ids]
-        try:
-            for body in gone:
-                self._redis.lrem(queue, 0, body)  # pyright: ignore[reportArgumentType] - bytes, as lrange gave them
-        except _AWAY as error:
-            raise BrokerUnavailableError(f"Redis cannot be asked ({type(error).__name__})") from error
+        The queue is read before what its factory holds, as messages go; one that is taken back to its queue in between,
+        or that a worker pops this very moment, is seen in neither.
+        """
+        with _asking():
+            seen = [_read(body) for body in self._bodies(queue)]
+            return Whereabouts(
+                lying=frozenset(message.attempt_id for message in seen if message),
+                held=self._held(queue),
+                foreign=seen.count(None),
+            )
 
-    def _look(self, queue: str) -> list[bytes]:
+    def withdraw(self, queue: str, attempt_ids: Collection[str]) -> TakenBack:
+        """Take the messages of these attempts out of `queue`; raises BrokerUnavailableError.
+
+        Redis removes and counts in one step, so of a worker and us only one has the message.
+        """
+        wanted = set(attempt_ids)
+        with _asking():
+            read = ((body, _read(body)) for body in self._bodies(queue))
+            # All are read before the first is removed, which moves what lies behind it.
+            found = [(body, message) for body, message in read if message and message.attempt_id in wanted]
+            gone = [message for body, message in found if self._remove(queue, body)]
+            removed = frozenset(message.attempt_id for message in gone)
+            came_back = {message.attempt_id for message in gone if message.came_back}
+            return TakenBack(removed, removed - came_back - self._held(queue) if removed else removed)
+
+    def incarnation(self) -> str:
+        """Which run of the server this is, and a mark that we left in its data; raises BrokerUnavailableError.
+
+        A server that refuses to tell one of them (a user without the right, a disk that is full) is known by the other.
+        """
+        with _asking():
+            return f"{self._unless_refused(self._run_id)} {self._unless_refused(self._mark)}"
+
+    def _run_id(self) -> str:
+        server: Any = self._redis.info("server")
+        return str(server["run_id"])
+
+    def _mark(self) -> str:
+        mark: Any = self._redis.get(MARK)
+        if mark is None:
+            # Another engine may be faster: what is there afterwards is the mark.
+            self._redis.set(MARK, new_id(), nx=True)
+            mark = self._redis.get(MARK)
+        return bytes(mark or b"").decode(errors="replace")
+
+    @staticmethod
+    def _unless_refused(ask: Callable[[], str]) -> str:
         try:
-            bodies: Any = self._redis.lrange(queue, 0, -1)
-        except _AWAY as error:
-            raise BrokerUnavailableError(f"Redis cannot be asked ({type(error).__name__})") from error
-        return list(bodies)
+            return ask()
+        except redis.exceptions.ResponseError:
+            return "-"
+
+    def _remove(self, queue: str, body: bytes) -> bool:
+        removed: Any = self._redis.lrem(queue, 0, body)  # pyright: ignore[reportArgumentType] - bytes, as lrange gave them
+        return bool(removed)
+
+    def _bodies(self, queue: str) -> Iterator[bytes]:
+        """The entries of `queue`, the newest first; a few at a time, since each may have a quarter of a megabyte.
+
+        New ones are put before the first and workers take the last, so that none is left out.
+        """
+        start = 0
+        while bodies := self._list(self._redis.lrange, queue, start, start + ENTRIES_AT_ONCE - 1):
+            yield from bodies
+            start += ENTRIES_AT_ONCE
+
+    def _held(self, queue: str) -> frozenset[str]:
+        """The attempts whose messages the owner of `queue` took and has not acknowledged.
+
+        kombu keeps them as `[message, exchange, routing key]`, in a hash that celeryconfig names after the node as
+        `private_queue` names the queue.
+        """
+        entries = self._list(self._redis.hvals, f"unacked:{queue.removeprefix(private_queue(''))}")
+        held = [_read(entry, inside=True) for entry in entries]
+        return frozenset(message.attempt_id for message in held if message)
+
+    @staticmethod
+    def _list(command: Callable[..., Any], *arguments: Any) -> list[bytes]:
+        """What `command` lists; nothing where a key is of another type: one spoilt key must not stop every rescue."""
+        try:
+            return list(command(*arguments))
+        except redis.exceptions.ResponseError as error:
+            if str(error).startswith("WRONGTYPE"):
+                return []
+            raise
+
+
+@dataclass(frozen=True)
+class _Message:
+    """What a message of ours says of itself; `came_back` when a worker had it before."""
+
+    attempt_id: str
+    came_back: bool
 
 
 def order_of(message: AttemptMessage) -> dict[str, Any]:
@@ -86,9 +176,20 @@ def order_of(message: AttemptMessage) -> dict[str, Any]:
     }
 
 
-def _task_id(body: bytes) -> str | None:
-    """The task id in a queued message; None for bytes that are no message of ours."""
+def _read(body: bytes, *, inside: bool = False) -> _Message | None:
+    """The message in an entry of a queue, or `inside` one of `unacked`; None for bytes that are no message of ours."""
     try:
-        return str(json.loads(body)["headers"]["id"])
-    except (ValueError, KeyError, TypeError):
+        document = json.loads(body)
+        headers = (document[0] if inside else document)["headers"]
+        # kombu writes this into what it puts back, whatever the reason.
+        return _Message(str(UUID(headers["id"])), bool(headers.get("redelivered")))
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         return None
+
+
+@contextmanager
+def _asking() -> Generator[None]:
+    try:
+        yield
+    except _AWAY as error:
+        raise BrokerUnavailableError(f"Redis cannot be asked ({type(error).__name__})") from error

@@ -4,7 +4,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import entry_points
 from pathlib import Path
 from threading import Event
 
@@ -25,6 +24,7 @@ from corporation.factories.staleness import Thresholds
 from corporation.loops.forever import Loop, Running
 from corporation.loops.running import run, stop_on_signals
 from corporation.masking import Mask
+from corporation.missions.brokers import load_broker
 from corporation.missions.dispatch import DispatchRules
 from corporation.missions.outbox import Broker
 from corporation.missions.retry import RetryPolicy
@@ -97,13 +97,6 @@ def build_stream_loops(settings: Settings, ledger: Engine, mask: Masked, only: S
     if settings.policy.can_publish_delegations:
         loops.append(build_importer(settings, ledger))
     return [loop for loop in loops if not only or loop.name in only]
-
-
-def load_broker(settings: Settings) -> Broker:
-    """The installed broker: the core does not know which one it is (entry point group `corporation.brokers`)."""
-    [found] = entry_points(group="corporation.brokers")
-    broker: Broker = found.load()(settings)
-    return broker
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,17 +4,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import structlog
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 from corporation import clock
 from corporation.db import transaction
 from corporation.factories.store import heard_lately
-from corporation.missions.outbox import Broker, BrokerUnavailableError
-from corporation.missions.rescue import renew_what_lies_in_queues, rescue_some
+from corporation.missions.orphans import sweep_orphans
+from corporation.missions.outbox import BrokerUnavailableError
+from corporation.missions.queues import Queues
+from corporation.missions.rescue import MOST_SENDS, look_after_queued, rescue_some
 from corporation.missions.retry import RetryPolicy
 from corporation.missions.store.leases import extend_all
 
 log = structlog.get_logger()
+
+ORPHANS_EVERY_SECONDS = 60.0
+"""An orphan harms nobody, it only costs its factory a look; so a look at all queues may be rare."""
+QUEUES_AT_ONCE = 100
+"""How many queues one such look reads; the next one goes on from there."""
 
 
 @dataclass
@@ -22,7 +29,7 @@ class Rescuer:
     """Sweeps every few seconds; a lease is `lease_seconds` long and judged by the database's clock alone."""
 
     ledger: Engine
-    broker: Broker
+    broker: Queues
     policy: RetryPolicy
     lease_seconds: float
     chance: Callable[[], float]
@@ -34,30 +41,66 @@ class Rescuer:
     offline_seconds: float = 900.0
     """A factory silent for this long holds no queued attempt any more."""
     _swept_at: float = field(default=float("-inf"), init=False)
+    _incarnation: str | None = field(default=None, init=False)
+    _orphans_swept_at: float = field(default=float("-inf"), init=False)
+    _after_factory: str = field(default="", init=False)
+    _foreign: int = field(default=0, init=False)
 
     def tick(self) -> bool:
         """One sweep. After a start or a long gap every lease is first extended: our absence ends no attempt (F-7)."""
         if self.monotonic() - self._swept_at > self.lease_seconds / 2:
             with transaction(self.ledger) as connection:
                 extend_all(connection, self.lease_seconds)
-        with transaction(self.ledger) as connection:
-            rescued = self._sweep(connection)
+        could_look = self._look_into_queues()
+        rescued = self._give_up(queued_too=could_look)
         self._swept_at = self.monotonic()
+        if could_look and self._swept_at - self._orphans_swept_at >= ORPHANS_EVERY_SECONDS:
+            self._sweep_orphans()
         return rescued == self.batch
 
-    def _sweep(self, connection: Connection) -> int:
-        could_look = self._look_into_queues(connection)
-        if not heard_lately(connection, self.lease_seconds):
-            return 0
-        rescued = rescue_some(connection, self.broker, self.policy, self.chance, self.batch, queued_too=could_look)
+    def _look_into_queues(self) -> bool:
+        """False while the broker is away: then a message that lies in a queue cannot be told from a lost one.
+
+        When the broker is another one than at the last look, or its data are, all attempts are looked for at once, and
+        those that it lost are handed out again however often they were sent: nothing they did made it forget them.
+        """
+        try:
+            incarnation = self.broker.incarnation()
+            forgot = self._incarnation not in (None, incarnation)
+            with transaction(self.ledger) as connection:
+                looked = look_after_queued(
+                    connection,
+                    self.broker,
+                    self.lease_seconds,
+                    self.offline_seconds,
+                    everything=incarnation != self._incarnation,
+                    most_sends=None if forgot else MOST_SENDS,
+                )
+        except BrokerUnavailableError:
+            return False
+        self._incarnation = incarnation
+        if forgot or looked.resent:
+            log.warning("messages_sent_again", count=looked.resent, lying=looked.lying, broker_was_restarted=forgot)
+        return True
+
+    def _give_up(self, *, queued_too: bool) -> int:
+        with transaction(self.ledger) as connection:
+            if not heard_lately(connection, self.lease_seconds):
+                return 0
+            rescued = rescue_some(connection, self.broker, self.policy, self.chance, self.batch, queued_too=queued_too)
         if rescued:
             log.warning("attempts_given_up", count=rescued, lease_seconds=self.lease_seconds)
         return rescued
 
-    def _look_into_queues(self, connection: Connection) -> bool:
-        """False while the broker is away: then a message that lies in a queue cannot be told from a lost one."""
+    def _sweep_orphans(self) -> None:
+        """Remove messages whose attempt is over, and say how many; foreign entries are only counted."""
         try:
-            renew_what_lies_in_queues(connection, self.broker, self.lease_seconds, self.offline_seconds)
-            return True
+            with transaction(self.ledger) as connection:
+                swept = sweep_orphans(connection, self.broker, self._after_factory, QUEUES_AT_ONCE)
         except BrokerUnavailableError:
-            return False
+            return
+        self._orphans_swept_at = self.monotonic()
+        self._after_factory = swept.last_factory or ""
+        if swept.removed or swept.foreign != self._foreign:
+            log.warning("orphans_swept", removed=swept.removed, foreign=swept.foreign)
+        self._foreign = swept.foreign

@@ -63,7 +63,7 @@ def read_letter(letter: Letter) -> tuple[Outcome, Mapping[str, Any]]:
         return (Done({"unreadable": why}) if letter.status == "SUCCESS" else Failed(why)), {}
     fields: dict[str, Any] = report if isinstance(report, dict) else {}
     if letter.status == "REVOKED":
-        return Lost("the task was revoked"), fields
+        return Lost("the task was revoked", took_worker=False), fields
     return from_report(report), fields
 
 
@@ -81,6 +81,7 @@ def settle(
         report=strict_json.dump(_clean(report)),
         seconds=float(seconds) if isinstance(seconds, int | float) and honest else 0.0,
         attempt_state=_attempt_state(verdict, outcome),
+        took_worker=isinstance(outcome, Lost) and outcome.took_worker,
     )
 
 

@@ -8,6 +8,9 @@ from corporation.missions.outcomes import Done, Failed, Later, Lost, Outcome, St
 from corporation.missions.retry import RetryPolicy
 from corporation.missions.states import State
 
+WORKERS_LOST_LIMIT = 3
+"""A mission that took this many workers down with it is not given another one (architecture §5)."""
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -23,6 +26,17 @@ class Standing:
     attempts_before: int
     current: bool
     """Whether the mission is still held by exactly this attempt; if not, the report is late."""
+    received: bool = False
+    """Whether a factory has said that it holds the attempt."""
+    withdrawn: int = 0
+    """How many of the mission's attempts were taken back before anybody received them: they use up none."""
+    workers_lost: int = 0
+    """How many of its earlier attempts were lost together with the process that ran them."""
+
+    @property
+    def used(self) -> int:
+        """How many attempts are used up with this one (S-27)."""
+        return self.attempt - self.withdrawn
 
 
 @dataclass(frozen=True)
@@ -65,8 +79,8 @@ def judge(standing: Standing, outcome: Outcome, policy: RetryPolicy, chance: flo
             return _retry(standing, State.FAILED, why, result, policy, chance)
         case TimedOut(why, result):
             return _retry(standing, State.TIMED_OUT, why, result, policy, chance)
-        case Lost(why):
-            return _retry(standing, State.FAILED, f"lost: {why}", {}, policy, chance)
+        case Lost():
+            return _lose(standing, outcome, policy, chance)
         case Later(after_seconds, why):
             verdict = _retry(standing, State.FAILED, why, {}, policy, chance)
             return Again(after_seconds, why) if isinstance(verdict, Again) else verdict
@@ -79,7 +93,19 @@ def _retry(
 ) -> Verdict:
     if standing.attempt >= standing.attempts_total:
         return _fail(standing, final, why, result)
-    return Again(policy.delay_seconds(standing.attempts_before + standing.attempt, chance), why)
+    return Again(policy.delay_seconds(standing.attempts_before + standing.used, chance), why)
+
+
+def _lose(standing: Standing, lost: Lost, policy: RetryPolicy, chance: float) -> Verdict:
+    """A mission that takes its workers down is not given another one, whatever attempts are left."""
+    if lost.took_worker and standing.workers_lost + 1 >= WORKERS_LOST_LIMIT:
+        # The end of a factory's words is enough: an error is cut at its head, and this one's head must be read.
+        why = (
+            f"quarantined: it took its worker down {WORKERS_LOST_LIMIT} times, the last time: {lost.why[-500:]}; "
+            "look at its log before it runs again, then replay it with a changed order, or discard its dead letter"
+        )
+        return _fail(standing, State.FAILED, why, {})
+    return _retry(standing, State.FAILED, f"lost: {lost.why}", {}, policy, chance)
 
 
 def _fail(standing: Standing, final: State, why: str, result: Mapping[str, Any]) -> Finish:
@@ -92,7 +118,7 @@ def _result(standing: Standing, result: Mapping[str, Any]) -> dict[str, Any]:
         "mission_id": standing.job_id,
         "mission_kind": standing.mission_kind,
         "factory_id": standing.factory_id,
-        "attempts": standing.attempt,
+        "attempts": standing.used,
     }
     reference = result.get("result_ref")
     theirs = {key: value for key, value in result.items() if key != "terminal_status"}

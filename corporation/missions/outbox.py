@@ -1,11 +1,12 @@
 """Handing committed attempts to the broker: nothing else in the project sends anything."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from sqlalchemy import Connection
 
 from corporation.errors import CorporationError
+from corporation.missions.queues import Queues
 from corporation.missions.store import sending
 from corporation.missions.store.sending import AttemptMessage
 
@@ -16,19 +17,11 @@ class BrokerUnavailableError(CorporationError):
     code = "broker_unavailable"
 
 
-class Broker(Protocol):
+class Broker(Queues, Protocol):
     """What the engine needs of a message broker; `factory_tasks/broker.py` is the one on Celery."""
 
     def send(self, messages: Sequence[AttemptMessage]) -> None:
         """Put each message on its queue, or raise BrokerUnavailableError; then some of them may have been put."""
-        ...
-
-    def lying_in(self, queue: str) -> set[str]:
-        """The attempt ids whose messages lie in `queue` untaken; raises BrokerUnavailableError."""
-        ...
-
-    def withdraw(self, queue: str, attempt_ids: Collection[str]) -> None:
-        """Take the messages of these attempts out of `queue`, if they lie there; raises BrokerUnavailableError."""
         ...
 
 

@@ -49,6 +49,8 @@ class Lost:
     """The process that ran the attempt died; the factory noticed, or its lease lapsed at HQ."""
 
     why: str
+    took_worker: bool = True
+    """False when no process is known to have died with it: it lay in a queue, or was revoked."""
 
 
 Outcome = Done | Later | Stop | Failed | TimedOut | Lost

@@ -1,41 +1,81 @@
-"""Missions whose factory fell silent: the attempt is given up, and the mission tried again or failed as lost."""
+"""Queued attempts that are looked after, and missions whose factory fell silent: tried again or failed as lost."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
 from corporation.missions.collect import apply, settle
-from corporation.missions.outbox import Broker, BrokerUnavailableError
+from corporation.missions.finish import Standing
+from corporation.missions.outbox import BrokerUnavailableError
 from corporation.missions.outcomes import Lost
+from corporation.missions.queues import Queues
 from corporation.missions.retry import RetryPolicy
-from corporation.missions.store import leases
+from corporation.missions.store import leases, resending, withdrawing
+from corporation.wakeups import DISPATCH, SEND, wake
 
 SAFE_SECONDS = 30.0
 """How long before the end of its lease a queued attempt is looked for in the broker.
 
 The message may be taken the moment after we looked; then a beat or a progress report has this long to say so."""
 
+MOST_SENDS = 3
+"""How often a message may vanish without a word before its attempt is lost with it: whatever swallows three of them
+(measured: about one message in two SIGKILLs of a busy worker, notes on reliability §2) is no accident any more."""
 
-def renew_what_lies_in_queues(
-    connection: Connection, broker: Broker, lease_seconds: float, offline_seconds: float
-) -> int:
-    """Extend the lease of every queued attempt whose message still lies in its queue; how many is returned.
 
-    A busy factory may leave a message for hours: it is not lost, and its attempt must not be used up. One that was
-    silent for `offline_seconds`, or that runs no mission worker any more, is not waited for. Raises
+@dataclass(frozen=True)
+class LookedAfter:
+    """What became of the queued attempts that were looked for: how many still lie there, and how many go out again."""
+
+    lying: int
+    resent: int
+
+
+def look_after_queued(
+    connection: Connection,
+    queues: Queues,
+    lease_seconds: float,
+    offline_seconds: float,
+    *,
+    everything: bool = False,
+    most_sends: int | None = MOST_SENDS,
+) -> LookedAfter:
+    """Every queued attempt whose message still lies in its queue has a fresh lease; one whose message is gone too, and
+    it is in the outbox again under the same id.
+
+    A busy factory may leave a message for hours: it is not lost, and its attempt must not be used up. A message that a
+    worker took and did not acknowledge renews nothing: the factory has to speak of it. Looked for is what was neither
+    renewed nor sent for SAFE_SECONDS, or `everything`; a factory that was silent for `offline_seconds`, or that runs no
+    mission worker any more, is not waited for. Safe at any time, also twice at once (ops/decisions/0014). Raises
     BrokerUnavailableError when the broker cannot be asked.
     """
-    within = lease_seconds - min(SAFE_SECONDS, lease_seconds / 4)
-    queues = leases.queued_attempts(connection, within, offline_seconds)
-    lying = [one for queue, expected in queues.items() for one in broker.lying_in(queue) & expected]
-    leases.renew_queued(connection, lying, lease_seconds)
-    return len(lying)
+    within = None if everything else lease_seconds - min(SAFE_SECONDS, lease_seconds / 4)
+    lying: set[str] = set()
+    gone: set[str] = set()
+    for queue, expected in leases.queued_attempts(connection, within, offline_seconds).items():
+        found = queues.look_into(queue)
+        lying |= expected & found.lying
+        gone |= expected - found.lying - found.held
+    leases.lock(connection, lying | gone)
+    leases.renew_queued(connection, sorted(lying), lease_seconds)
+    return LookedAfter(len(lying), len(hand_out_again(connection, gone, lease_seconds, most_sends)))
+
+
+def hand_out_again(
+    connection: Connection, gone: set[str], lease_seconds: float, most_sends: int | None = None
+) -> set[str]:
+    """Put queued attempts whose messages are nowhere back into the outbox, and wake the sender; who was is returned."""
+    again = resending.send_again(connection, gone, lease_seconds, most_sends)
+    if again:
+        wake(connection, SEND)
+    return again
 
 
 def rescue_some(
     connection: Connection,
-    broker: Broker,
+    queues: Queues,
     policy: RetryPolicy,
     chance: Callable[[], float],
     limit: int,
@@ -44,25 +84,41 @@ def rescue_some(
 ) -> int:
     """Give up on up to `limit` attempts whose lease is over by the database's clock; how many is returned.
 
-    Each mission is then tried again or, with no attempts left, failed as lost. What the factory reports later is kept
+    Where the message was taken back before anybody received it, the mission waits again and nothing is used up. Each
+    other mission is tried again or, with no attempts left, failed as lost. What the factory reports later is kept
     and changes nothing. Without `queued_too` an attempt that still waits in a queue is left alone: nobody could look
     whether it lies there.
     """
     silent = leases.lapsed(connection, limit, queued_too=queued_too)
-    _withdraw(connection, broker, [standing.attempt_id for standing in silent])
+    withdrawn = _take_back(connection, queues, silent)
     lost = [
-        settle(standing, Lost(f"{standing.factory_id} was silent for longer than its lease"), {}, policy, chance())
+        settle(standing, _lost(standing), {}, policy, chance())
         for standing in silent
+        if standing.attempt_id not in withdrawn
     ]
     apply(connection, lost)
-    return len(lost)
+    if withdrawn:
+        wake(connection, DISPATCH)
+    return len(silent)
 
 
-def _withdraw(connection: Connection, broker: Broker, attempt_ids: Sequence[str]) -> None:
+def _lost(standing: Standing) -> Lost:
+    return Lost(f"{standing.factory_id} was silent for longer than its lease", took_worker=standing.received)
+
+
+def _take_back(connection: Connection, queues: Queues, silent: Sequence[Standing]) -> set[str]:
     """Take the messages of these attempts out of their queues, so that a factory that returns does not run them.
 
-    Before the commit: if that fails, a message is gone whose attempt is then given up at the next sweep.
+    Returned is who was certainly never received and is over as withdrawn. Before the commit: if that fails, a message
+    is gone whose attempt is still queued; it is handed out again, or given up at the next sweep.
     """
-    for queue, lost in leases.queues_of(connection, attempt_ids).items():
+    unreceived: set[str] = set()
+    for queue, lapsed in leases.queues_of(connection, [standing.attempt_id for standing in silent]).items():
         with suppress(BrokerUnavailableError):
-            broker.withdraw(queue, lost)
+            unreceived |= queues.withdraw(queue, lapsed).unreceived
+    reasons = {
+        standing.attempt_id: f"{standing.factory_id} did not come for it; it was taken back before anybody received it"
+        for standing in silent
+        if standing.attempt_id in unreceived
+    }
+    return withdrawing.withdraw(connection, reasons)

@@ -14,8 +14,8 @@ END = text("""
       SELECT * FROM unnest(
         CAST(:mission_ids AS bigint[]), CAST(:attempt_ids AS uuid[]), CAST(:states AS text[]),
         CAST(:results AS text[]), CAST(:errors AS text[]), CAST(:seconds AS double precision[]),
-        CAST(:lost AS boolean[]))
-      AS t(mission_id, attempt_id, state, result, error, seconds, lost)
+        CAST(:lost AS boolean[]), CAST(:took_worker AS boolean[]))
+      AS t(mission_id, attempt_id, state, result, error, seconds, lost, took_worker)
     ), ended AS (
       UPDATE corporation.missions m
          SET state = g.state, state_reason = NULL, result = CAST(g.result AS json), error = g.error,
@@ -27,11 +27,12 @@ END = text("""
        WHERE m.id = g.mission_id AND before.id = m.id
          AND m.attempt_id = g.attempt_id AND m.state IN ('queued', 'claimed', 'running')
       RETURNING m.id, m.attempt, m.attempt_id, m.factory_id, m.state, m.error, m.event_seq, m.started_at,
-                g.seconds, g.lost, before.state = 'running' AS was_running
+                g.seconds, g.lost, g.took_worker, before.state = 'running' AS was_running
     ), closed AS (
       UPDATE corporation.attempts a
          SET state = CASE WHEN e.lost THEN 'lost' ELSE e.state END, finished_at = now(), error = e.error,
-             started_at = e.started_at, claimed_at = coalesce(a.claimed_at, e.started_at)
+             started_at = e.started_at, claimed_at = coalesce(a.claimed_at, e.started_at),
+             took_worker = e.lost AND e.took_worker
         FROM ended e WHERE a.id = e.attempt_id
     )
     INSERT INTO corporation.mission_events (mission_id, seq, type, attempt, factory_id, detail)
@@ -48,8 +49,9 @@ TRY_AGAIN = text("""
     WITH given AS (
       SELECT * FROM unnest(
         CAST(:mission_ids AS bigint[]), CAST(:attempt_ids AS uuid[]), CAST(:delays AS double precision[]),
-        CAST(:errors AS text[]), CAST(:attempt_states AS text[]), CAST(:seconds AS double precision[]))
-      AS t(mission_id, attempt_id, delay, error, attempt_state, seconds)
+        CAST(:errors AS text[]), CAST(:attempt_states AS text[]), CAST(:seconds AS double precision[]),
+        CAST(:took_worker AS boolean[]))
+      AS t(mission_id, attempt_id, delay, error, attempt_state, seconds, took_worker)
     ), back AS (
       UPDATE corporation.missions m
          SET state = 'waiting', state_reason = 'backoff', attempt_id = NULL, updated_at = now(), started_at = NULL,
@@ -59,10 +61,10 @@ TRY_AGAIN = text("""
        WHERE m.id = g.mission_id AND before.id = m.id
          AND m.attempt_id = g.attempt_id AND m.state IN ('queued', 'claimed', 'running')
       RETURNING m.id, m.attempt, g.attempt_id, m.factory_id, m.event_seq, g.error, g.delay, g.attempt_state, g.seconds,
-                before.state = 'running' AS was_running, g.attempt_state = 'lost' AS lost
+                g.took_worker, before.state = 'running' AS was_running, g.attempt_state = 'lost' AS lost
     ), closed AS (
       UPDATE corporation.attempts a
-         SET state = b.attempt_state, finished_at = now(), error = b.error,
+         SET state = b.attempt_state, finished_at = now(), error = b.error, took_worker = b.lost AND b.took_worker,
              started_at = CASE WHEN b.lost THEN a.started_at
                                ELSE coalesce(a.started_at, now() - b.seconds * interval '1 second') END
         FROM back b WHERE a.id = b.attempt_id
@@ -107,6 +109,8 @@ class Ended:
     """How long the attempt ran, as the factory measured it."""
     attempt_state: str
     """How the attempt ended: `succeeded`, `failed`, `timed_out`, `cancelled` or `lost`."""
+    took_worker: bool = False
+    """Whether it was lost together with the process that ran it."""
 
 
 def apply_finishes(connection: Connection, ended: Sequence[Ended]) -> None:
@@ -124,6 +128,7 @@ def apply_finishes(connection: Connection, ended: Sequence[Ended]) -> None:
             "errors": [verdict.error for _, verdict in finishes],
             "seconds": [one.seconds for one, _ in finishes],
             "lost": [one.attempt_state == "lost" for one, _ in finishes],
+            "took_worker": [one.took_worker for one, _ in finishes],
         },
     )
 
@@ -142,6 +147,7 @@ def apply_retries(connection: Connection, ended: Sequence[Ended]) -> None:
             "errors": [verdict.error for _, verdict in retries],
             "attempt_states": [one.attempt_state for one, _ in retries],
             "seconds": [one.seconds for one, _ in retries],
+            "took_worker": [one.took_worker for one, _ in retries],
         },
     )
 

@@ -1,6 +1,6 @@
 """Who is still alive: renewing the leases of attempts that were heard of, and finding those that fell silent."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -53,14 +53,16 @@ RENEW_QUEUED = text("""
      WHERE id = ANY(CAST(:ids AS uuid[])) AND state = 'queued'
 """)
 
-# Only of factories that may still come for them: one that fell silent, or runs no mission worker any more, does not
-# hold its messages for ever.
+# By default only of factories that may still come for them: one that fell silent, or runs no mission worker any more,
+# does not hold its messages for ever.
 QUEUED = text("""
-    SELECT a.id, a.queue FROM corporation.attempts a JOIN corporation.factories f ON f.factory_id = a.factory_id
-     WHERE a.state = 'queued' AND f.slots > 0
-       AND f.last_seen_at > now() - CAST(:offline_seconds AS double precision) * interval '1 second'
-       AND a.lease_expires_at < now() + CAST(:within_seconds AS double precision) * interval '1 second'
-       AND NOT EXISTS (SELECT 1 FROM corporation.outbox o WHERE o.attempt_id = a.id)
+    SELECT a.id, a.queue FROM corporation.attempts a LEFT JOIN corporation.factories f ON f.factory_id = a.factory_id
+     WHERE a.state = 'queued'
+       AND (CAST(:offline_seconds AS double precision) IS NULL OR (f.slots > 0
+            AND f.last_seen_at > now() - CAST(:offline_seconds AS double precision) * interval '1 second'))
+       AND (CAST(:within_seconds AS double precision) IS NULL
+            OR a.lease_expires_at < now() + CAST(:within_seconds AS double precision) * interval '1 second')
+       AND NOT EXISTS (SELECT 1 FROM corporation.outbox o WHERE o.attempt_id = a.id AND o.topic = 'attempt')
 """)
 
 # An attempt that is still in the outbox was never sent, so nobody can have lost it; one whose report lies uncollected
@@ -69,7 +71,7 @@ LAPSED = text("""
     SELECT a.id FROM corporation.attempts a
      WHERE a.state IN ('queued', 'claimed', 'running') AND a.lease_expires_at < now()
        AND (a.state <> 'queued' OR CAST(:queued_too AS boolean))
-       AND NOT EXISTS (SELECT 1 FROM corporation.outbox o WHERE o.attempt_id = a.id)
+       AND NOT EXISTS (SELECT 1 FROM corporation.outbox o WHERE o.attempt_id = a.id AND o.topic = 'attempt')
        AND NOT EXISTS (SELECT 1 FROM mailbox.celery_taskmeta t WHERE t.task_id = a.id::text
                           AND t.collected_at IS NULL AND t.status IN ('SUCCESS', 'FAILURE', 'REVOKED'))
      ORDER BY a.lease_expires_at LIMIT :limit
@@ -127,10 +129,12 @@ def renew(connection: Connection, factory_id: str, signs: Sequence[Sign], lease_
     return {str(row.id): Renewed(str(row.id), row.job_id, row.state, row.lease_expires_at) for row in rows}
 
 
-def queued_attempts(connection: Connection, within_seconds: float, offline_seconds: float) -> dict[str, set[str]]:
+def queued_attempts(
+    connection: Connection, within_seconds: float | None = None, offline_seconds: float | None = None
+) -> dict[str, set[str]]:
     """Sent attempts whose lease ends `within_seconds` and that no factory has spoken of yet: queue → attempt ids.
 
-    Without those of factories that were silent for `offline_seconds` or have no slots.
+    Without those of factories that were silent for `offline_seconds` or have no slots. None leaves the condition out.
     """
     values = {"within_seconds": within_seconds, "offline_seconds": offline_seconds}
     return _by_queue(connection.execute(QUEUED, values))
@@ -146,6 +150,11 @@ def _by_queue(rows: Iterable[Row[Any]]) -> dict[str, set[str]]:
     for row in rows:
         queues.setdefault(row.queue, set()).add(str(row.id))
     return queues
+
+
+def lock(connection: Connection, attempt_ids: Collection[str]) -> None:
+    """Whoever is to change these attempts in several steps locks the missions of all of them first."""
+    connection.execute(LOCK, {"ids": list(attempt_ids)})
 
 
 def renew_queued(connection: Connection, attempt_ids: Sequence[str], lease_seconds: float) -> None:

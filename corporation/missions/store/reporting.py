@@ -23,8 +23,12 @@ STANDINGS = text("""
     SELECT a.id AS attempt_id, a.number, a.factory_id, m.id AS mission_id, m.job_id, m.mission_kind,
            m.attempts_total, m.attempts_before,
            a.state IN ('queued', 'claimed', 'running') AND m.attempt_id = a.id
-             AND m.state IN ('queued', 'claimed', 'running') AS current
-      FROM corporation.attempts a JOIN corporation.missions m ON m.id = a.mission_id
+             AND m.state IN ('queued', 'claimed', 'running') AS current,
+           a.state IN ('claimed', 'running') AS received, others.withdrawn, others.workers_lost
+      FROM corporation.attempts a JOIN corporation.missions m ON m.id = a.mission_id,
+           LATERAL (SELECT count(*) FILTER (WHERE o.state = 'withdrawn') AS withdrawn,
+                           count(*) FILTER (WHERE o.took_worker) AS workers_lost
+                      FROM corporation.attempts o WHERE o.mission_id = m.id) AS others
      WHERE a.id = ANY(CAST(:ids AS uuid[]))
      ORDER BY m.id
        FOR NO KEY UPDATE OF m
@@ -65,6 +69,9 @@ def read_standings(connection: Connection, attempt_ids: Sequence[str]) -> dict[s
             attempts_total=row.attempts_total,
             attempts_before=row.attempts_before,
             current=row.current,
+            received=row.received,
+            withdrawn=row.withdrawn,
+            workers_lost=row.workers_lost,
         )
         for row in connection.execute(STANDINGS, {"ids": list(attempt_ids)})
     }

@@ -17,6 +17,7 @@ from corporation.db import transaction
 from corporation.embedded.valkey import start_valkey
 from corporation.missions.dispatch import dispatch_some
 from corporation.missions.outbox import BrokerUnavailableError, send_some
+from corporation.missions.queues import TakenBack, Whereabouts
 
 CAPABILITIES = "/api/v1/factory/capabilities"
 FACTORY_KEYS = {
@@ -153,11 +154,14 @@ class FakeBroker:
         if not self.takes:
             raise BrokerUnavailableError("down")
 
-    def lying_in(self, queue: str) -> set[str]:
-        return set()
+    def look_into(self, queue: str) -> Whereabouts:
+        return Whereabouts()
 
-    def withdraw(self, queue: str, attempt_ids: Any) -> None:
-        return None
+    def withdraw(self, queue: str, attempt_ids: Any) -> TakenBack:
+        return TakenBack()
+
+    def incarnation(self) -> str:
+        return ""
 
 
 def test_what_the_broker_was_handed_is_counted_and_what_waits_for_it_is_not(api: Api) -> None:

@@ -29,6 +29,7 @@ class Replayed:
     attempt: int = 0
     started: set[int] = field(default_factory=set[int])
     lost: set[int] = field(default_factory=set[int])
+    withdrawn: set[int] = field(default_factory=set[int])
     finals: int = 0
 
 
@@ -79,6 +80,10 @@ def _replay(replayed: Replayed, event: Any, told: str) -> None:
         replayed.started.add(replayed.attempt)
     if event.type == "attempt_lost":
         replayed.lost.add(replayed.attempt)
+    if event.type == "waiting" and event.attempt is not None:
+        assert event.attempt not in replayed.started, f"withdrawn though it was received: {told}"
+        replayed.withdrawn.add(event.attempt)
+        replayed.state = State.WAITING
     _step(replayed, event.type, told)
 
 
@@ -97,6 +102,8 @@ def _step(replayed: Replayed, event: str, told: str) -> None:
 def _check_attempts(mission: Any, attempts: list[Any], replayed: Replayed, told: str) -> None:
     assert [one.number for one in attempts] == list(range(1, mission.attempt + 1)), f"I4, attempts: {told}"
     assert {one.number for one in attempts if one.state == "lost"} == replayed.lost, f"lost attempts differ: {told}"
+    withdrawn = {one.number for one in attempts if one.state == "withdrawn"}
+    assert withdrawn == replayed.withdrawn, f"withdrawn attempts differ: {told}"
     live = [one for one in attempts if one.state in LIVE]
     if mission.state in LIVE:
         [current] = live

@@ -14,7 +14,8 @@ from corporation.missions.collect import collect_some
 from corporation.missions.dispatch import DispatchRules, dispatch_some, explain_waiting
 from corporation.missions.outbox import BrokerUnavailableError, send_some
 from corporation.missions.outcomes import Done, Outcome
-from corporation.missions.rescue import renew_what_lies_in_queues, rescue_some
+from corporation.missions.queues import TakenBack, Whereabouts
+from corporation.missions.rescue import LookedAfter, look_after_queued, rescue_some
 from corporation.missions.retry import RetryPolicy
 from corporation.missions.store.leases import Renewed, Sign, renew
 from corporation.missions.store.sending import AttemptMessage
@@ -36,7 +37,13 @@ class RememberingBroker:
     def __init__(self) -> None:
         self.away = False
         self.sent: list[AttemptMessage] = []
+        self.came_back: set[str] = set()
+        """Attempts whose messages a worker had before."""
+        self.run = 1
+        """Which run of the server this is: a restart has another number."""
+        self.foreign = 0
         self._lying: dict[str, list[AttemptMessage]] = {}
+        self._held: dict[str, list[AttemptMessage]] = {}
         self._lock = Lock()
 
     def send(self, messages: Sequence[AttemptMessage]) -> None:
@@ -53,17 +60,48 @@ class RememberingBroker:
         with self._lock:
             return {message.attempt_id for message in self._lying.get(queue, [])}
 
-    def withdraw(self, queue: str, attempt_ids: Collection[str]) -> None:
+    def look_into(self, queue: str) -> Whereabouts:
+        """What lies there, and what its factory took."""
+        lying = frozenset(self.lying_in(queue))
+        return Whereabouts(lying, frozenset(one.attempt_id for one in self._held.get(queue, [])), self.foreign)
+
+    def withdraw(self, queue: str, attempt_ids: Collection[str]) -> TakenBack:
         """Take these attempts' messages out of the queue."""
-        self._refuse_when_away()
+        held = self.look_into(queue).held
         with self._lock:
-            kept = [message for message in self._lying.get(queue, []) if message.attempt_id not in attempt_ids]
-            self._lying[queue] = kept
+            lying = self._lying.get(queue, [])
+            self._lying[queue] = [message for message in lying if message.attempt_id not in attempt_ids]
+            gone = frozenset(message.attempt_id for message in lying if message.attempt_id in attempt_ids)
+            return TakenBack(gone, gone - self.came_back - held)
+
+    def incarnation(self) -> str:
+        """The number of this run."""
+        self._refuse_when_away()
+        return str(self.run)
+
+    def hand_over(self, message: AttemptMessage) -> None:
+        """A worker of the factory takes this one, if it still lies there, and does not acknowledge it."""
+        if self.withdraw(message.queue, {message.attempt_id}).removed:
+            self._held.setdefault(message.queue, []).append(message)
 
     def take(self, queue: str) -> list[AttemptMessage]:
-        """All messages of `queue`, which is empty afterwards."""
+        """All messages of `queue`, which is empty afterwards; its factory holds them, and acknowledges none."""
+        with self._lock:
+            taken = self._lying.pop(queue, [])
+            self._held.setdefault(queue, []).extend(taken)
+            return taken
+
+    def lose(self, queue: str) -> list[AttemptMessage]:
+        """All messages of `queue`, which are nowhere afterwards: their worker was killed between pop and note."""
         with self._lock:
             return self._lying.pop(queue, [])
+
+    def forget(self) -> None:
+        """The server was killed and starts again with nothing."""
+        with self._lock:
+            self._lying.clear()
+            self._held.clear()
+            self.run += 1
 
     def _refuse_when_away(self) -> None:
         if self.away:
@@ -146,10 +184,10 @@ class LedgerAtWork:
         with transaction(self.engine) as connection:
             return rescue_some(connection, self.broker, policy, lambda: 0.5, limit)
 
-    def renew_lying(self, lease_seconds: float = 180) -> int:
-        """Renew what still lies in the broker's queues."""
+    def look(self, lease_seconds: float = 180, **changes: Any) -> LookedAfter:
+        """Look for the messages of queued attempts."""
         with transaction(self.engine) as connection:
-            return renew_what_lies_in_queues(connection, self.broker, lease_seconds, 900.0)
+            return look_after_queued(connection, self.broker, lease_seconds, 900.0, **changes)
 
     def lapse(self, *attempt_ids: str) -> None:
         """Their leases are over now."""

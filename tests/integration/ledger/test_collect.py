@@ -283,6 +283,7 @@ def test_no_bytes_of_a_factory_stop_the_collector(ledger: LedgerAtWork, letters:
 def fall_behind(ledger: LedgerAtWork) -> str:
     """A first attempt that was given up; the mission is queued again. Its id is returned."""
     [first] = ledger.hand_out("j-1")
+    ledger.broker.take("factory.desk-7")
     ledger.lapse(first)
     ledger.rescue(AT_ONCE)
     ledger.dispatch()
@@ -316,6 +317,7 @@ def test_a_late_success_does_not_stop_the_newer_attempt_from_ending_the_mission(
 
 def test_a_late_report_on_a_mission_that_waits_for_its_next_attempt_is_kept_too(ledger: LedgerAtWork) -> None:
     [first] = ledger.hand_out("j-1")
+    ledger.broker.take("factory.desk-7")
     ledger.lapse(first)
     ledger.rescue()
     ledger.report(first)
@@ -340,6 +342,7 @@ def test_two_late_reports_of_one_mission_in_one_batch_are_both_kept(ledger: Ledg
     first = fall_behind(ledger)
     second = ledger.attempt_of()
     ledger.send()
+    ledger.broker.take("factory.desk-7")
     ledger.lapse(second)
     ledger.rescue(AT_ONCE)
     ledger.dispatch()

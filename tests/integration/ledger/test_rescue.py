@@ -11,7 +11,7 @@ from corporation.db import transaction
 from corporation.engine.rescuer import Rescuer
 from corporation.missions.outbox import BrokerUnavailableError
 from corporation.missions.outcomes import Done
-from corporation.missions.rescue import rescue_some
+from corporation.missions.rescue import LookedAfter, rescue_some
 from corporation.missions.store.leases import Sign, renew
 
 LEASE = 180.0
@@ -60,6 +60,7 @@ def test_a_silent_running_attempt_is_lost_too(ledger: LedgerAtWork) -> None:
 
 def test_a_mission_whose_last_attempt_fell_silent_fails_as_lost(ledger: LedgerAtWork) -> None:
     attempts = ledger.hand_out("j-1", max_retries=1)
+    ledger.broker.take("factory.desk-7")
     ledger.lapse(*attempts)
 
     assert ledger.rescue() == 1
@@ -70,15 +71,17 @@ def test_a_mission_whose_last_attempt_fell_silent_fails_as_lost(ledger: LedgerAt
     assert ledger.events() == ["published", "queued", "attempt_lost", "failed"]
 
 
-def test_an_attempt_that_takes_its_worker_down_every_time_is_not_tried_for_ever(ledger: LedgerAtWork) -> None:
-    ledger.hand_out("j-1", max_retries=3)
-    for _ in range(3):
+def test_a_message_that_is_taken_and_never_spoken_of_again_is_not_tried_for_ever(ledger: LedgerAtWork) -> None:
+    ledger.hand_out("j-1", max_retries=4)
+    for _ in range(4):
+        ledger.broker.take("factory.desk-7")
         ledger.lapse(ledger.attempt_of())
         ledger.rescue(AT_ONCE)
         ledger.dispatch()
         ledger.send()
 
-    assert (ledger.state(), ledger.mission().attempt) == ("failed", 3)
+    assert (ledger.state(), ledger.mission().attempt) == ("failed", 4)
+    assert ledger.mission().error.startswith("lost: "), "no worker is known to have died of it"
 
 
 def test_a_lease_that_is_not_over_is_left_alone(ledger: LedgerAtWork) -> None:
@@ -133,10 +136,11 @@ def test_a_factory_that_will_not_come_for_its_messages_does_not_hold_them(ledger
     ledger.sql(f"UPDATE corporation.factories SET {change}")  # noqa: S608
     ledger.lapse(ledger.attempt_of())
 
-    assert ledger.renew_lying() == 0
+    assert ledger.look().lying == 0
     assert ledger.rescue() == 1
     assert ledger.state() == "waiting"
     assert ledger.broker.lying_in("factory.desk-7") == set(), "the returning factory would run it"
+    assert ledger.attempts()[0].state == "withdrawn"
 
 
 def blocked(ledger: LedgerAtWork) -> bool:
@@ -195,23 +199,23 @@ def test_a_message_that_still_lies_in_its_queue_is_renewed(ledger: LedgerAtWork)
     [attempt] = ledger.hand_out("j-1")
     ledger.lapse(attempt)
 
-    assert ledger.renew_lying() == 1
+    assert ledger.look().lying == 1
     assert ledger.attempts()[0].lease_left.total_seconds() > 170
     assert ledger.rescue() == 0
 
 
-def test_a_message_that_was_taken_is_not_renewed(ledger: LedgerAtWork) -> None:
+def test_a_message_that_was_taken_is_neither_renewed_nor_sent_again(ledger: LedgerAtWork) -> None:
     [attempt] = taken(ledger, "j-1")
     ledger.lapse(attempt)
 
-    assert ledger.renew_lying() == 0
+    assert ledger.look() == LookedAfter(lying=0, resent=0)
     assert ledger.rescue() == 1
 
 
 def test_a_lease_with_much_time_left_is_not_asked_about(ledger: LedgerAtWork) -> None:
     ledger.hand_out("j-1")
 
-    assert ledger.renew_lying(lease_seconds=180) == 0
+    assert ledger.look(lease_seconds=180).lying == 0
 
 
 def test_a_message_lying_in_another_factorys_queue_renews_nothing(ledger: LedgerAtWork) -> None:
@@ -219,7 +223,7 @@ def test_a_message_lying_in_another_factorys_queue_renews_nothing(ledger: Ledger
     ledger.sql("UPDATE corporation.attempts SET queue = 'elsewhere'")
     ledger.lapse(attempt)
 
-    assert ledger.renew_lying() == 0
+    assert ledger.look().lying == 0
     ledger.sql("UPDATE corporation.attempts SET queue = 'factory.desk-7'")
 
 
@@ -295,7 +299,7 @@ def test_asking_a_broker_that_is_away_says_so(ledger: LedgerAtWork) -> None:
     ledger.broker.away = True
 
     with pytest.raises(BrokerUnavailableError):
-        ledger.renew_lying()
+        ledger.look()
 
 
 def test_a_full_batch_asks_for_another_sweep_at_once(ledger: LedgerAtWork) -> None:

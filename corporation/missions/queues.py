@@ -1,0 +1,47 @@
+"""What may be asked of the broker's queues: where messages are, and taking them back. Nothing here sends anything."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Whereabouts:
+    """Where the messages of one factory are: attempt ids, each in its canonical form."""
+
+    lying: frozenset[str] = frozenset()
+    """They lie in its queue, untaken."""
+    held: frozenset[str] = frozenset()
+    """A worker of the factory took them and has not acknowledged them: it works on them, or it died with them."""
+    foreign: int = 0
+    """How many entries of the queue are no message of ours at all; the worker's own gate deals with them."""
+
+
+@dataclass(frozen=True)
+class TakenBack:
+    """What came of taking messages back."""
+
+    removed: frozenset[str] = frozenset()
+    """The attempts whose message really lay in the queue and is gone from it now."""
+    unreceived: frozenset[str] = frozenset()
+    """Those of them that no worker ever had: none of their messages had come back to the queue from a worker that
+    died, and the factory holds no other copy."""
+
+
+class Queues(Protocol):
+    """A look at the broker's queues. Every call raises BrokerUnavailableError (`outbox.py`) while it is away."""
+
+    def look_into(self, queue: str) -> Whereabouts:
+        """Where the messages of `queue` are; one that is being taken this very moment may be in neither place."""
+        ...
+
+    def withdraw(self, queue: str, attempt_ids: Collection[str]) -> TakenBack:
+        """Take the messages of these attempts out of `queue`, if they lie there; calling twice finds nothing more."""
+        ...
+
+    def incarnation(self) -> str:
+        """A text that stays the same for as long as the broker can have forgotten nothing.
+
+        It differs after a restart, and when all of the broker's data was removed.
+        """
+        ...

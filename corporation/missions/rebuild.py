@@ -1,0 +1,86 @@
+"""`corporation rebuild-queues`: after Redis lost its data, the queues are filled again from the ledger."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from corporation.missions.orphans import orphans_among
+from corporation.missions.queues import Queues
+from corporation.missions.rescue import hand_out_again
+from corporation.missions.store import leases, resending
+from corporation.roles import private_queue
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What there is for one queue, and what was (or would be) done; the first three count attempts in `queued`."""
+
+    queue: str
+    resent: int
+    """Their message lay nowhere, and they are handed out again."""
+    lying: int
+    """Their message lies in the queue."""
+    held: int
+    """A worker took the message and has not acknowledged it."""
+    orphans_removed: int
+    """Messages of attempts that are over."""
+    foreign: int
+    """Entries that are no messages of this ledger; they are left where they lie."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    queue: str
+    gone: frozenset[str]
+    lying: int
+    held: int
+    orphans: frozenset[str]
+    foreign: int
+
+
+def rebuild_queues(connection: Connection, queues: Queues, lease_seconds: float, *, dry_run: bool) -> list[Rebuilt]:
+    """Every sent attempt that is still queued and whose message lies nowhere is in the outbox again, however often it
+    was sent; messages of attempts that are over are removed. One row is returned for each queue of ours.
+
+    A `dry_run` only looks and counts. Safe while everything works, and twice: what was handed out again lies in the
+    outbox or in its queue. Raises BrokerUnavailableError; then nothing was handed out.
+    """
+    # Also where no queue is known: a broker that is away is not one that lost nothing.
+    queues.incarnation()
+    found = [_look(connection, queues, *one) for one in _expected(connection).items()]
+    gone = {attempt_id for one in found for attempt_id in one.gone}
+    if dry_run:
+        again = resending.missing_attempts(connection, gone, None)
+        return [_row(one, again, len(one.orphans)) for one in found]
+    removed = [len(queues.withdraw(one.queue, one.orphans).removed) if one.orphans else 0 for one in found]
+    again = hand_out_again(connection, gone, lease_seconds)
+    return [_row(one, again, count) for one, count in zip(found, removed, strict=True)]
+
+
+def _expected(connection: Connection) -> dict[str, set[str]]:
+    """The queues of all factories that ever registered and of all queued attempts, each with its queued attempts."""
+    known = {private_queue(factory_id): set[str]() for factory_id in resending.known_factories(connection)}
+    return dict(sorted((known | leases.queued_attempts(connection)).items()))
+
+
+def _look(connection: Connection, queues: Queues, queue: str, expected: set[str]) -> _Found:
+    there = queues.look_into(queue)
+    orphans, strangers = orphans_among(connection, sorted(there.lying))
+    return _Found(
+        queue,
+        gone=frozenset(expected - there.lying - there.held),
+        lying=len(expected & there.lying),
+        held=len(expected & there.held - there.lying),
+        orphans=orphans,
+        foreign=there.foreign + strangers,
+    )
+
+
+def _row(found: _Found, again: set[str], removed: int) -> Rebuilt:
+    return Rebuilt(found.queue, len(found.gone & again), found.lying, found.held, removed, found.foreign)
+
+
+def total(rows: Sequence[Rebuilt], name: str) -> int:
+    """The sum of one of the counts over all queues."""
+    return sum(int(getattr(row, name)) for row in rows)

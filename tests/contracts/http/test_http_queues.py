@@ -1,0 +1,125 @@
+"""`POST /api/v1/ops/queues/rebuild`: what Redis lost is handed out again, once, and nothing that it did not lose."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+import stranger
+from builders import rules
+from served_api import PUBLISH, Api, served, settings_for, token
+
+from corporation.clock import new_id
+from corporation.db import transaction
+from corporation.missions.brokers import load_broker
+from corporation.missions.dispatch import dispatch_some
+from corporation.missions.outbox import send_some
+
+REBUILD = "/api/v1/ops/queues/rebuild"
+QUEUE = "factory.desk-7"
+
+
+@pytest.fixture
+def connected(shared_url: str, redis_url: str) -> Iterator[Api]:
+    """A served headquarters whose Redis is there, and empty."""
+    with served(settings_for(shared_url, UA_REDIS_URL=redis_url)) as api:
+        yield api
+
+
+def send(api: Api) -> None:
+    with transaction(api.engine) as connection:
+        send_some(connection, load_broker(api.settings), 100)
+
+
+def sent(api: Api, *job_ids: str) -> None:
+    """Missions that lie in the queue of desk-7."""
+    beat = {"factory_id": "desk-7", "capabilities": ["vp_general"], "slots": len(job_ids)}
+    api.ops.post("/api/v1/factory/registrations", json=beat).raise_for_status()
+    missions = [{"job_id": one, "mission_kind": "general_task", "payload": {"task": "Tidy"}} for one in job_ids]
+    api.ops.post(PUBLISH, json={"missions": missions}).raise_for_status()
+    with transaction(api.engine) as connection:
+        assert dispatch_some(connection, rules(), new_id) == len(job_ids)
+    send(api)
+
+
+def rebuild(api: Api, *, dry_run: bool = False) -> dict[str, Any]:
+    answer = api.ops.post(REBUILD, json={"dry_run": dry_run})
+    assert answer.status_code == 200, answer.text
+    body = answer.json()
+    assert body.pop("ok") is True
+    return body
+
+
+def counts(body: dict[str, Any]) -> tuple[int, int, int, int]:
+    return body["resent"], body["lying"], body["held"], body["orphans_removed"]
+
+
+def outbox(api: Api) -> int:
+    return len(api.sql("SELECT 1 FROM corporation.outbox"))
+
+
+def test_while_everything_works_nothing_is_sent_twice(connected: Api) -> None:
+    sent(connected, "j-1", "j-2")
+
+    assert counts(rebuild(connected)) == (0, 2, 0, 0)
+    assert outbox(connected) == 0
+
+
+def test_what_redis_lost_is_handed_out_again_once(connected: Api, redis_url: str) -> None:
+    sent(connected, "j-1", "j-2", "j-3")
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+        preview = rebuild(connected, dry_run=True)
+        assert (counts(preview), outbox(connected)) == ((3, 0, 0, 0), 0)
+
+        assert counts(rebuild(connected)) == (3, 0, 0, 0)
+        assert counts(rebuild(connected)) == (0, 0, 0, 0), "what is in the outbox is not lost"
+        assert outbox(connected) == 3
+        send(connected)
+        assert client.llen(QUEUE) == 3
+    assert counts(rebuild(connected)) == (0, 3, 0, 0)
+    assert [row.sends for row in connected.sql("SELECT sends FROM corporation.attempts")] == [2, 2, 2]
+
+
+def test_messages_that_nobody_waits_for_are_removed_and_foreign_ones_are_not(connected: Api, redis_url: str) -> None:
+    sent(connected, "j-1", "j-2")
+    connected.sql(
+        """WITH over AS (
+             UPDATE corporation.missions SET state = 'waiting', state_reason = 'backoff', attempt_id = NULL
+              WHERE job_id = 'j-1' RETURNING id)
+           UPDATE corporation.attempts SET state = 'lost', finished_at = now()
+             FROM over WHERE mission_id = over.id"""
+    )
+    with redis.Redis.from_url(redis_url) as client:
+        client.lpush(QUEUE, b"not ours")
+        preview = rebuild(connected, dry_run=True)
+        assert (counts(preview), client.llen(QUEUE)) == ((0, 1, 0, 1), 3)
+        done = rebuild(connected)
+        assert (counts(done), client.llen(QUEUE)) == ((0, 1, 0, 1), 2)
+    [row] = [row for row in done["queues"] if row["queue"] == QUEUE]
+    assert row == {"queue": QUEUE, "resent": 0, "lying": 1, "held": 0, "orphans_removed": 1, "foreign": 1}
+
+
+def test_a_redis_that_is_away_is_a_503_that_says_when_to_come_back(api: Api) -> None:
+    answer = api.ops.post(REBUILD, json={})
+
+    assert answer.status_code == 503
+    assert answer.json()["detail"].startswith("broker_unavailable: ")
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+def test_a_body_may_be_left_out_and_a_slip_in_it_does_nothing(connected: Api) -> None:
+    assert connected.ops.post(REBUILD).status_code == 200
+    for body in ({"dry_run": "yes"}, {"dryrun": True}, {"dry_run": None}):
+        assert connected.ops.post(REBUILD, json=body).status_code == 422, body
+
+
+def test_only_an_operator_of_headquarters_may(api: Api, shared_url: str) -> None:
+    with stranger.client(api.url) as nobody:
+        assert nobody.post(REBUILD, json={}).status_code == 401
+    for scope in ("publish", "factory"):
+        with api.as_token(token(scope, factory_id="desk-7")) as client:
+            assert client.post(REBUILD, json={}).status_code == 403
+    with served(settings_for(shared_url, FACTORY_ROLE="STANDALONE_NODE")) as elsewhere:
+        answer = elsewhere.ops.post(REBUILD, json={})
+    assert (answer.status_code, answer.json()["detail"].split(":")[0]) == (403, "forbidden")
