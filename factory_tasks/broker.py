@@ -16,7 +16,7 @@ import celeryconfig
 from corporation.clock import new_id
 from corporation.missions.outbox import BrokerUnavailableError
 from corporation.missions.queues import TakenBack, Whereabouts
-from corporation.missions.store.sending import AttemptMessage
+from corporation.missions.store.sending import AttemptMessage, StopMessage
 from corporation.roles import private_queue
 from corporation.settings import Settings
 
@@ -64,6 +64,30 @@ class CeleryBroker:
             # Flower and logs show these: enough to find the mission, nothing of what it says.
             argsrepr="()",
             kwargsrepr=f"job_id={message.job_id!r} attempt={message.attempt}",
+        )
+
+    def stop(self, messages: Sequence[StopMessage]) -> None:
+        """What lay in its queue and was never received is gone; of the rest, each factory that listens is told.
+
+        Raises BrokerUnavailableError; then some of it may be done, and doing it again is safe.
+        """
+        queues: dict[str, set[str]] = {}
+        for message in messages:
+            queues.setdefault(message.queue, set()).add(message.attempt_id)
+        unreceived = {gone for queue, wanted in queues.items() for gone in self.withdraw(queue, wanted).unreceived}
+        with _asking(), self._app.producer_pool.acquire(block=True, timeout=10) as producer, producer.batch():
+            for message in messages:
+                if message.control_queue is not None and message.attempt_id not in unreceived:
+                    self._order_stop(producer, message, message.control_queue)
+
+    def _order_stop(self, producer: Any, message: StopMessage, control_queue: str) -> None:
+        self._app.send_task(
+            celeryconfig.STOP_TASK,
+            kwargs={"attempt_id": message.attempt_id, "reason": message.reason},
+            queue=celeryconfig.direct_queue(control_queue),
+            producer=producer,
+            argsrepr="()",
+            kwargsrepr=f"attempt_id={message.attempt_id!r}",
         )
 
     def look_into(self, queue: str) -> Whereabouts:

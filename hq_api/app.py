@@ -34,6 +34,7 @@ from hq_api.own_health import OwnHealth
 from hq_api.routers import (
     attempts,
     bundles,
+    cancelling,
     capabilities,
     dead_letters,
     explanations,
@@ -93,6 +94,7 @@ def _include_all(app: FastAPI, policy: FactoryRuntimePolicy) -> None:
         mission_log_socket,
         dead_letters,
         explanations,
+        cancelling,
         metrics,
         missions,
         factories,

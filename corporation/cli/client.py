@@ -12,7 +12,7 @@ import httpx
 
 from corporation import clock
 from corporation.cli import exits
-from corporation.cli.answers import MAY_RETRY, refusal_of, seconds_to_wait
+from corporation.cli.answers import MAY_RETRY, detail_of, refusal_of, seconds_to_wait
 from corporation.cli.connection import Connection
 from corporation.cli.exits import Refusal
 
@@ -21,6 +21,8 @@ CONNECT_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 30.0
 # The log stream sends a comment at least every 15 s (H-28); twice that is silence.
 STREAM_SILENCE_SECONDS: Final = 32.0
+CANNOT_BE: Final = frozenset({404, 409})
+"""What is asked for is not possible for this mission, and HQ says why: no reason to leave out the next one."""
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 Json = dict[str, Any]
@@ -86,6 +88,17 @@ class HqClient:
         """The events with a `seq` above `after`, oldest first, at most 1000."""
         found = self._call("GET", _path(job_id, "/events"), params={"after": str(after), "limit": "1000"})
         return _objects(self._object(found).get("events"))
+
+    def cancel(self, job_id: str, reason: str | None) -> Json | str:
+        """What is true of the mission now: `job_id` and `state`; or HQ's word why it cannot be cancelled.
+
+        Calling again changes nothing.
+        """
+        body = {"reason": reason} if reason is not None else {}
+        response = self._answer("POST", _path(job_id, "/cancel"), json=body)
+        if response.status_code in CANNOT_BE:
+            return detail_of(response)
+        return self._object(self._accepted(response))
 
     def explanation(self, job_id: str) -> Json:
         """Why the mission is where it is: one sentence, reasons, evidence, candidates, and what would help."""

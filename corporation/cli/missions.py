@@ -1,10 +1,11 @@
-"""`corporation missions list | show | watch`: what became of the missions."""
+"""`corporation missions list | show | watch | cancel`: what became of the missions, and stopping them."""
 
 import os
 from typing import Annotated, Any, Final
 
 import typer
 
+from corporation.cli.cancelling import cancel
 from corporation.cli.client import HqClient, Json
 from corporation.cli.connection import JsonOption, StateDirOption, StateOption, find_connection, state_folder
 from corporation.cli.output import say, say_fields, say_json, say_table, working
@@ -12,7 +13,8 @@ from corporation.cli.state_option import STATES, states_and_folder
 from corporation.cli.watch import event_line, follow
 from corporation.cli.why import hint
 
-app = typer.Typer(help="Look at missions.", no_args_is_help=True)
+app = typer.Typer(help="Look at missions, and stop them.", no_args_is_help=True)
+app.command("cancel")(cancel)
 
 COLUMNS: Final = ("job", "state", "kind", "factory", "attempt", "created (UTC)", "error or reason")
 _IN_STATE_HELP: Final = f"In these states, comma-separated: {STATES}."

@@ -5,7 +5,7 @@ from typing import Final
 
 from corporation.missions.explanation import Advice, FactoryFacts, MissionFacts
 from corporation.missions.routing import Need
-from corporation.missions.wording import argument, listed, need_of
+from corporation.missions.wording import argument, listed, need_of, positional
 
 START: Final = "corporation up --role worker"
 PUBLISH: Final = "corporation publish TASK"
@@ -70,6 +70,11 @@ def sooner(mission: MissionFacts) -> list[Advice]:
     if mission.priority <= 0:
         return []
     return [Advice("Publish it again with priority 0, which runs soonest", f"{PUBLISH} --priority 0")]
+
+
+def cancel(mission: MissionFacts) -> Advice:
+    """Nobody works on it any more, and nobody will."""
+    return Advice("Or stop it, if nobody needs it", f"corporation missions cancel {positional(mission.job_id)}")
 
 
 def _names(factories: Sequence[FactoryFacts]) -> str:

@@ -83,8 +83,11 @@ def child_of(parent: Broadcast, factory_id: str) -> MissionEnvelope:
     return MissionEnvelope.model_construct(**written)
 
 
-def end_of(job_id: str, kind: str, children: Sequence[Child]) -> Finish:
-    """How a broadcast ends whose `children` have all ended: it succeeds exactly when each of them did (S-25, S-35)."""
+def end_of(job_id: str, kind: str, children: Sequence[Child], cancel_reason: str | None = None) -> Finish:
+    """How a broadcast ends whose `children` have all ended: it succeeds exactly when each of them did (S-25, S-35).
+
+    With a `cancel_reason` it was to be cancelled, and is unless all of it was done before.
+    """
     ordered = sorted(children, key=lambda child: child.factory_id)
     result: dict[str, Any] = {
         "mission_id": job_id,
@@ -96,6 +99,8 @@ def end_of(job_id: str, kind: str, children: Sequence[Child]) -> Finish:
     bad = [f"{child.factory_id} ({child.state})" for child in ordered if child.state != State.SUCCEEDED]
     if not bad:
         return Finish(State.SUCCEEDED, {**result, "result_ref": ""}, None)
+    if cancel_reason is not None:
+        return Finish(State.CANCELLED, {**result, "terminal_status": str(State.CANCELLED)}, cancel_reason)
     why = f"{len(bad)} of {len(children)} factories did not do it: {_some(bad)}; the missions in `children` say why"
     return Finish(State.FAILED, {**result, "terminal_status": str(State.FAILED)}, why)
 

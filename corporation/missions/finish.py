@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
-from corporation.missions.outcomes import Done, Failed, Later, Lost, Outcome, Stop, TimedOut
+from corporation.missions.outcomes import Cancelled, Done, Failed, Later, Lost, Outcome, Stop, TimedOut
 from corporation.missions.retry import RetryPolicy
 from corporation.missions.states import State
 
@@ -32,6 +32,8 @@ class Standing:
     """How many of the mission's attempts were taken back before anybody received them: they use up none."""
     workers_lost: int = 0
     """How many of its earlier attempts were lost together with the process that ran them."""
+    cancel_requested: str | None = None
+    """Why the mission is to be cancelled, where somebody asked for it while it ran."""
 
     @property
     def used(self) -> int:
@@ -70,6 +72,14 @@ def judge(standing: Standing, outcome: Outcome, policy: RetryPolicy, chance: flo
     """What `outcome`, reported for the attempt in `standing`, does to its mission."""
     if not standing.current:
         return TooLate()
+    if standing.cancel_requested is not None and not isinstance(outcome, Done):
+        # However the attempt came to its end: a mission that is to be cancelled is never tried again (S-30).
+        evidence = {} if isinstance(outcome, Later | Lost) else outcome.result
+        return _fail(standing, State.CANCELLED, standing.cancel_requested, evidence)
+    return _judge_current(standing, outcome, policy, chance)
+
+
+def _judge_current(standing: Standing, outcome: Outcome, policy: RetryPolicy, chance: float) -> Verdict:
     match outcome:
         case Done(result):
             return Finish(State.SUCCEEDED, _result(standing, result), None)
@@ -84,8 +94,16 @@ def judge(standing: Standing, outcome: Outcome, policy: RetryPolicy, chance: flo
         case Later(after_seconds, why):
             verdict = _retry(standing, State.FAILED, why, {}, policy, chance)
             return Again(after_seconds, why) if isinstance(verdict, Again) else verdict
+        case Cancelled(why, result):
+            return _retry(standing, State.FAILED, f"its factory stopped it unasked: {why}", result, policy, chance)
         case _:
             assert_never(outcome)
+
+
+def cancelled_unrun(job_id: str, mission_kind: str, attempts: int, why: str) -> Finish:
+    """The end of a mission that is cancelled while no factory works on it."""
+    result = {"mission_id": job_id, "mission_kind": mission_kind, "attempts": attempts}
+    return Finish(State.CANCELLED, {**result, "terminal_status": str(State.CANCELLED)}, why)
 
 
 def _retry(

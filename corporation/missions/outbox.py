@@ -1,4 +1,4 @@
-"""Handing committed attempts to the broker: nothing else in the project sends anything."""
+"""Handing committed attempts, and orders to stop, to the broker: nothing else in the project sends anything."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from corporation.errors import CorporationError
 from corporation.missions.queues import Queues
 from corporation.missions.store import sending
-from corporation.missions.store.sending import AttemptMessage
+from corporation.missions.store.sending import AttemptMessage, StopMessage
 
 
 class BrokerUnavailableError(CorporationError):
@@ -24,6 +24,13 @@ class Broker(Queues, Protocol):
         """Put each message on its queue, or raise BrokerUnavailableError; then some of them may have been put."""
         ...
 
+    def stop(self, messages: Sequence[StopMessage]) -> None:
+        """Take back what still lies in its queue, and tell the factories that listen to stop the rest.
+
+        Raises BrokerUnavailableError; then some of it may be done, and doing it again is safe.
+        """
+        ...
+
 
 def send_some(connection: Connection, broker: Broker, limit: int) -> int:
     """Send up to `limit` messages of the outbox, the oldest first, and return how many.
@@ -32,7 +39,10 @@ def send_some(connection: Connection, broker: Broker, limit: int) -> int:
     spool drops the second copy.
     """
     messages = sending.take_unsent(connection, limit)
+    if attempts := [message for message in messages if isinstance(message, AttemptMessage)]:
+        broker.send(attempts)
+    if stops := [message for message in messages if isinstance(message, StopMessage)]:
+        broker.stop(stops)
     if messages:
-        broker.send(messages)
         sending.mark_sent(connection, [message.outbox_id for message in messages])
     return len(messages)

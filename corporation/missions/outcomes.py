@@ -53,7 +53,15 @@ class Lost:
     """False when no process is known to have died with it: it lay in a queue, or was revoked."""
 
 
-Outcome = Done | Later | Stop | Failed | TimedOut | Lost
+@dataclass(frozen=True)
+class Cancelled:
+    """The attempt was stopped because somebody asked for it; `why` is what the asker said."""
+
+    why: str
+    result: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+Outcome = Done | Later | Stop | Failed | TimedOut | Lost | Cancelled
 
 
 _WORDS: dict[type[Outcome], str] = {
@@ -63,7 +71,10 @@ _WORDS: dict[type[Outcome], str] = {
     Failed: "failed",
     TimedOut: "timed_out",
     Lost: "lost",
+    Cancelled: "cancelled",
 }
+
+_WITH_EVIDENCE = {"stop": Stop, "failed": Failed, "timed_out": TimedOut, "cancelled": Cancelled}
 
 
 def to_report(outcome: Outcome) -> dict[str, Any]:
@@ -73,7 +84,9 @@ def to_report(outcome: Outcome) -> dict[str, Any]:
         report["error"] = outcome.why
     if isinstance(outcome, Later):
         report["after_seconds"] = outcome.after_seconds
-    elif not isinstance(outcome, Lost):
+    elif isinstance(outcome, Lost):
+        report["begun"] = outcome.took_worker
+    else:
         report["result"] = dict(outcome.result)
     return report
 
@@ -91,14 +104,11 @@ def from_report(report: object) -> Outcome:
             return Done(evidence)
         case "later":
             return Later(_seconds(fields.get("after_seconds")), why)
-        case "stop":
-            return Stop(why, evidence)
-        case "failed":
-            return Failed(why, evidence)
-        case "timed_out":
-            return TimedOut(why, evidence)
         case "lost":
-            return Lost(why)
+            # A process that died before it began the work proves nothing about the mission.
+            return Lost(why, took_worker=fields.get("begun") is not False)
+        case "stop" | "failed" | "timed_out" | "cancelled" as word:
+            return _WITH_EVIDENCE[word](why, evidence)
         case _:
             return _from_celery(fields)
 

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, text
 
 from corporation.clock import iso
+from corporation.missions.store.naming import NAMED
 
 COLUMNS = """
     m.id, m.job_id, m.idempotency_key, m.mission_kind, m.requested_kind, m.state, m.state_reason, m.priority, m.source,
@@ -32,12 +33,11 @@ LIST = f"""
 """  # noqa: S608 - the only thing put in is the list of columns above
 
 FIND = f"""
-    SELECT {COLUMNS}, m.timeout_seconds, m.max_retries, m.envelope, m.result, m.result_published_at,
+    SELECT {COLUMNS}, m.timeout_seconds, m.max_retries, m.cancel_requested_at, m.cancel_reason, m.envelope, m.result, m.result_published_at,
            (SELECT p.job_id FROM corporation.missions p WHERE p.id = m.parent_id) AS parent_job_id,
            (SELECT o.job_id FROM corporation.missions o WHERE o.id = m.replay_of) AS replay_of
       FROM corporation.missions m
-     WHERE m.job_id = :job_id
-        OR m.id = (SELECT a.mission_id FROM corporation.mission_aliases a WHERE a.job_id = :job_id)
+     WHERE m.id = ({NAMED})
 """  # noqa: S608
 
 ALIASES = "SELECT job_id FROM corporation.mission_aliases WHERE mission_id = :id ORDER BY job_id"
@@ -47,11 +47,6 @@ ATTEMPTS = "SELECT * FROM corporation.attempts WHERE mission_id = :id ORDER BY n
 EVENTS = """
     SELECT e.seq, e.at, e.type, e.attempt, e.factory_id, e.detail
       FROM corporation.mission_events e WHERE e.mission_id = :id AND e.seq > :after ORDER BY e.seq LIMIT :limit
-"""
-
-MISSION_ID = """
-    SELECT m.id FROM corporation.missions m WHERE m.job_id = :job_id
-    UNION ALL SELECT a.mission_id FROM corporation.mission_aliases a WHERE a.job_id = :job_id
 """
 
 LOG = """
@@ -126,6 +121,8 @@ def find_mission(connection: Connection, job_id: str) -> dict[str, Any] | None:
         "replay_of": row.replay_of,
         "timeout_seconds": row.timeout_seconds,
         "max_retries": row.max_retries,
+        "cancel_requested_at": _time(row.cancel_requested_at),
+        "cancel_reason": row.cancel_reason,
         "envelope": row.envelope,
         "result": row.result,
         "result_published_at": _time(row.result_published_at),
@@ -167,7 +164,7 @@ def read_state(connection: Connection, mission_id: int) -> tuple[str, str | None
 
 def find_id(connection: Connection, job_id: str) -> int | None:
     """The ledger's own number of the mission that `job_id` names, also as an alias."""
-    return connection.execute(text(MISSION_ID), {"job_id": job_id}).scalar()
+    return connection.execute(text(NAMED), {"job_id": job_id}).scalar()
 
 
 def count_waiting(connection: Connection, at_most: int) -> int:

@@ -131,7 +131,7 @@ def _running(facts: Facts, attempt: AttemptFacts) -> Explanation:
     advice = [Advice("Follow it", f"corporation missions watch {positional(mission.job_id)}")]
     if ran > mission.timeout_seconds:
         late = f"It is past its time limit of {mission.timeout_seconds} s; {attempt.factory_id} should have stopped it"
-        advice.insert(0, Advice(late))
+        advice = [Advice(late), *([] if mission.cancel_requested_at else [advising.cancel(mission)]), *advice]
     return Explanation(
         sentence=sentence(clause, silent, _cancelling(facts)),
         evidence=[

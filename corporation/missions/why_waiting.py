@@ -106,16 +106,17 @@ def _no_capable_factory(facts: Facts) -> Worded:
     if not need.routable:
         clause = f"it is an order to a factory itself ({facts.mission.kind}), which no factory takes from a queue"
         return clause, [Advice("Update Corporation on HQ and on the factories to a version that does")]
+    stop = advising.cancel(facts.mission)
     if need.target is None:
         many = len(facts.factories)
         who = "the only known factory lacks" if many == 1 else f"none of the {many} known factories has"
         clause = f"it needs {need_of(need)}, which {who}"
-        return clause, [advising.enable(need, "a factory"), advising.start_another(need)]
+        return clause, [advising.enable(need, "a factory"), advising.start_another(need), stop]
     others = [view.factory_id for view in facts.views if need.label in view.labels]
     elsewhere = [advising.publish_for(others[0], f"Or, as {others[0]} has {need_of(need)}")] if others else []
     who = f"; {listed(others)} {'has' if len(others) == 1 else 'have'} it" if others else ""
     clause = f"it is meant for {need.target} alone, which lacks {need_of(need)}{who}"
-    return clause, [advising.enable(need, need.target), *elsewhere]
+    return clause, [advising.enable(need, need.target), *elsewhere, stop]
 
 
 def _no_free_slot(facts: Facts) -> Worded:

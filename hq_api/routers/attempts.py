@@ -88,7 +88,8 @@ def tell_progress(
         {
             "attempt_id": renewed.attempt_id,
             "lease_expires_at": iso(renewed.lease_expires_at),
-            "cancel_requested": False,
+            "cancel_requested": renewed.cancel_reason is not None,
+            **({"cancel_reason": renewed.cancel_reason} if renewed.cancel_reason is not None else {}),
         }
     )
 

@@ -5,13 +5,15 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 from starlette.responses import Response
 
 from corporation.db import transaction
 from corporation.factories.store import Beat, record_beat
-from corporation.missions.store import leases
-from corporation.missions.store.leases import Renewed, Sign
+from corporation.missions.store import cancelling, leases
+from corporation.missions.store.leases import Sign
+from corporation.missions.store.sending import NOT_CURRENT
 from corporation.roles import FactoryRole
 from corporation.strict_json import dump
 from hq_api.access import FACTORY, Principal
@@ -89,6 +91,7 @@ def register(
         with transaction(ledger) as connection:
             registration = record_beat(connection, _beat(form, request))
             renewed = leases.renew(connection, form.factory_id, signs, settings.attempt_lease_seconds) if signs else {}
+            stops = _stops(connection, form, set(renewed))
     except IntegrityError:
         raise Refusal(409, "name_taken", "another factory has this name once it is written in a queue's name") from None
     return Json(
@@ -96,7 +99,7 @@ def register(
             "ok": True,
             "registration": registration,
             "instructions": {
-                "cancel": _to_stop(form.running, renewed),
+                "cancel": stops,
                 "desired_version": None,
                 "paused": registration["paused"],
                 "shared_config_version": 0,
@@ -144,10 +147,28 @@ def _signs(running: list[RunningForm]) -> list[Sign]:
     return list(signs.values())
 
 
-def _to_stop(running: list[RunningForm], renewed: dict[str, Renewed]) -> list[dict[str, str]]:
-    """What the factory runs without holding it any more (fleet §3)."""
+def _stops(connection: Connection, form: BeatForm, current: set[str]) -> list[dict[str, str]]:
+    """What the factory is to stop: attempts that were cancelled, and what it runs without holding it any more."""
+    stale = [one for one in form.running if one.attempt_id.lower() not in current]
+    known = [one.attempt_id for one in stale if _is_id(one.attempt_id)]
+    reasons = cancelling.reasons(connection, form.factory_id, known) if known else {}
+    cancelled = cancelling.to_stop(connection, form.factory_id, MOST_RUNNING)
     return [
-        {"attempt_id": one.attempt_id, "job_id": one.job_id, "reason": "the attempt is no longer current"}
-        for one in running
-        if one.attempt_id.lower() not in renewed
+        *({"attempt_id": one.attempt_id, "job_id": one.job_id, "reason": one.reason} for one in cancelled),
+        *(
+            {
+                "attempt_id": one.attempt_id,
+                "job_id": one.job_id,
+                "reason": reasons.get(one.attempt_id.lower(), NOT_CURRENT),
+            }
+            for one in stale
+        ),
     ]
+
+
+def _is_id(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corporation.missions.finish import Again, Finish, TooLate, judge
-from corporation.missions.outcomes import Done, Failed, Later, Lost, Outcome, Stop, TimedOut
+from corporation.missions.outcomes import Cancelled, Done, Failed, Later, Lost, Outcome, Stop, TimedOut
 from corporation.missions.retry import RetryPolicy
 from corporation.missions.states import FINAL, LIVE, State, may_follow
 
@@ -20,6 +20,7 @@ EVERY_OUTCOME: list[Outcome] = [
     Failed("exit code 2"),
     TimedOut("the time limit passed"),
     Lost("the process died"),
+    Cancelled("the operator said so"),
 ]
 outcomes = st.sampled_from(EVERY_OUTCOME)
 
@@ -54,6 +55,24 @@ def test_the_last_attempt_ends_the_mission(outcome: Outcome, state: State, error
 @pytest.mark.parametrize("outcome", [Failed("x"), TimedOut("x"), Lost("x")])
 def test_an_earlier_attempt_is_followed_by_another_after_the_backoff(outcome: Outcome) -> None:
     assert verdict_on(outcome, attempt=2).delay_seconds == pytest.approx(30)
+
+
+@pytest.mark.parametrize("outcome", [one for one in EVERY_OUTCOME if not isinstance(one, Done)])
+def test_what_is_to_be_cancelled_ends_with_its_attempt_however_that_ended(outcome: Outcome) -> None:
+    verdict = verdict_on(outcome, attempt=1, attempts_total=100, cancel_requested="not needed any more")
+
+    assert (verdict.state, verdict.error) == (State.CANCELLED, "not needed any more")
+    assert verdict.result["terminal_status"] == "cancelled"
+
+
+def test_what_was_done_before_it_could_be_stopped_has_succeeded() -> None:
+    assert verdict_on(Done(), cancel_requested="not needed any more").state is State.SUCCEEDED
+
+
+def test_an_attempt_that_its_factory_stopped_unasked_is_tried_again() -> None:
+    verdict = verdict_on(Cancelled("superseded"), attempt=1)
+
+    assert verdict == Again(verdict.delay_seconds, "its factory stopped it unasked: superseded")
 
 
 def test_later_waits_as_long_as_the_handler_asked_and_uses_up_an_attempt() -> None:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corporation.missions.outcomes import (
+    Cancelled,
     Done,
     Failed,
     Later,
@@ -32,7 +33,8 @@ outcomes: st.SearchStrategy[Outcome] = st.one_of(
     st.builds(Stop, reasons, results),
     st.builds(Failed, reasons, results),
     st.builds(TimedOut, reasons, results),
-    st.builds(Lost, reasons),
+    st.builds(Lost, reasons, st.booleans()),
+    st.builds(Cancelled, reasons, results),
 )
 
 
@@ -46,13 +48,14 @@ def test_a_report_survives_being_json(outcome: Outcome) -> None:
     assert from_report(json.loads(json.dumps(to_report(outcome)))) == outcome
 
 
-WORDS = st.sampled_from(["done", "later", "stop", "failed", "timed_out", "lost", "DONE", "", None, 7])
+WORDS = st.sampled_from(["done", "later", "stop", "failed", "timed_out", "lost", "cancelled", "DONE", "", None, 7])
 hostile = st.one_of(
     json_values,
     st.fixed_dictionaries(
         {"outcome": WORDS},
         optional={
             "error": json_values,
+            "begun": json_values,
             "result": json_values,
             "after_seconds": st.one_of(json_values, st.floats(), st.integers()),
             "exc_type": json_values,

@@ -1,5 +1,6 @@
 """Sending on real Valkey: Celery's own message format, one list per queue, and honest errors."""
 
+import base64
 import json
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from corporation.embedded.ports import free_port
 from corporation.embedded.valkey import start_valkey
 from corporation.missions.outbox import BrokerUnavailableError
 from corporation.missions.queues import TakenBack, Whereabouts
-from corporation.missions.store.sending import AttemptMessage
+from corporation.missions.store.sending import AttemptMessage, StopMessage
 from corporation.settings import load_settings
 from factory_tasks.broker import CeleryBroker
 
@@ -55,6 +56,42 @@ def test_what_the_mission_says_is_not_in_the_headers_that_flower_and_logs_show(
     with redis.Redis.from_url(redis_url) as client:
         [raw] = client.lrange("local_factory", 0, -1)
     assert "private words" not in json.dumps(json.loads(raw)["headers"])
+
+
+def stop(attempt: AttemptMessage, control_queue: str | None = "desk-7.control") -> StopMessage:
+    return StopMessage(9, attempt.attempt_id, attempt.queue, control_queue, "not needed")
+
+
+def test_what_is_to_stop_and_still_lies_there_is_taken_back_and_nobody_is_told(
+    broker: CeleryBroker, redis_url: str
+) -> None:
+    unwanted, wanted = message(1, QUEUE), message(2, QUEUE)
+    broker.send([unwanted, wanted])
+    broker.stop([stop(unwanted)])
+
+    assert broker.look_into(QUEUE).lying == {wanted.attempt_id}
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.llen("desk-7.control") == 0
+
+
+def test_a_factory_that_took_it_is_told_by_a_task_on_its_control_queue(broker: CeleryBroker, redis_url: str) -> None:
+    taken = message(1, QUEUE)
+    broker.stop([stop(taken), stop(message(2, QUEUE), control_queue=None)])
+
+    with redis.Redis.from_url(redis_url) as client:
+        [raw] = client.lrange("desk-7.control", 0, -1)
+    document = json.loads(raw)
+    assert document["headers"]["task"] == celeryconfig.STOP_TASK
+    [_, arguments, _] = json.loads(base64.b64decode(document["body"]))
+    assert arguments == {"attempt_id": taken.attempt_id, "reason": "not needed"}
+    assert "not needed" not in json.dumps(document["headers"])
+
+
+def test_stopping_while_redis_is_away_says_so(tmp_path: Path) -> None:
+    away = CeleryBroker(load_settings({"UA_REDIS_URL": f"redis://127.0.0.1:{free_port(0)}/0"}))
+
+    with pytest.raises(BrokerUnavailableError):
+        away.stop([stop(message(1, QUEUE))])
 
 
 def test_a_batch_keeps_its_order_and_what_lies_in_the_queue_can_be_seen(broker: CeleryBroker, redis_url: str) -> None:

@@ -10,7 +10,10 @@ ALTER TABLE corporation.missions
   ADD COLUMN cancel_requested_at timestamptz,
   ADD COLUMN cancel_reason       text,
   ADD CONSTRAINT a_cancel_has_a_reason CHECK
-    ((cancel_requested_at IS NULL) = (cancel_reason IS NULL) AND coalesce(cancel_reason, 'x') <> '');
+    ((cancel_requested_at IS NULL) = (cancel_reason IS NULL) AND coalesce(cancel_reason, 'x') <> ''),
+  -- Only what runs has to be asked, and it is never tried again (S-30); a broadcast waits for what its children do.
+  ADD CONSTRAINT only_what_runs_is_asked_to_stop CHECK
+    (cancel_requested_at IS NULL OR state NOT IN ('waiting', 'queued', 'claimed') OR children IS NOT NULL);
 
 ALTER TABLE corporation.attempts
   ADD COLUMN took_worker boolean NOT NULL DEFAULT false,                -- lost together with the process that ran it

@@ -57,8 +57,9 @@ MARK_SPREAD = text("""
 
 # A parent that somebody holds is left for the next time: whoever holds it may be ending it.
 TAKE_DONE = text("""
-    SELECT id, job_id, mission_kind FROM corporation.missions parent
+    SELECT id, job_id, mission_kind, cancel_reason FROM corporation.missions parent
      WHERE state = 'waiting' AND target_factory_id IS NULL AND mission_kind LIKE 'system:%' AND children IS NOT NULL
+       AND (CAST(:only AS bigint) IS NULL OR id = :only)
        AND NOT EXISTS (SELECT 1 FROM corporation.missions child
                         WHERE child.parent_id = parent.id AND child.finished_at IS NULL)
      ORDER BY id LIMIT :limit
@@ -111,19 +112,20 @@ def spread_one(connection: Connection, thresholds: Thresholds) -> bool:
     return True
 
 
-def end_broadcasts(connection: Connection, limit: int = 100) -> int:
-    """End up to `limit` broadcasts whose children have all ended, and return how many it were.
+def end_broadcasts(connection: Connection, limit: int = 100, *, only: int | None = None) -> int:
+    """End up to `limit` broadcasts whose children have all ended, or this one `only`, and return how many it were.
 
     Two who call this at once end each of them once; calling again does nothing. A child that ended in a transaction
     that is still open is not seen: whoever ends children calls this after the commit.
     """
-    parents = connection.execute(TAKE_DONE, {"limit": limit}).all()
+    parents = connection.execute(TAKE_DONE, {"limit": limit, "only": only}).all()
     if not parents:
         return 0
     children: dict[int, list[Child]] = {row.id: [] for row in parents}
     for row in connection.execute(READ_CHILDREN, {"parent_ids": list(children)}):
         children[row.parent_id].append(Child(row.job_id, row.target_factory_id, row.state))
-    return _end(connection, [(row.id, end_of(row.job_id, row.mission_kind, children[row.id])) for row in parents])
+    ends = [(row.id, end_of(row.job_id, row.mission_kind, children[row.id], row.cancel_reason)) for row in parents]
+    return _end(connection, ends)
 
 
 def _listeners(connection: Connection, thresholds: Thresholds) -> list[Listener]:

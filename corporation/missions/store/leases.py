@@ -24,7 +24,7 @@ RENEW = text("""
       FROM unnest(CAST(:ids AS uuid[]), CAST(:progress AS text[])) AS g(id, progress), corporation.missions m
      WHERE a.id = g.id AND a.factory_id = :factory_id AND a.state IN ('queued', 'claimed', 'running')
        AND m.attempt_id = a.id
-    RETURNING a.id, m.job_id, a.state, a.lease_expires_at
+    RETURNING a.id, m.job_id, a.state, a.lease_expires_at, m.cancel_reason
 """)
 
 START = text("""
@@ -99,6 +99,8 @@ class Renewed:
     job_id: str
     state: str
     lease_expires_at: datetime
+    cancel_reason: str | None = None
+    """Why the mission is to be cancelled, where somebody asked for it: the attempt should stop."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,10 @@ def renew(connection: Connection, factory_id: str, signs: Sequence[Sign], lease_
         "lease_seconds": lease_seconds,
     }
     rows = connection.execute(RENEW, values)
-    return {str(row.id): Renewed(str(row.id), row.job_id, row.state, row.lease_expires_at) for row in rows}
+    return {
+        str(row.id): Renewed(str(row.id), row.job_id, row.state, row.lease_expires_at, row.cancel_reason)
+        for row in rows
+    }
 
 
 def queued_attempts(

@@ -21,7 +21,7 @@ MARK_COLLECTED = text("""
 # The missions are locked here, in one order, so that two collectors never wait for each other.
 STANDINGS = text("""
     SELECT a.id AS attempt_id, a.number, a.factory_id, m.id AS mission_id, m.job_id, m.mission_kind,
-           m.attempts_total, m.attempts_before,
+           m.attempts_total, m.attempts_before, m.cancel_reason,
            a.state IN ('queued', 'claimed', 'running') AND m.attempt_id = a.id
              AND m.state IN ('queued', 'claimed', 'running') AS current,
            a.state IN ('claimed', 'running') AS received, others.withdrawn, others.workers_lost
@@ -72,6 +72,7 @@ def read_standings(connection: Connection, attempt_ids: Sequence[str]) -> dict[s
             received=row.received,
             withdrawn=row.withdrawn,
             workers_lost=row.workers_lost,
+            cancel_requested=row.cancel_reason,
         )
         for row in connection.execute(STANDINGS, {"ids": list(attempt_ids)})
     }

@@ -7,13 +7,11 @@ from sqlalchemy import Connection, text
 
 from corporation.missions.store.leases import LOCK
 
-# Never what a factory has spoken of or reported, what is still to be sent, or what is to be cancelled: its lease ends
-# it. The mailbox is asked last, after the queue and `unacked`, as a message goes: whoever took it meanwhile and is done
-# has reported.
+# Never what a factory has spoken of or reported, or what is still to be sent. The mailbox is asked last, after the
+# queue and `unacked`, as a message goes: whoever took it meanwhile and is done has reported.
 _MISSING = """
       FROM corporation.attempts a JOIN corporation.missions m ON m.attempt_id = a.id
      WHERE a.id = ANY(CAST(:ids AS uuid[])) AND a.state = 'queued' AND m.state = 'queued'
-       AND m.cancel_requested_at IS NULL
        AND (CAST(:most_sends AS integer) IS NULL OR a.sends < CAST(:most_sends AS integer))
        AND NOT EXISTS (SELECT 1 FROM corporation.outbox o WHERE o.attempt_id = a.id AND o.topic = 'attempt')
        AND NOT EXISTS (SELECT 1 FROM mailbox.celery_taskmeta t WHERE t.task_id = a.id::text

@@ -1,20 +1,27 @@
-"""The outbox: attempts whose message has not been handed to the broker yet."""
+"""The outbox: attempts whose message has not been handed to the broker yet, and those that are to be stopped."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
+
+from corporation.roles import control_queue
 
 TAKE = text("""
-    SELECT o.id, o.attempt_id, a.queue, a.number, a.factory_id, m.job_id, m.mission_kind, m.timeout_seconds, m.envelope
+    SELECT o.id, o.topic, o.attempt_id, a.queue, a.number, a.factory_id, m.job_id, m.mission_kind, m.timeout_seconds,
+           m.envelope, m.cancel_reason, f.queues AS factory_queues
       FROM corporation.outbox o
       JOIN corporation.attempts a ON a.id = o.attempt_id
       JOIN corporation.missions m ON m.id = a.mission_id
+      LEFT JOIN corporation.factories f ON f.factory_id = a.factory_id
      ORDER BY o.id
      LIMIT :limit
        FOR UPDATE OF o SKIP LOCKED
 """)
+
+NOT_CURRENT: Final = "the attempt is no longer current"
+"""Why an attempt is to stop whose mission nobody cancelled: another one, or none, does its work."""
 
 MARK_SENT = text("DELETE FROM corporation.outbox WHERE id = ANY(CAST(:ids AS bigint[]))")
 
@@ -34,24 +41,53 @@ class AttemptMessage:
     envelope: Mapping[str, Any]
 
 
-def take_unsent(connection: Connection, limit: int) -> list[AttemptMessage]:
+@dataclass(frozen=True)
+class StopMessage:
+    """An attempt that is to be stopped: the queue its message may still lie in, and where its factory listens."""
+
+    outbox_id: int
+    attempt_id: str
+    queue: str
+    control_queue: str | None
+    """None when no worker of the factory serves it: then the attempt hears of it with its next word to HQ."""
+    reason: str
+
+
+Message = AttemptMessage | StopMessage
+
+
+def take_unsent(connection: Connection, limit: int) -> list[Message]:
     """Lock up to `limit` unsent rows, the oldest first; another engine skips them until this transaction ends."""
     return [
-        AttemptMessage(
-            outbox_id=row.id,
-            attempt_id=str(row.attempt_id),
-            attempt=row.number,
-            queue=row.queue,
-            factory_id=row.factory_id,
-            job_id=row.job_id,
-            kind=row.mission_kind,
-            timeout_seconds=row.timeout_seconds,
-            envelope=row.envelope,
-        )
-        for row in connection.execute(TAKE, {"limit": limit})
+        _attempt(row) if row.topic == "attempt" else _stop(row) for row in connection.execute(TAKE, {"limit": limit})
     ]
 
 
 def mark_sent(connection: Connection, outbox_ids: Sequence[int]) -> None:
     """Remove the rows that the broker has; a crash before this commit sends them again, which the spool refuses."""
     connection.execute(MARK_SENT, {"ids": list(outbox_ids)})
+
+
+def _attempt(row: Row[Any]) -> AttemptMessage:
+    return AttemptMessage(
+        outbox_id=row.id,
+        attempt_id=str(row.attempt_id),
+        attempt=row.number,
+        queue=row.queue,
+        factory_id=row.factory_id,
+        job_id=row.job_id,
+        kind=row.mission_kind,
+        timeout_seconds=row.timeout_seconds,
+        envelope=row.envelope,
+    )
+
+
+def _stop(row: Row[Any]) -> StopMessage:
+    listens = control_queue(row.factory_id)
+    return StopMessage(
+        outbox_id=row.id,
+        attempt_id=str(row.attempt_id),
+        queue=row.queue,
+        control_queue=listens if listens in (row.factory_queues or ()) else None,
+        reason=row.cancel_reason or NOT_CURRENT,
+    )

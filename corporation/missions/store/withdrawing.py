@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from sqlalchemy import Connection, text
 
 # Only what was sent once: of an attempt that was handed out again, nobody knows what became of the first message. The
-# total grows with the number, so that as many attempts are left as before (`attempts_are_bounded` counts numbers). One
-# that is to be cancelled is left to its verdict: it must not wait for another attempt (S-30).
+# total grows with the number, so that as many attempts are left as before (`attempts_are_bounded` counts numbers).
 WITHDRAW = text("""
     WITH given AS (
       SELECT * FROM unnest(CAST(:attempt_ids AS uuid[]), CAST(:reasons AS text[])) AS t(attempt_id, reason)
@@ -15,7 +14,7 @@ WITHDRAW = text("""
          SET state = 'waiting', state_reason = 'behind_others', attempt_id = NULL, next_attempt_at = NULL,
              attempts_total = m.attempts_total + 1, updated_at = now(), event_seq = m.event_seq + 1
         FROM given g JOIN corporation.attempts a ON a.id = g.attempt_id
-       WHERE m.id = a.mission_id AND m.attempt_id = a.id AND m.state = 'queued' AND m.cancel_requested_at IS NULL
+       WHERE m.id = a.mission_id AND m.attempt_id = a.id AND m.state = 'queued'
          AND a.state = 'queued' AND a.sends = 1
       RETURNING m.id, m.attempt, a.id AS attempt_id, m.factory_id, m.event_seq, g.reason
     ), closed AS (
@@ -33,8 +32,8 @@ WITHDRAW = text("""
 def withdraw(connection: Connection, reasons: Mapping[str, str]) -> set[str]:
     """End these attempts (id → why) as withdrawn and let their missions wait, due at once; who was is returned.
 
-    The missions must be locked. Left alone is an attempt that is not queued any more, was sent more than once, or whose
-    mission is to be cancelled; so calling twice changes nothing.
+    The missions must be locked. Left alone is an attempt that is not queued any more or was sent more than once; so
+    calling twice changes nothing.
     """
     if not reasons:
         return set()

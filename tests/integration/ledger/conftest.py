@@ -7,20 +7,13 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 from history import assert_history_is_whole
-from ledger_at_work import LedgerAtWork
-from sqlalchemy import Engine, text
+from ledger_at_work import EMPTY, LedgerAtWork
+from sqlalchemy import Engine
 
 from corporation.db import migrate, open_ledger
 
 if TYPE_CHECKING:
     from corporation.embedded.server_process import Server
-
-EMPTY = text("""
-    TRUNCATE corporation.missions, corporation.mission_aliases, corporation.attempts, corporation.mission_events,
-             corporation.outbox, corporation.mission_log, corporation.factories, mailbox.celery_taskmeta,
-             corporation.dead_letters, corporation.stream_outbox
-     RESTART IDENTITY
-""")
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,7 @@ class Replayed:
     lost: set[int] = field(default_factory=set[int])
     withdrawn: set[int] = field(default_factory=set[int])
     finals: int = 0
+    to_be_cancelled: bool = False
 
 
 def assert_history_is_whole(connection: Connection) -> None:
@@ -59,6 +60,8 @@ def _check(mission: Any, events: list[Any], attempts: list[Any]) -> None:
     assert (replayed.state, replayed.attempt) == (mission.state, mission.attempt), f"I6, the row differs: {told}"
     assert replayed.finals == (mission.state in FINAL), f"I1, {replayed.finals} final events: {told}"
     _check_attempts(mission, attempts, replayed, told)
+    asked = replayed.to_be_cancelled or mission.state == State.CANCELLED
+    assert asked == (mission.cancel_requested_at is not None), f"cancelled unasked, or unheard: {told}"
     spread = [event.detail["children"] for event in events if event.type == "routed"]
     assert spread == ([] if mission.children is None else [mission.children]), f"spread otherwise: {told}"
 
@@ -75,16 +78,24 @@ def _replay(replayed: Replayed, event: Any, told: str) -> None:
         return
     elif event.type not in WITHOUT_ATTEMPT and (replayed.state in LIVE or event.attempt is not None):
         assert event.attempt == replayed.attempt, f"I4, {event.type} of another attempt: {told}"
+    _mark(replayed, event, told)
+    _step(replayed, event.type, told)
+
+
+def _mark(replayed: Replayed, event: Any, told: str) -> None:
     if event.type == "started":
         assert replayed.attempt not in replayed.started, f"I3, started twice: {told}"
         replayed.started.add(replayed.attempt)
+    if event.type == "cancel_requested":
+        assert not replayed.to_be_cancelled, f"asked twice: {told}"
+        assert replayed.broadcast or replayed.state == State.RUNNING, f"what does not run is cancelled at once: {told}"
+        replayed.to_be_cancelled = True
     if event.type == "attempt_lost":
         replayed.lost.add(replayed.attempt)
     if event.type == "waiting" and event.attempt is not None:
         assert event.attempt not in replayed.started, f"withdrawn though it was received: {told}"
         replayed.withdrawn.add(event.attempt)
         replayed.state = State.WAITING
-    _step(replayed, event.type, told)
 
 
 def _step(replayed: Replayed, event: str, told: str) -> None:
@@ -95,6 +106,8 @@ def _step(replayed: Replayed, event: str, told: str) -> None:
     assert may_follow(replayed.state, after, broadcast=replayed.broadcast), (
         f"{replayed.state} cannot become {after}: {told}"
     )
+    again = after in (State.WAITING, State.QUEUED)
+    assert not (replayed.to_be_cancelled and again), f"S-30, tried again though it is to be cancelled: {told}"
     replayed.state = after
     replayed.finals += event in FINAL_EVENTS
 
@@ -136,9 +149,8 @@ def _check_broadcast(parent: Any, children: list[Any]) -> None:
         return
     assert all(child.state in FINAL for child in children), f"ended before its children: {told}"
     done = [child.state == State.SUCCEEDED for child in children]
-    assert parent.state == (State.SUCCEEDED if all(done) else State.FAILED), (
-        f"ended otherwise than its children: {told}"
-    )
+    otherwise = State.FAILED if parent.cancel_requested_at is None else State.CANCELLED
+    assert parent.state == (State.SUCCEEDED if all(done) else otherwise), f"ended otherwise than its children: {told}"
     listed = [(one["job_id"], one["factory_id"], one["status"] == "SUCCESS") for one in parent.result["children"]]
     stored = [(child.job_id, child.target_factory_id, well) for child, well in zip(children, done, strict=True)]
     assert listed == stored, f"lists other children: {told}"

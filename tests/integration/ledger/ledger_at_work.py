@@ -10,6 +10,7 @@ from sqlalchemy import Engine, text
 from corporation import clock
 from corporation.db import transaction
 from corporation.factories.store import record_beat
+from corporation.missions.cancel import DEFAULT_REASON, Cancelling, cancel
 from corporation.missions.collect import collect_some
 from corporation.missions.dispatch import DispatchRules, dispatch_some, explain_waiting
 from corporation.missions.outbox import BrokerUnavailableError, send_some
@@ -18,11 +19,19 @@ from corporation.missions.queues import TakenBack, Whereabouts
 from corporation.missions.rescue import LookedAfter, look_after_queued, rescue_some
 from corporation.missions.retry import RetryPolicy
 from corporation.missions.store.leases import Renewed, Sign, renew
-from corporation.missions.store.sending import AttemptMessage
+from corporation.missions.store.sending import AttemptMessage, StopMessage
 from corporation.missions.submit import Receipt, Submission, submit
 
 POLICY = RetryPolicy()
 AT_ONCE = RetryPolicy(base_seconds=0)
+
+EMPTY = text("""
+    TRUNCATE corporation.missions, corporation.mission_aliases, corporation.attempts, corporation.mission_events,
+             corporation.outbox, corporation.mission_log, corporation.factories, mailbox.celery_taskmeta,
+             corporation.dead_letters, corporation.stream_outbox
+     RESTART IDENTITY
+""")
+
 
 # What the result backend does: one guarded statement, once per attempt.
 FILL = """
@@ -37,6 +46,8 @@ class RememberingBroker:
     def __init__(self) -> None:
         self.away = False
         self.sent: list[AttemptMessage] = []
+        self.stopped: list[StopMessage] = []
+        """The orders to stop that factories were sent."""
         self.came_back: set[str] = set()
         """Attempts whose messages a worker had before."""
         self.run = 1
@@ -53,6 +64,14 @@ class RememberingBroker:
             self.sent += messages
             for message in messages:
                 self._lying.setdefault(message.queue, []).append(message)
+
+    def stop(self, messages: Sequence[StopMessage]) -> None:
+        """Take back what still lies there, and remember the orders for factories that listen."""
+        self._refuse_when_away()
+        for message in messages:
+            unreceived = self.withdraw(message.queue, {message.attempt_id}).unreceived
+            if message.control_queue is not None and not unreceived:
+                self.stopped.append(message)
 
     def lying_in(self, queue: str) -> set[str]:
         """The attempts whose messages nobody took yet."""
@@ -157,6 +176,11 @@ class LedgerAtWork:
         self.dispatch()
         self.send()
         return [self.attempt_of(job_id) for job_id in job_ids]
+
+    def cancel(self, job_id: str, reason: str = DEFAULT_REASON) -> Cancelling | None:
+        """Somebody wants the mission stopped."""
+        with transaction(self.engine) as connection:
+            return cancel(connection, job_id, reason)
 
     def hear(self, *attempt_ids: str, factory_id: str = "desk-7", lease_seconds: float = 180) -> dict[str, Renewed]:
         """The factory says that it works on these attempts."""

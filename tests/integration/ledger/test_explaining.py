@@ -172,7 +172,7 @@ def test_a_running_mission_says_where_and_that_its_end_was_asked_for(ledger: Led
     [attempt] = ledger.hand_out("j-1")
     ledger.hear(attempt)
     ledger.sql("UPDATE corporation.attempts SET progress = CAST(:p AS json)", p='{"percent": 40, "message": "reading"}')
-    ledger.sql("UPDATE corporation.missions SET cancel_requested_at = started_at, cancel_reason = 'not needed'")
+    ledger.cancel("j-1", "not needed")
 
     answer = told(ledger, at=ledger.mission().started_at)
     assert answer.sentence == (
