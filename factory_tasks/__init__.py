@@ -3,7 +3,8 @@
 `app.py` the application · `node.py` what a process knows of its node · `handlers.py` the registry of kinds ·
 `mission_task.py` one attempt, from message to report · `reporter.py` how it is going · `mailbox.py` the result
 backend · `broker.py` sending, for the engine · `control.py` heartbeats · `pulse.py` heartbeats without beat ·
-`lifecycle.py` start and stop · `connection_guard.py` a kombu repair · `tether.py` no orphan survives ·
+`lifecycle.py` start and stop · `connection_guard.py` a kombu repair · `gated_transport.py`,
+`gatekeeper.py` no message kills a worker · `tether.py` no orphan survives ·
 `bootstrap_repo/` the first kind.
 """
 

@@ -5,7 +5,7 @@ from typing import Any
 from celery import Celery
 
 import celeryconfig
-from factory_tasks import connection_guard, lifecycle
+from factory_tasks import connection_guard, gated_transport, gatekeeper, lifecycle
 from factory_tasks.node import node
 
 
@@ -14,6 +14,8 @@ def _configuration() -> dict[str, Any]:
 
 
 connection_guard.install()
+gated_transport.install()
 app = Celery("factory_tasks", set_as_current=True)
 app.add_defaults(_configuration)
 lifecycle.connect()
+gatekeeper.connect()

@@ -4,9 +4,9 @@
 `output.py`: everything that is printed · `reading.py`: files and standard input, bounded · `connection.py`: which HQ,
 with which token · `client.py`: HQ's REST API · `answers.py`: what an HTTP status means to a person ·
 `publish.py` (+ `envelope_options.py`), `missions.py` (+ `watch.py`, `server_events.py`), `dead_letters.py`,
-`streams.py` (+ `replaying.py`), `environment.py`, `migrate.py`, `doctor.py` (+ `checks.py`): one command each ·
-`up.py`: the whole stack in one terminal (+ `session.py` one run of it, `screen.py` what it shows, `stop_requests.py`
-when it ends, `demo.py` the first mission).
+`streams.py` (+ `replaying.py`), `factory.py`, `environment.py`, `migrate.py`, `doctor.py` (+ `checks.py`): one command
+each · `up.py`: the whole stack in one terminal (+ `session.py` one run of it, `screen.py` what it shows,
+`stop_requests.py` when it ends, `demo.py` the first mission).
 """
 
 import sys

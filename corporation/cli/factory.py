@@ -1,0 +1,97 @@
+"""`corporation factory refused`: what this factory would not take from its queues, read from its own spool."""
+
+import os
+import sqlite3
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Annotated, Any, Final
+
+import typer
+
+from corporation.cli import exits
+from corporation.cli.connection import JsonOption, StateOption, state_folder, with_secrets
+from corporation.cli.exits import Refusal
+from corporation.cli.output import say, say_json, say_table
+from corporation.embedded.stack_environment import variables_of
+from corporation.embedded.stack_facts import from_facts
+from corporation.embedded.stack_shape import MISSION_WORKERS, ROLES, Shape
+from corporation.embedded.stack_state import StateFolder
+from corporation.federation.refused_messages import RefusedMessage, RefusedMessages
+from corporation.roles import FactoryRole
+from corporation.settings import Settings, load_settings
+
+app = typer.Typer(help="Look at the factory on this machine.", no_args_is_help=True)
+
+COLUMNS: Final = ("at (UTC)", "queue", "reason", "attempt", "bytes", "why")
+WIDEST: Final = 100
+"""Characters of a reason's words in the table; `--json` has all of it, and the start of the message."""
+
+
+@app.callback()
+def group() -> None:
+    """Keeps `refused` a subcommand while it is the only one."""
+
+
+@app.command()
+def refused(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most this many.")] = 20,
+    as_json: JsonOption = False,
+    state: StateOption = None,
+) -> None:
+    """Show the messages that this factory refused, newest first, and how many there ever were, by reason.
+
+    A worker drops what it cannot read safely, keeps the first 4 KiB of it, and goes on. HQ decides what becomes of the
+    mission, if it was one.
+    """
+    settings = load_settings(_variables(with_secrets(os.environ), state_folder(state)))
+    kept, counts = _read(settings, limit)
+    if as_json:
+        say_json({"refused": [_as_json(one) for one in kept], "counts": counts, "total": sum(counts.values())})
+        return
+    if not counts:
+        say(f"{settings.factory_id} never refused a message")
+        return
+    if kept:
+        say_table(COLUMNS, [_row(one) for one in kept])
+        say("")
+    say(f"Refused so far: {', '.join(f'{reason} {count}' for reason, count in counts.items())}")
+
+
+def _variables(environ: Mapping[str, str], folder: StateFolder) -> dict[str, str]:
+    """`environ`, completed with those of the mission workers in the stack of `folder`: a whole one's factory."""
+    facts = folder.read_facts()
+    stack = from_facts(folder.path, facts, {}) if facts else None
+    given = {name: value for name, value in environ.items() if value}
+    if stack is None:
+        return given
+    role = FactoryRole.LOCAL_WORKER if stack.shape is Shape.WHOLE else ROLES[stack.shape]
+    return variables_of(MISSION_WORKERS[role], stack) | given
+
+
+def _read(settings: Settings, limit: int) -> tuple[list[RefusedMessage], dict[str, int]]:
+    """What the spool holds; refuses when there is no spool (66), or none that can be read (74)."""
+    path = settings.spool_path.absolute()
+    if not path.exists():
+        raise Refusal(
+            exits.NO_INPUT,
+            f"There is no spool at {path}: no worker of {settings.factory_id} ever ran here; "
+            "set UA_VP_DB_PATH to the factory's spool, or --state to the folder of its stack",
+        )
+    try:
+        messages = RefusedMessages(path, settings.sqlite_busy_timeout_ms)
+        return messages.newest(limit), messages.counts()
+    except (sqlite3.Error, PermissionError) as error:
+        raise Refusal(
+            exits.IO, f"The spool at {path} cannot be read ({error}); run this as the user of the factory's worker"
+        ) from None
+
+
+def _row(one: RefusedMessage) -> list[Any]:
+    return [one.at[:19], one.queue, one.reason, one.attempt_id, one.size, one.why[:WIDEST]]
+
+
+def _as_json(one: RefusedMessage) -> dict[str, Any]:
+    fields = asdict(one)
+    start = fields.pop("start")
+    return {**fields, "start_base64": b64encode(start).decode()}
