@@ -92,7 +92,7 @@ def _show_mission(mission: Json) -> None:
     envelope: Any = mission.get("envelope") or {}
     names = ("job_id", "state", "state_reason", "mission_kind", "priority", "source", "target_factory_id", "factory_id",
              "attempt", "attempts_left", "created_at", "started_at", "finished_at", "next_attempt_at", "deadline_at",
-             "idempotency_key", "error")  # fmt: skip
+             "idempotency_key", "cancel_reason", "error")  # fmt: skip
     task = (envelope.get("payload") or {}).get("task")
     say_fields({"task": task} | {name: mission.get(name) for name in names})
 
