@@ -16,7 +16,7 @@ ROW_KEYS = {
 }
 DETAIL_KEYS = {
     *("aliases", "parent_job_id", "replay_of", "timeout_seconds", "max_retries", "envelope", "result"),
-    *("result_published_at", "attempts"),
+    *("result_published_at", "attempts", "cancel_requested_at", "cancel_reason"),
 }
 
 
