@@ -102,7 +102,8 @@ def test_a_mission_is_shown_in_the_shape_of_the_contract(ledger: LedgerAtWork) -
     assert " ".join(mission) == (
         "job_id idempotency_key mission_kind requested_kind state state_reason priority source target_factory_id "
         "factory_id attempt attempts_left created_at started_at finished_at deadline_at next_attempt_at error aliases "
-        "parent_job_id replay_of timeout_seconds max_retries cancel_requested_at cancel_reason envelope result result_published_at attempts"
+        "parent_job_id replay_of timeout_seconds max_retries cancel_requested_at cancel_reason envelope result "
+        "result_published_at attempts"
     )
     assert (mission["state"], mission["attempt"], mission["attempts_left"]) == ("running", 1, 1)
     [shown] = mission["attempts"]
