@@ -22,6 +22,9 @@ A message of a dead worker is not waited for: its attempt's lease lapses within 
 
 HEARTBEAT_TASK = "corporation.heartbeat"
 
+STOP_TASK = "corporation.stop_attempt"
+"""Sent by HQ to a factory's control queue, with the arguments `attempt_id` and `reason`."""
+
 
 def configuration(settings: Settings) -> dict[str, Any]:
     """All settings for a process of this node."""
@@ -144,6 +147,9 @@ def _worker(settings: Settings) -> dict[str, Any]:
         "worker_soft_shutdown_timeout": 0.0,  # seconds; SIGTERM waits for what runs, the supervisor sets the limit
         "worker_max_tasks_per_child": 1000,  # bounds slow leaks; a fork costs about 10 ms
         "worker_max_memory_per_child": 1_500_000,  # KiB, looked at between missions
+        # Seconds until a killed pool process's message goes back: time enough for the warden to end what it left.
+        # The default of 10 would keep its slot idle so long.
+        "worker_lost_wait": 2.0,
         "worker_proc_alive_timeout": 60.0,  # seconds a fresh child may take to import everything
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,

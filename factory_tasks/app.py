@@ -17,5 +17,5 @@ connection_guard.install()
 gated_transport.install()
 app = Celery("factory_tasks", set_as_current=True)
 app.add_defaults(_configuration)
+gatekeeper.connect()  # first: what a worker puts back when it starts is judged too
 lifecycle.connect()
-gatekeeper.connect()

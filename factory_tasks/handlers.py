@@ -1,13 +1,14 @@
 """The registry of mission kinds: `@handles("kind", needs="label")` on a plain function makes a kind."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from corporation.factories.permissions import permits
 from corporation.missions.outcomes import Outcome
 from corporation.roles import FactoryRuntimePolicy
+from factory_tasks.stopping import StopFlag
 
 
 class Reporter(Protocol):
@@ -37,10 +38,13 @@ class Mission:
     repositories_root: Path
     """Where this factory keeps the repositories it makes; nothing is written outside it."""
     grace_seconds: float
-    """Between the soft stop (SIGTERM) and the hard one (SIGKILL) at the time limit."""
+    """Between the soft stop (SIGTERM) and the hard one (SIGKILL) at the time limit; then its process is killed too."""
     reporter: Reporter
     fetch_bundle: Callable[[], bytes]
     """Download this mission's bundle (tar.gz) from HQ; raises HqRefusedError for good, HqUnavailableError for now."""
+    stop: StopFlag = field(default_factory=StopFlag)
+    """Set when the attempt is to stop now. A handler is also thrown out by AttemptStopped, unless it `stops_itself`:
+    then it must look here, or wait here. Whoever is still at it two seconds later is killed with all it started."""
 
 
 Handler = Callable[[Mission], Outcome]
@@ -54,7 +58,7 @@ class Registration:
     needs: str | None
     run: Handler
     stops_itself: bool
-    """The handler keeps the time limit on its own; it is not interrupted by an exception at the soft limit."""
+    """The handler keeps the time limit and looks at `mission.stop` on its own; no exception interrupts it."""
 
     @property
     def label(self) -> str:

@@ -19,6 +19,7 @@ from corporation.factories.labels import factory_labels, headquarters_labels
 from corporation.federation.spool import WorkerRow
 from corporation.settings import Settings
 from factory_tasks.node import Node
+from factory_tasks.stop_orders import orders_in, write_down
 
 log = structlog.get_logger()
 
@@ -48,6 +49,7 @@ def beat_body(here: Node, source: str) -> dict[str, Any]:
             "deployment_profile": settings.deployment_profile,
             "heartbeat_source": source,
             "policy_snapshot": settings.policy.snapshot(),
+            "refused_messages": here.refused.summary(),
         },
         "running": [
             {
@@ -79,12 +81,12 @@ def _broker_answers(settings: Settings) -> bool:
 
 
 def send_beat(here: Node, source: str) -> bool:
-    """Send one heartbeat and note how long it took; False when HQ did not take it, which is logged once a minute."""
+    """Send one heartbeat, note how long it took and pass on what HQ wants stopped; False when HQ did not take it."""
     if here.hq is None:
         return False
     began = clock.monotonic()
     try:
-        here.hq.beat(beat_body(here, source))
+        answer = here.hq.beat(beat_body(here, source))
     except CorporationError as error:
         failures = int(here.spool.noted(FAILURES) or 0) + 1
         here.spool.note(FAILURES, str(failures))
@@ -93,6 +95,8 @@ def send_beat(here: Node, source: str) -> bool:
     here.spool.note(LATENCY, f"{(clock.monotonic() - began) * 1000:.1f}")
     here.spool.note(SENT_AT, str(clock.monotonic()))
     here.spool.note(FAILURES, "0")
+    for order in orders_in(answer):
+        write_down(here.spool, order)
     return True
 
 

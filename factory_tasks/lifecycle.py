@@ -1,36 +1,48 @@
-"""Start and stop of a worker: its private queue, its row in the spool, old reports, the pulse, the ready file."""
+"""Start and stop of a worker: its queue, its row in the spool, what died before, pulse and warden, the ready file."""
 
+import atexit
+import os
 import sys
-from datetime import timedelta
+from contextlib import suppress
 from typing import Any
 
+import psycopg
 import structlog
 from celery import signals
+from celery.concurrency.prefork import TaskPool
 
-from corporation import clock
 from corporation.errors import EXIT_CONFIG
 from corporation.federation.processes import my_identity
+from corporation.federation.spool import report_all
 from corporation.own_process import hide_environment
 from corporation.roles import private_queue
 from corporation.settings import Settings
+from factory_tasks.attempt_mark import end_leftovers_of_the_dead
 from factory_tasks.handlers import labels
+from factory_tasks.heartbeat import running_version
 from factory_tasks.mailbox import MailboxBackend
 from factory_tasks.mission_task import register_all
 from factory_tasks.node import Node, node
+from factory_tasks.process_tree import adopt_orphans, become_pool_process
 from factory_tasks.pulse import Pulse
+from factory_tasks.taken_messages import put_back
+from factory_tasks.warden import Warden
 
 log = structlog.get_logger()
 
-REMEMBERED = timedelta(days=4)
-"""How long the spool knows a reported attempt: twice the time after which Redis hands a message out again."""
-
 _pulses: list[Pulse] = []
+_wardens: list[Warden] = []
+_waits_for_redis: list[Any] = []
+"""The app, if Redis was away when the messages of the worker before this one were to be put back."""
+_main: set[int] = set()
+"""This worker's main process; a pool of one process (solo) runs its missions there."""
 
 
 def connect() -> None:
     """Celery calls us at each step of a worker's life from now on; safe to call twice."""
     signals.celeryd_after_setup.connect(take_private_queue)
     signals.worker_process_init.connect(hide_environment)
+    signals.worker_process_init.connect(join_the_pool)
     signals.worker_ready.connect(be_ready)
     signals.worker_shutting_down.connect(stop_the_pulse)
     signals.worker_shutdown.connect(be_gone)
@@ -39,6 +51,7 @@ def connect() -> None:
 def take_private_queue(sender: str, instance: Any, **_: Any) -> None:
     """A mission worker takes what its node may run, also what is sent to this factory alone; or it ends with 78."""
     here = node()
+    _main.add(os.getpid())
     if not _takes_missions(here, instance.app):
         return
     if problem := _why_no_missions(here.settings):
@@ -47,6 +60,15 @@ def take_private_queue(sender: str, instance: Any, **_: Any) -> None:
     register_all(instance.app, here.settings.policy)
     instance.app.amqp.queues.select_add(private_queue(here.settings.factory_id))
     MailboxBackend.known_report = staticmethod(here.spool.report_of)
+    adopt_orphans()
+    if not any(here.settings.mission_queue in worker.queues for worker in here.spool.workers()):
+        _waits_for_redis[:] = [] if put_back(instance.app) else [instance.app]
+
+
+def join_the_pool(**_: Any) -> None:
+    """This process runs one mission at a time and is emptied of all that one started before the next."""
+    if os.getpid() not in _main:
+        become_pool_process()
 
 
 def _why_no_missions(settings: Settings) -> str | None:
@@ -71,15 +93,52 @@ def be_ready(sender: Any, **_: Any) -> None:
     here.spool.put_worker(
         sender.hostname, my_identity(), sender.controller.concurrency or 1, queues, labels(here.settings.policy)
     )
-    here.spool.forget(clock.iso(clock.utc_now() - REMEMBERED))
     if _takes_missions(here, sender.app):
-        if lost := here.spool.bury_the_dead():
-            log.warning("attempts_lost_in_a_crash", count=lost)
+        _settle_the_past(here)
+        while _waits_for_redis:
+            put_back(_waits_for_redis.pop())
+        running_version()  # asks git once, before the warden takes a child of ours for a stranger
         pulse = Pulse(here, sender.app.backend.fill)
         _pulses.append(pulse)
         pulse.start()
+        _watch(here, sender.controller.pool, pulse)
     if here.settings.ready_file:
         here.settings.ready_file.touch()
+
+
+def _settle_the_past(here: Node) -> None:
+    """What a killed worker left running is ended before its attempts are given back: the next try finds no rival."""
+    end_leftovers_of_the_dead(here.spool)
+    if lost := here.spool.bury_the_dead():
+        log.warning("attempts_lost_in_a_crash", count=lost)
+
+
+def _watch(here: Node, pool: Any, pulse: Pulse) -> None:
+    """A warden watches a pool of processes; in another pool (solo, threads) nobody could be killed alone."""
+    if not isinstance(pool, TaskPool):
+        return
+    warden = Warden(here, lambda: _processes_of(pool), pulse.report_now)
+    _wardens.append(warden)
+    warden.start()
+    atexit.register(_dismiss_the_wardens)  # a cold shutdown sends no signal
+
+
+def _processes_of(pool: Any) -> set[int]:
+    """The pids of the pool's processes; empty before it started and once it is closed."""
+    inner = getattr(pool, "_pool", None)
+    # Copied in one step: the main thread changes the list.
+    return {process.pid for process in list(inner._pool) if process.pid} if inner is not None else set()
+
+
+def _dismiss_the_wardens() -> None:
+    while _wardens and os.getpid() in _main:
+        _wardens.pop().stop()
+
+
+def tell_now() -> None:
+    """What the spool holds for HQ is told at once, if this process has a pulse."""
+    for pulse in _pulses:
+        pulse.report_now()
 
 
 def stop_the_pulse(sender: Any, **_: Any) -> None:
@@ -90,8 +149,12 @@ def stop_the_pulse(sender: Any, **_: Any) -> None:
 
 
 def be_gone(sender: Any, **_: Any) -> None:
-    """The worker takes nothing any more."""
+    """The worker takes nothing any more, nothing that its missions started is left, and HQ knows what came of them."""
     here = node()
+    _dismiss_the_wardens()
+    if _takes_missions(here, sender.app):
+        with suppress(psycopg.Error):  # then the next worker tells it
+            report_all(here.spool, sender.app.backend.fill)
     here.spool.remove_worker(str(getattr(sender, "hostname", sender)))
     if here.settings.ready_file:
         here.settings.ready_file.unlink(missing_ok=True)

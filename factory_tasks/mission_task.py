@@ -1,29 +1,29 @@
 """One attempt, from the message to the report: received once, run, written to the spool, and only then told to HQ."""
 
 import json
-import signal
-from collections import deque
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+import sqlite3
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from threading import current_thread, main_thread
 from typing import Any
 
 import structlog
 from celery import Celery, Task
-from celery.exceptions import Ignore, SoftTimeLimitExceeded
+from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 
 from corporation import clock, strict_json
 from corporation.federation.hq import Hq
 from corporation.federation.processes import my_identity
-from corporation.federation.spool import Duplicate, Finished, Fresh
-from corporation.missions.outcomes import Failed, Outcome, Stop, TimedOut, to_report
+from corporation.federation.spool import Died, Duplicate, Finished, Fresh, Reception
+from corporation.missions.outcomes import Cancelled, Done, Failed, Outcome, Stop, TimedOut, to_report
 from corporation.roles import FactoryRuntimePolicy
+from factory_tasks.attempt_mark import end_leftovers_of_the_dead, marked
 from factory_tasks.handlers import Mission, Registration, registered
 from factory_tasks.mailbox import MissionFailed
 from factory_tasks.node import Node, node
+from factory_tasks.process_tree import end_descendants, is_pool_process
 from factory_tasks.reporter import LiveReporter
+from factory_tasks.stopping import AttemptStopped, interruptible
 
 log = structlog.get_logger()
 
@@ -31,6 +31,11 @@ LARGEST_REPORT_BYTES = 900_000
 """The mailbox takes a megabyte (its CHECK `result_size`); the rest is for Celery's own keys."""
 LONGEST_ERROR = 4_000
 """Characters, the tail; HQ keeps no more either."""
+DEATH_SECONDS = 5.0
+"""How long a process whose attempt the warden has reported waits for the SIGKILL that follows within milliseconds."""
+
+FULL_DISK_SECONDS = 5.0
+"""Between two looks whether a disk that took nothing does now; a slot waits so long, and takes nothing else."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,10 @@ class MissionTask(Task):
 
     def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
         """Called by Celery after the result is stored: HQ has the report now."""
-        node().spool.mark_reported(task_id)
+        try:
+            node().spool.mark_reported(task_id)
+        except sqlite3.OperationalError as error:
+            log.warning("reported_unmarked", attempt_id=task_id, error=str(error))  # then it is told once more
 
 
 def register_all(app: Celery, policy: FactoryRuntimePolicy) -> None:
@@ -99,33 +107,83 @@ def attempt(here: Node, registration: Registration, attempt_id: str, order: Orde
     if order.factory_id != here.settings.factory_id:
         log.warning("not_ours", attempt_id=attempt_id, addressee=order.factory_id)
         raise Ignore
-    started_at = clock.iso(clock.utc_now())
-    match here.spool.accept(attempt_id, order.job_id, order.attempt, my_identity(), started_at):
+    me, started_at = my_identity(), clock.iso(clock.utc_now())
+    match _receive(lambda: here.spool.accept(attempt_id, order.job_id, order.attempt, me, started_at)):
         case Duplicate(why):
             log.warning("duplicate_dropped", attempt_id=attempt_id, job_id=order.job_id, why=why)
             raise Ignore
         case Finished(report):
             return report
+        case Died(report):
+            end_leftovers_of_the_dead(here.spool)  # its process may have died a moment ago
+            _until_written(lambda: here.spool.finish(attempt_id, report))
+            return here.spool.report_of(attempt_id) or report
         case Fresh():
-            report = run(here, registration, attempt_id, order)
-            here.spool.finish(attempt_id, report)
-            return report
+            if not _until_written(lambda: here.spool.begin(attempt_id, me, clock.monotonic(), order.timeout_seconds)):
+                raise Ignore
+            return _the_report_that_counts(here, attempt_id, run(here, registration, attempt_id, order))
+
+
+def _receive(accept: Callable[[], Reception]) -> Reception:
+    """The spool's answer. A disk that takes nothing has the message go back, in a while: no attempt is used up."""
+    try:
+        return accept()
+    except sqlite3.OperationalError as error:
+        log.error("spool_refuses", error=str(error), what_next="make room on the disk of UA_VP_DB_PATH")
+        clock.pause(FULL_DISK_SECONDS)
+        raise Reject(f"the spool takes nothing: {error}", requeue=True) from error
+
+
+def _until_written(write: Callable[[], bool]) -> bool:
+    """What `write` returns, once the disk takes it: what has begun here is neither given back nor forgotten."""
+    while True:
+        try:
+            return write()
+        except sqlite3.OperationalError as error:
+            log.error("spool_refuses", error=str(error), what_next="make room on the disk of UA_VP_DB_PATH")
+            clock.pause(FULL_DISK_SECONDS)
+
+
+def _the_report_that_counts(here: Node, attempt_id: str, report: dict[str, Any]) -> dict[str, Any]:
+    """Write the report down. When the warden has written another, this process is about to be killed: it waits for it.
+
+    Going on would take the next mission along into that death.
+    """
+    if _until_written(lambda: here.spool.finish(attempt_id, report)):
+        return report
+    clock.pause(DEATH_SECONDS)
+    return here.spool.report_of(attempt_id) or report
 
 
 def run(here: Node, registration: Registration, attempt_id: str, order: Order) -> dict[str, Any]:
-    """Run the handler and return what came of it, with how long it took; nothing it raises gets past here."""
+    """Run the handler and return what came of it, with how long it took; nothing it raises gets past here.
+
+    In a process of the pool nothing that it started is left.
+    """
     began = clock.monotonic()
-    reporter = LiveReporter(here.hq, here.spool, attempt_id, here.mask)
+    reporter = LiveReporter(here, attempt_id)
     mission = _mission(here, registration, attempt_id, order, reporter)
-    with reporter, _soft_limit(registration):
+    with reporter, marked(attempt_id):
         outcome = _outcome(registration, mission)
+    if is_pool_process() and (left := end_descendants()):
+        log.error("processes_do_not_end", attempt_id=attempt_id, processes=left)
     # What a library says of an error may repeat the key it was given.
     return here.mask(fit({**to_report(outcome), "duration_seconds": round(clock.monotonic() - began, 6)}))
 
 
 def _outcome(registration: Registration, mission: Mission) -> Outcome:
+    """What came of the handler; whatever it makes of being stopped, it was cancelled, unless it was done already."""
+    outcome = _answer(registration, mission)
+    return Cancelled(mission.stop.why) if mission.stop.is_set() and not isinstance(outcome, Done) else outcome
+
+
+def _answer(registration: Registration, mission: Mission) -> Outcome:
     try:
-        answer: Any = registration.run(mission)
+        with interruptible(mission.stop, by_exception=not registration.stops_itself):
+            mission.stop.check()  # it may have come before the attempt began
+            answer: Any = registration.run(mission)
+    except AttemptStopped as stopped:
+        return Cancelled(stopped.why)
     except SoftTimeLimitExceeded:
         return TimedOut(f"the time limit of {mission.timeout_seconds} s passed")
     except Exception as error:
@@ -163,36 +221,19 @@ def _mission(here: Node, registration: Registration, attempt_id: str, order: Ord
         timeout_seconds=order.timeout_seconds,
         factory_id=here.settings.factory_id,
         repositories_root=Path(here.settings.repositories_root).expanduser().absolute(),
-        grace_seconds=float(here.settings.timeout_grace_seconds),
+        grace_seconds=_grace_of_a_handler(here.settings.timeout_grace_seconds),
         reporter=reporter,
+        stop=reporter.stop,
         fetch_bundle=lambda: _hq(here).bundle(order.job_id),
     )
+
+
+def _grace_of_a_handler(seconds: float) -> float:
+    """A little less than the warden's: the handler's own end, which keeps its output, comes before the hard one."""
+    return seconds - min(2.0, seconds / 4)
 
 
 def _hq(here: Node) -> Hq:
     if here.hq is None:
         raise RuntimeError("this factory knows no address of HQ to fetch from; set UA_HQ_BASE_URL")
     return here.hq
-
-
-@contextmanager
-def _soft_limit(registration: Registration) -> Generator[None]:
-    """Celery's soft limit is a signal to this process, and it bounds the handler only.
-
-    Afterwards it is ignored until the next mission: the report may have to wait for a database that is away, and must
-    not be thrown out of that by the limit of work that is done. A handler that keeps the limit itself never sees it.
-    """
-    if current_thread() is not main_thread():
-        yield  # only a main thread may set signals; a pool of threads has no soft limit
-        return
-    if (found := signal.getsignal(signal.SIGUSR1)) is not signal.SIG_IGN:
-        _celerys_answer.append(found)
-    wanted = signal.SIG_IGN if registration.stops_itself or not _celerys_answer else _celerys_answer[-1]
-    signal.signal(signal.SIGUSR1, wanted)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-
-
-_celerys_answer: deque[Any] = deque(maxlen=1)

@@ -8,6 +8,7 @@ from functools import cache
 from corporation.bootstrap import bootstrap_or_exit
 from corporation.database_role import why_role_is_refused
 from corporation.federation.hq import Hq
+from corporation.federation.refused_messages import RefusedMessages
 from corporation.federation.spool import Spool
 from corporation.masking import SHORTEST_IN_REPORTS, Mask
 from corporation.settings import Settings
@@ -22,6 +23,7 @@ class Node:
     hq: Hq | None
     mask: Mask
     """Takes this node's secrets out of what a mission reports."""
+    refused: RefusedMessages
 
 
 @cache
@@ -37,7 +39,8 @@ def node() -> Node:
 def build_node(settings: Settings, secrets: Sequence[str] = ()) -> Node:
     """The node that these settings describe, which lets none of `secrets` out; opens nothing."""
     spool = Spool(settings.spool_path, settings.sqlite_busy_timeout_ms)
-    return Node(settings, spool, _way_to_hq(settings), Mask(secrets, SHORTEST_IN_REPORTS))
+    refused = RefusedMessages(settings.spool_path, settings.sqlite_busy_timeout_ms)
+    return Node(settings, spool, _way_to_hq(settings), Mask(secrets, SHORTEST_IN_REPORTS), refused)
 
 
 def _way_to_hq(settings: Settings) -> Hq | None:

@@ -1,7 +1,13 @@
-"""How a running attempt is going: progress and log lines to HQ while it works, by a thread that can fail no mission."""
+"""How a running attempt is going, told to HQ by a thread that can fail no mission, and whether it is to stop.
+
+The thread looks four times a second into the spool, where the control worker, a beat or the answer to an earlier word
+to HQ leaves the order to stop; then it sets the mission's flag and throws the handler out.
+"""
 
 import json
 import os
+import sqlite3
+from contextlib import suppress
 from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import Any, Self
@@ -11,16 +17,22 @@ import structlog
 from corporation import clock
 from corporation.errors import CorporationError
 from corporation.federation.hq import Hq, HqRefusedError
-from corporation.federation.spool import Spool
-from corporation.masking import Mask
+from corporation.roles import control_queue
+from factory_tasks.node import Node
+from factory_tasks.stop_orders import StopOrder, why_to_stop, write_down
+from factory_tasks.stopping import StopFlag, interrupt, undisturbed
 
 log = structlog.get_logger()
 
 FIRST_WORD_SECONDS = 0.5
 """A mission shorter than this is told by its report alone: one HTTP request less for each of a thousand."""
 EVERY_SECONDS = 1.0
-RENEW_SECONDS = 30.0
-"""A silent mission still says this often that it lives; a lease lasts 180 s."""
+ASK_SECONDS = 10.0
+"""A silent mission says this often that it lives, and hears whether it is cancelled."""
+ASK_ALONE_SECONDS = 2.0
+"""The same where no control worker is there to be told of a cancel: within 5 s of it the attempt must have stopped."""
+RENEWALS_IN_A_LEASE = 6
+"""However short the lease, it is renewed so often that one lost answer, or five, do not end it."""
 LAST_WORD_SECONDS = 5.0
 """How long the end of a mission may wait for its last log lines to be taken; then its report goes without them."""
 LOOK_SECONDS = 0.25
@@ -34,10 +46,9 @@ LONGEST_LINE = 4_000
 class LiveReporter:
     """The `Reporter` of one attempt; used as a context manager around the handler."""
 
-    def __init__(self, hq: Hq | None, spool: Spool, attempt_id: str, mask: Mask) -> None:
-        self._hq = hq
-        self._mask = mask
-        self._spool = spool
+    def __init__(self, here: Node, attempt_id: str) -> None:
+        self.stop = StopFlag()
+        self._here = here
         self._attempt_id = attempt_id
         self._began = clock.monotonic()
         self._told_at = float("-inf")
@@ -50,8 +61,9 @@ class LiveReporter:
 
     def log(self, line: str, stream: str = "log") -> None:
         """Keep one line, cut at 4,000 characters; NUL is shown as a symbol, since no text column takes it."""
-        with self._changing:
-            self._lines.append(self._mask.text(line)[:LONGEST_LINE].replace("\0", "\u2400"))
+        text = self._here.mask.text(line)[:LONGEST_LINE].replace("\0", "\u2400")
+        with undisturbed(), self._changing:
+            self._lines.append(text)
             if len(self._lines) > MOST_LINES:
                 del self._lines[0]
                 self._first_number += 1
@@ -59,34 +71,52 @@ class LiveReporter:
     def progress(self, percent: int | None, message: str) -> None:
         """Replace the progress; a percent outside 0..100 is brought back into it."""
         bounded = min(max(percent, 0), 100) if percent is not None else None
-        progress = {"percent": bounded, "message": self._mask.text(message)[:500].replace("\0", "\u2400")}
-        self._spool.set_progress(self._attempt_id, json.dumps(progress))
-        with self._changing:
-            self._progress = progress
+        progress = {"percent": bounded, "message": self._here.mask.text(message)[:500].replace("\0", "\u2400")}
+        with undisturbed():
+            with suppress(sqlite3.OperationalError):  # the next beat tells less; a full disk must not fail a mission
+                self._here.spool.set_progress(self._attempt_id, json.dumps(progress))
+            with self._changing:
+                self._progress = progress
 
     def __enter__(self) -> Self:
-        if self._hq is not None:
-            teller_of_this_process().follow(self)
+        if (why := self._here.spool.stop_requested(self._attempt_id)) is not None:
+            self.stop.set(why)
+        teller_of_this_process().follow(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._hq is None:
-            return
         teller_of_this_process().follow(None)
+        if (hq := self._here.hq) is None:
+            return
         deadline = clock.monotonic() + LAST_WORD_SECONDS
-        while self._lines and clock.monotonic() < deadline and self._tell(self._hq, deadline - clock.monotonic()):
+        while self._lines and clock.monotonic() < deadline and self._tell(hq, deadline - clock.monotonic()):
             pass
 
-    def tell_if_due(self) -> None:
-        """Called by the teller every quarter of a second: send what is new, or that we live, when it is time."""
-        now = clock.monotonic()
-        news = bool(self._lines) or self._progress != self._told
-        every = EVERY_SECONDS if news else RENEW_SECONDS
-        if self._hq is not None and now - self._began >= FIRST_WORD_SECONDS and now - self._told_at >= every:
-            self._told_at = now
-            self._tell(self._hq, LAST_WORD_SECONDS)
+    def look(self) -> None:
+        """Called by the teller every quarter of a second: hear whether to stop, and speak when it is time."""
+        if not self.stop.is_set() and (why := self._here.spool.stop_requested(self._attempt_id)) is not None:
+            self._obey(why)
+        if self._here.hq is not None and self._is_due(clock.monotonic()):
+            self._told_at = clock.monotonic()
+            self._tell(self._here.hq, LAST_WORD_SECONDS)
+
+    def _is_due(self, now: float) -> bool:
+        silence = now - self._told_at
+        if now - self._began < FIRST_WORD_SECONDS or silence < EVERY_SECONDS:
+            return False
+        if self._lines or self._progress != self._told:
+            return True
+        renewal = self._here.settings.attempt_lease_seconds / RENEWALS_IN_A_LEASE
+        shortest = min(ASK_ALONE_SECONDS, renewal)
+        return silence >= shortest and silence >= min(renewal, ASK_SECONDS if self._is_told() else shortest)
+
+    def _is_told(self) -> bool:
+        """Whether a worker lives here that hears of a cancel without asking, also while every slot is taken."""
+        settings = self._here.settings
+        told, busy = control_queue(settings.factory_id), settings.mission_queue
+        return any(told in worker.queues and busy not in worker.queues for worker in self._here.spool.workers())
 
     def _tell(self, hq: Hq, patience: float) -> bool:
         """Send some of what is new; what HQ did not take is sent again next time. False when it did not take it."""
@@ -97,15 +127,25 @@ class LiveReporter:
         try:
             elapsed = round(clock.monotonic() - self._began, 3)
             body = {"log": lines, "log_from": first, "elapsed_seconds": elapsed, **(progress or {})}
-            hq.progress(self._attempt_id, body, patience)
+            self._hear(why_to_stop(hq.progress(self._attempt_id, body, patience)))
         except HqRefusedError as refused:
             log.warning("progress_refused", attempt_id=self._attempt_id, status=refused.status)
+            self._hear(why_to_stop(refused))
         except CorporationError:
             return False
         finally:
             self._telling.release()
         self._forget(first + len(lines), progress)
         return True
+
+    def _hear(self, why: str | None) -> None:
+        if why is not None and not self.stop.is_set():
+            self._obey(why)
+            write_down(self._here.spool, StopOrder(self._attempt_id, why))
+
+    def _obey(self, why: str) -> None:
+        self.stop.set(why)
+        interrupt()
 
     def _forget(self, next_number: int, progress: dict[str, Any] | None) -> None:
         with self._changing:
@@ -147,7 +187,7 @@ class Teller:
 
     def _tell_safely(self, reporter: LiveReporter) -> None:
         try:
-            reporter.tell_if_due()
+            reporter.look()
         except Exception:
             log.exception("teller_failed")
 

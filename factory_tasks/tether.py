@@ -2,8 +2,9 @@
 
 Start it as `tethered(argv, grace_seconds=…)` in a session of its own. It is one file of standard library, because it
 runs with an empty environment and without site-packages. SIGTERM to the tether is the order to end everything: every
-descendant gets SIGTERM, and SIGKILL when the grace is over. Its exit code is the command's, 128+n for a signal.
-Linux only. Who sends SIGKILL to the tether itself ends the command too, but not what the command put in the background.
+descendant gets SIGTERM, and SIGKILL when the grace is over, or at once when the order comes again. Its exit code is the
+command's, 128+n for a signal. Linux only. Who sends SIGKILL to the tether itself ends the command too, but not what the
+command put in the background.
 """
 
 import contextlib
@@ -39,7 +40,7 @@ def descendants(root: int) -> set[int]:
     """Every living or unreaped process below `root`, from one walk over /proc; who forks meanwhile may be missed."""
     children: dict[int, list[int]] = {}
     for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):  # noqa: PTH208
-        children.setdefault(_parent_of(pid), []).append(pid)
+        children.setdefault(parent_of(pid), []).append(pid)
     found: set[int] = set()
     unvisited = [root]
     while unvisited:
@@ -49,7 +50,8 @@ def descendants(root: int) -> set[int]:
     return found
 
 
-def _parent_of(pid: int) -> int:
+def parent_of(pid: int) -> int:
+    """The parent of a process; 0 for one that is gone, and for the first of all."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
@@ -120,7 +122,9 @@ def _end_all(reaper: _Reaper, grace_seconds: float) -> int:
             _signal(alive - asked, signal.SIGTERM)
             asked |= alive
         # SIGCHLD cuts the wait short; a grandchild's end does not always send one.
-        signal.sigtimedwait({signal.SIGCHLD}, _LOOK_EVERY_SECONDS)
+        news = signal.sigtimedwait(_WATCHED, _LOOK_EVERY_SECONDS)
+        if news is not None and news.si_signo in _ORDERS:
+            soft_until = min(soft_until, time.monotonic())
 
 
 def _signal(pids: set[int], number: signal.Signals) -> None:

@@ -20,6 +20,7 @@ CHANCE = {"uuid1", "uuid4", "random", "randint", "choice"}
 MAY_READ_ENVIRONMENT = {
     "corporation/delegation/consumer.py",
     "corporation/engine/__main__.py",
+    "factory_tasks/attempt_mark.py",  # reads nothing: it marks what the processes of an attempt inherit
     "factory_tasks/node.py",
     "hq_api/__main__.py",
     "hq_api/app.py",
@@ -28,6 +29,10 @@ MAY_READ_ENVIRONMENT = {
 MAY_READ_ENVIRONMENT_BELOW = ("corporation/cli/",)
 # A program of its own that must not import the package: it has to start in milliseconds and outlive everything.
 STANDS_ALONE = {"factory_tasks/tether.py"}
+
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+# What it is for: a mission that hangs in every way there is.
+MAY_SLEEP = {"tests/integration/stubborn_kind.py"}
 
 
 def name_of(path: Path) -> str:
@@ -164,6 +169,63 @@ def test_headquarters_never_builds_a_result_object_from_a_row_a_factory_wrote(pa
     text = path.read_text()
 
     assert "AsyncResult(" not in text, f"{name_of(path)}: read the mailbox with SQL and json, it is hostile input"
+
+
+@pytest.mark.parametrize("path", TESTS, ids=name_of)
+def test_no_test_sleeps(path: Path) -> None:
+    """A sleep is only the pause of a loop that looks for something; an event that nobody else knows is a sleep too."""
+    if name_of(path) in MAY_SLEEP:
+        return
+    tree = ast.parse(path.read_text())
+    loops = [node for node in ast.walk(tree) if isinstance(node, ast.While) and not isinstance(node.test, ast.Constant)]
+    pauses = {call for loop in loops for call in ast.walk(loop)}
+    sleeps = [
+        f"{name_of(path)}:{call.lineno}"
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and is_a_sleep(call) and call not in pauses
+    ]
+
+    assert not sleeps, f"wait for something, with `wait_until` or a signal: {sleeps}"
+
+
+def is_a_sleep(call: ast.Call) -> bool:
+    """`sleep(1)`, `time.sleep(1)`, `asyncio.sleep(1)`, `Event().wait(1)` and `threading.Event().wait(1)`."""
+    name = getattr(call.func, "id", getattr(call.func, "attr", ""))
+    owner = getattr(call.func, "value", None)
+    made_by = getattr(owner, "func", None)
+    new_event = "Event" in (getattr(made_by, "id", ""), getattr(made_by, "attr", ""))
+    return name == "sleep" or (name == "wait" and new_event and bool(call.args or call.keywords))
+
+
+@pytest.mark.parametrize(
+    ("code", "sleeps"),
+    [
+        ("time.sleep(1)", True),
+        ("sleep(1)", True),
+        ("asyncio.sleep(1)", True),
+        ("threading.Event().wait(1)", True),
+        ("Event().wait(timeout=1)", True),
+        ("asyncio.Event().wait()", False),
+        ("told.wait(1)", False),
+        ("wait_until(told.is_set)", False),
+    ],
+)
+def test_a_sleep_is_known_in_every_form(code: str, sleeps: bool) -> None:
+    call = ast.parse(code, mode="eval").body
+
+    assert isinstance(call, ast.Call)
+    assert is_a_sleep(call) == sleeps
+
+
+def test_each_row_of_the_crash_table_names_its_test_and_no_fault_test_is_missing_there() -> None:
+    table = (ROOT / "corporation/missions/README.md").read_text().partition("## The crash table")[2]
+    rows = [line.split("|")[1:-1] for line in table.splitlines() if line.startswith("| ")][1:]
+    named = set(re.findall(r"`(\w+)`", "".join([*(row[-1] for row in rows), table.partition("Beside the table")[2]])))
+    there = {path.stem.removeprefix("test_") for path in (ROOT / "tests/faults").glob("test_*.py")}
+
+    assert len(rows) > 10
+    assert [row[0].strip() for row in rows if not set(re.findall(r"`(\w+)`", row[-1])) & there] == []
+    assert sorted(there ^ named) == [], "the crash table and tests/faults name different tests"
 
 
 def test_the_layers_hold() -> None:

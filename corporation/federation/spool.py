@@ -1,47 +1,30 @@
 """The spool: a factory's own memory of attempts in one SQLite file, so that a crash repeats and forgets nothing.
 
-Life of a row: `running` (a process works on it) → `finished` (its report is on disk) → `reported` (HQ has it).
+Life of a row: `received` (its message is here) → `running` (a process works on it) → `finished` (its report is on disk)
+→ `reported` (HQ has it).
 """
 
 import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+from corporation import clock
 from corporation.federation.processes import ProcessIdentity, is_alive
 from corporation.federation.spool_file import SpoolFile
+from corporation.federation.spool_schema import CHANGES, SCHEMA
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS attempts (
-  attempt_id TEXT PRIMARY KEY,
-  job_id     TEXT NOT NULL,
-  attempt    INTEGER NOT NULL,
-  state      TEXT NOT NULL CHECK (state IN ('running', 'finished', 'reported')),
-  owner_pid  INTEGER NOT NULL,
-  owner_born REAL NOT NULL,
-  started_at TEXT NOT NULL,
-  progress   TEXT,
-  report     TEXT,
-  CHECK ((state = 'running') = (report IS NULL))
-) STRICT;
-CREATE INDEX IF NOT EXISTS attempts_open ON attempts (state) WHERE state <> 'reported';
-CREATE INDEX IF NOT EXISTS attempts_of ON attempts (job_id);
-CREATE TABLE IF NOT EXISTS workers (
-  name   TEXT PRIMARY KEY,
-  pid    INTEGER NOT NULL,
-  born   REAL NOT NULL,
-  slots  INTEGER NOT NULL,
-  queues TEXT NOT NULL,
-  labels TEXT NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+ALWAYS_REMEMBERED: Final = 10_000
+"""The newest reported attempts are known whatever the clock says, so that no jump of it lets a copy of one run again.
+
+More than Redis can hold for one factory: HQ keeps at most some hundreds of its attempts under way.
 """
 
 
 @dataclass(frozen=True)
 class Fresh:
-    """Nobody here ran this attempt: the caller owns it now and must run it."""
+    """Nobody here ran this attempt: the caller owns it now and must `begin` and run it."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +41,17 @@ class Finished:
     report: dict[str, Any]
 
 
-Reception = Fresh | Duplicate | Finished
+@dataclass(frozen=True)
+class Died:
+    """Its process died at work: end what it left running, then `finish` the attempt with `report`; never run it again.
+
+    It stays so until somebody does, and whoever receives it is told the same.
+    """
+
+    report: dict[str, Any]
+
+
+Reception = Fresh | Duplicate | Finished | Died
 
 
 @dataclass(frozen=True)
@@ -69,6 +62,21 @@ class RunningAttempt:
     job_id: str
     started_at: str
     progress: str | None
+
+
+@dataclass(frozen=True)
+class UnderWay:
+    """A running attempt as its warden sees it; moments are seconds of the monotonic clock.
+
+    `begun_at` and `time_limit` are None for what a worker of an older version began.
+    """
+
+    attempt_id: str
+    owner: ProcessIdentity
+    begun_at: float | None
+    time_limit: float | None
+    stop_why: str | None
+    stop_at: float | None
 
 
 @dataclass(frozen=True)
@@ -85,41 +93,41 @@ class Spool(SpoolFile):
     """The attempts, the workers and the notes of this factory in the file at `path`."""
 
     schema = SCHEMA
+    changes = CHANGES
 
     def accept(self, attempt_id: str, job_id: str, attempt: int, owner: ProcessIdentity, started_at: str) -> Reception:
-        """Write the attempt down as running by `owner`, once; or say why it must not be run.
+        """Write the attempt down as received by `owner`, once; or say why it must not be run.
 
-        An attempt whose process died is finished as lost here and now, and never run twice.
+        One whose process died before it began is `owner`'s now.
         """
         with self._write() as db:
             row = db.execute("SELECT * FROM attempts WHERE attempt_id = ?", (attempt_id,)).fetchone()
-            if row is not None:
-                return self._again(db, row)
-            newer = db.execute("SELECT 1 FROM attempts WHERE job_id = ? AND attempt > ?", (job_id, attempt)).fetchone()
-            if newer:
-                return Duplicate("a later attempt of this mission was already received")
+            if row is not None and (answer := _why_not_again(row)):
+                return answer
+            if why := _why_unwanted(db, attempt_id, job_id, attempt):
+                return Duplicate(why)
             db.execute(
                 "INSERT INTO attempts (attempt_id, job_id, attempt, state, owner_pid, owner_born, started_at)"
-                " VALUES (?, ?, ?, 'running', ?, ?, ?)",
+                " VALUES (?, ?, ?, 'received', ?, ?, ?) ON CONFLICT (attempt_id) DO UPDATE SET"
+                " owner_pid = excluded.owner_pid, owner_born = excluded.owner_born, started_at = excluded.started_at",
                 (attempt_id, job_id, attempt, owner.pid, owner.born, started_at),
             )
             return Fresh()
 
-    def _again(self, db: sqlite3.Connection, row: sqlite3.Row) -> Reception:
-        if row["state"] == "reported":
-            return Duplicate("HQ has this attempt's report")
-        if row["report"] is not None:
-            return Finished(json.loads(row["report"]))
-        if is_alive(ProcessIdentity(row["owner_pid"], row["owner_born"])):
-            return Duplicate("this attempt is running in another process of this factory")
-        report = lost_report()
-        _finish(db, row["attempt_id"], report)
-        return Finished(report)
+    def begin(self, attempt_id: str, owner: ProcessIdentity, now: float, time_limit: float) -> bool:
+        """The attempt runs from `now` (monotonic) for at most `time_limit` seconds; False when it is not `owner`'s."""
+        with self._write() as db:
+            changed = db.execute(
+                "UPDATE attempts SET state = 'running', begun_at = ?, time_limit = ?"
+                " WHERE attempt_id = ? AND state = 'received' AND owner_pid = ? AND owner_born = ?",
+                (now, time_limit, attempt_id, owner.pid, owner.born),
+            )
+            return changed.rowcount == 1
 
-    def finish(self, attempt_id: str, report: Mapping[str, Any]) -> None:
-        """The report is on the disk when this returns, whatever happens next; a second report changes nothing."""
+    def finish(self, attempt_id: str, report: Mapping[str, Any]) -> bool:
+        """A report is on the disk when this returns, whatever happens next; False when another one was there first."""
         with self._write(durable=True) as db:
-            _finish(db, attempt_id, report)
+            return _finish(db, attempt_id, report)
 
     def mark_reported(self, attempt_id: str) -> None:
         """HQ has the report, so its words need no room here; forgetting this in a crash only reports again."""
@@ -134,13 +142,40 @@ class Spool(SpoolFile):
         with self._write() as db:
             db.execute("UPDATE attempts SET progress = ? WHERE attempt_id = ?", (progress, attempt_id))
 
+    def request_stop(self, attempt_id: str, why: str, now: float | None = None) -> bool:
+        """Whoever runs the attempt must stop it; True when that is news here.
+
+        One that was not received yet will not be run when it is. The first reason stays; what ended is left alone.
+        """
+        asked_at = clock.monotonic() if now is None else now
+        with self._write() as db:
+            changed = db.execute(
+                "UPDATE attempts SET stop_why = ?, stop_at = ?"
+                " WHERE attempt_id = ? AND stop_why IS NULL AND state IN ('received', 'running')",
+                (why, asked_at, attempt_id),
+            )
+            kept = db.execute(
+                "INSERT INTO stops (attempt_id, why) SELECT :id, :why"
+                " WHERE NOT EXISTS (SELECT 1 FROM attempts WHERE attempt_id = :id) ON CONFLICT DO NOTHING",
+                {"id": attempt_id, "why": why},
+            )
+            return changed.rowcount + kept.rowcount == 1
+
+    def stop_requested(self, attempt_id: str) -> str | None:
+        """Why the attempt must stop, or None while it may go on."""
+        rows = self._read("SELECT stop_why FROM attempts WHERE attempt_id = ?", (attempt_id,))
+        return rows[0]["stop_why"] if rows else None
+
     def bury_the_dead(self) -> int:
-        """Finish as lost every running attempt whose process is gone, and return how many; safe at any time."""
+        """Finish every attempt whose process is gone, and return how many; safe at any time.
+
+        What was received and never begun waits for its message, which comes back and finds it ready to run.
+        """
         with self._write(durable=True) as db:
             rows = db.execute("SELECT * FROM attempts WHERE state = 'running'").fetchall()
-            dead = [row for row in rows if not is_alive(ProcessIdentity(row["owner_pid"], row["owner_born"]))]
+            dead = [row for row in rows if not is_alive(_owner_of(row))]
             for row in dead:
-                _finish(db, row["attempt_id"], lost_report())
+                _finish(db, row["attempt_id"], _last_word_on(row))
             return len(dead)
 
     def report_of(self, attempt_id: str) -> dict[str, Any] | None:
@@ -149,9 +184,20 @@ class Spool(SpoolFile):
         return json.loads(rows[0]["report"]) if rows else None
 
     def forget(self, before: str) -> None:
-        """Reported attempts that began before this moment (ISO-8601) are not known any more."""
+        """Reported attempts that began before this moment (ISO-8601) are not known any more, but for the newest.
+
+        So are all but the newest orders to stop what was never received.
+        """
         with self._write() as db:
-            db.execute("DELETE FROM attempts WHERE state = 'reported' AND started_at < ?", (before,))
+            db.execute(
+                "DELETE FROM stops WHERE rowid <= (SELECT rowid FROM stops ORDER BY rowid DESC LIMIT 1 OFFSET ?)",
+                (ALWAYS_REMEMBERED,),
+            )
+            db.execute(
+                "DELETE FROM attempts WHERE state = 'reported' AND started_at < ? AND rowid <="
+                " (SELECT rowid FROM attempts WHERE state = 'reported' ORDER BY rowid DESC LIMIT 1 OFFSET ?)",
+                (before, ALWAYS_REMEMBERED),
+            )
 
     def unreported(self) -> list[tuple[str, dict[str, Any]]]:
         """Every finished attempt that HQ may not have, in the order in which they were received (M-13)."""
@@ -159,13 +205,30 @@ class Spool(SpoolFile):
         return [(row["attempt_id"], json.loads(row["report"])) for row in rows]
 
     def running(self) -> list[RunningAttempt]:
-        """What living processes of this factory work on now."""
-        rows = self._read("SELECT * FROM attempts WHERE state = 'running' ORDER BY rowid")
+        """What living processes of this factory work on now, or are about to."""
+        rows = self._read("SELECT * FROM attempts WHERE state IN ('received', 'running') ORDER BY rowid")
         return [
             RunningAttempt(row["attempt_id"], row["job_id"], row["started_at"], row["progress"])
             for row in rows
-            if is_alive(ProcessIdentity(row["owner_pid"], row["owner_born"]))
+            if is_alive(_owner_of(row))
         ]
+
+    def under_way(self) -> list[UnderWay]:
+        """Every running attempt, whether its process lives or not, for the warden."""
+        rows = self._read("SELECT * FROM attempts WHERE state = 'running' ORDER BY rowid")
+        return [
+            UnderWay(
+                row["attempt_id"], _owner_of(row), row["begun_at"], row["time_limit"], row["stop_why"], row["stop_at"]
+            )
+            for row in rows
+        ]
+
+    def owners(self) -> dict[str, ProcessIdentity]:
+        """The process that last had each attempt that this factory still knows."""
+        return {
+            row["attempt_id"]: _owner_of(row)
+            for row in self._read("SELECT attempt_id, owner_pid, owner_born FROM attempts")
+        }
 
     def put_worker(
         self, name: str, owner: ProcessIdentity, slots: int, queues: Sequence[str], labels: Sequence[str] = ()
@@ -203,7 +266,7 @@ class Spool(SpoolFile):
 
 
 def lost_report() -> dict[str, Any]:
-    """What is reported for an attempt whose process died."""
+    """What is reported for an attempt whose process died at work."""
     return {"outcome": "lost", "error": "the process that ran the attempt died"}
 
 
@@ -216,8 +279,40 @@ def report_all(spool: Spool, deliver: Callable[[str, dict[str, Any]], None]) -> 
     return len(waiting)
 
 
-def _finish(db: sqlite3.Connection, attempt_id: str, report: Mapping[str, Any]) -> None:
-    db.execute(
-        "UPDATE attempts SET state = 'finished', report = ? WHERE attempt_id = ? AND state = 'running'",
+def _why_not_again(row: sqlite3.Row) -> Duplicate | Finished | Died | None:
+    """Why a known attempt is not run now; None for one that was received and never begun by a process that is gone."""
+    if row["state"] == "reported":
+        return Duplicate("HQ has this attempt's report")
+    if row["report"] is not None:
+        return Finished(json.loads(row["report"]))
+    if is_alive(_owner_of(row)):
+        return Duplicate("this attempt is running in another process of this factory")
+    return Died(_last_word_on(row)) if row["state"] == "running" else None
+
+
+def _why_unwanted(db: sqlite3.Connection, attempt_id: str, job_id: str, attempt: int) -> str | None:
+    """Why an attempt that is new here is not run all the same."""
+    stopped = db.execute("SELECT why FROM stops WHERE attempt_id = ?", (attempt_id,)).fetchone()
+    if stopped:
+        return f"it was to stop before it was received: {stopped['why']}"
+    newer = db.execute("SELECT 1 FROM attempts WHERE job_id = ? AND attempt > ?", (job_id, attempt)).fetchone()
+    return "a later attempt of this mission was already received" if newer else None
+
+
+def _last_word_on(row: sqlite3.Row) -> dict[str, Any]:
+    """The report on an attempt whose process died: one that was to be stopped has stopped."""
+    if row["stop_why"] is not None:
+        return {"outcome": "cancelled", "error": row["stop_why"]}
+    return lost_report()
+
+
+def _owner_of(row: sqlite3.Row) -> ProcessIdentity:
+    return ProcessIdentity(row["owner_pid"], row["owner_born"])
+
+
+def _finish(db: sqlite3.Connection, attempt_id: str, report: Mapping[str, Any]) -> bool:
+    changed = db.execute(
+        "UPDATE attempts SET state = 'finished', report = ? WHERE attempt_id = ? AND state IN ('received', 'running')",
         (json.dumps(dict(report)), attempt_id),
     )
+    return changed.rowcount == 1

@@ -84,9 +84,7 @@ def to_report(outcome: Outcome) -> dict[str, Any]:
         report["error"] = outcome.why
     if isinstance(outcome, Later):
         report["after_seconds"] = outcome.after_seconds
-    elif isinstance(outcome, Lost):
-        report["begun"] = outcome.took_worker
-    else:
+    elif not isinstance(outcome, Lost):
         report["result"] = dict(outcome.result)
     return report
 
@@ -105,8 +103,7 @@ def from_report(report: object) -> Outcome:
         case "later":
             return Later(_seconds(fields.get("after_seconds")), why)
         case "lost":
-            # A process that died before it began the work proves nothing about the mission.
-            return Lost(why, took_worker=fields.get("begun") is not False)
+            return Lost(why)
         case "stop" | "failed" | "timed_out" | "cancelled" as word:
             return _WITH_EVIDENCE[word](why, evidence)
         case _:

@@ -12,7 +12,7 @@ from corporation.missions.outbox import BrokerUnavailableError
 from corporation.missions.outcomes import Lost
 from corporation.missions.queues import Queues
 from corporation.missions.retry import RetryPolicy
-from corporation.missions.store import leases, resending, withdrawing
+from corporation.missions.store import cancelling, leases, resending, withdrawing
 from corporation.wakeups import DISPATCH, SEND, wake
 
 SAFE_SECONDS = 30.0
@@ -85,9 +85,9 @@ def rescue_some(
     """Give up on up to `limit` attempts whose lease is over by the database's clock; how many is returned.
 
     Where the message was taken back before anybody received it, the mission waits again and nothing is used up. Each
-    other mission is tried again or, with no attempts left, failed as lost. What the factory reports later is kept
-    and changes nothing. Without `queued_too` an attempt that still waits in a queue is left alone: nobody could look
-    whether it lies there.
+    other mission is tried again or, with no attempts left, failed as lost, and its factory is told to stop. What that
+    reports later is kept and changes nothing. Without `queued_too` an attempt that still waits in a queue is left
+    alone: nobody could look whether it lies there.
     """
     silent = leases.lapsed(connection, limit, queued_too=queued_too)
     withdrawn = _take_back(connection, queues, silent)
@@ -97,6 +97,10 @@ def rescue_some(
         if standing.attempt_id not in withdrawn
     ]
     apply(connection, lost)
+    if lost:
+        # Whoever comes back with one of them hears at once that nobody counts on it.
+        cancelling.order_stop(connection, [one.standing.attempt_id for one in lost])
+        wake(connection, SEND)
     if withdrawn:
         wake(connection, DISPATCH)
     return len(silent)

@@ -29,7 +29,8 @@ def bootstrap_repo(mission: Mission) -> Outcome:
     """A new git repository with a commit lies below the factory's repositories, and `context.verify` passed in it.
 
     The files come from a script in a bundle (HQ's or inline) or from another git repository, whose history is always
-    left behind. Everything happens within `timeout_seconds` from the call; no process and no scratch file is left.
+    left behind. Everything happens within `timeout_seconds` from the call; no process and no scratch file is left. When
+    the attempt is to stop, its command is ended and AttemptStopped raised within two seconds.
     Running it again for the same mission starts over, unless it was finished: then it gives the same answer and touches
     nothing. A folder that another mission or a person made is never touched.
     """
@@ -55,5 +56,6 @@ def _ordered(mission: Mission, order: RepositoryOrder, deadline: float) -> Outco
             return Done(claim.result)
         with scratch_folder(claim.scratch) as scratch:
             forward = Forwarder(mission.reporter.log)
-            bench = Workbench(scratch, deadline, mission.grace_seconds, forward, claim.lock)
+            grace, attempt_id = mission.grace_seconds, mission.attempt_id
+            bench = Workbench(scratch, deadline, grace, forward, claim.lock, attempt_id, mission.stop)
             return make(mission, order, claim, bench)

@@ -12,12 +12,17 @@ from typing import IO, Final
 
 from corporation import clock
 from corporation.errors import CorporationError
+from factory_tasks.attempt_mark import VARIABLE
 from factory_tasks.bootstrap_repo.output import STDERR_TAIL, STDOUT_TAIL, Collected, EachLine
+from factory_tasks.stopping import StopFlag
 from factory_tasks.tether import tethered
 
 IDENTITY: Final = ("Corporation", "corporation@localhost")
 _PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 _READ_AT_ONCE: Final = 65_536
+_LOOK_SECONDS: Final = 0.25
+_STOPPING_SECONDS: Final = 1.0
+"""Between SIGTERM and SIGKILL when the attempt is to stop: a second before the worker's warden would kill us too."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,8 @@ class Workbench:
     forward: EachLine
     held: int
     """A file descriptor that stays open as long as any process of the mission's commands lives."""
+    attempt_id: str = ""
+    stop: StopFlag = field(default_factory=StopFlag)
     more_environment: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def environment(self) -> dict[str, str]:
@@ -71,16 +78,20 @@ class Workbench:
             "GIT_COMMITTER_NAME": name,
             "GIT_COMMITTER_EMAIL": email,
             "GIT_TERMINAL_PROMPT": "0",
+            VARIABLE: self.attempt_id,
             **self.more_environment,
         }
 
     def run(self, argv: list[str], cwd: Path, each_line: EachLine | None = None) -> Ran:
         """Run `argv` in `cwd` to its end or to the deadline; no process of it is left afterwards, whatever happened.
 
-        Every line goes to `each_line`, by default to `forward`. Not repeatable by itself: that is up to `argv`.
+        Every line goes to `each_line`, by default to `forward`. Raises AttemptStopped, before or after, when the
+        attempt is to stop. Not repeatable by itself: that is up to `argv`.
         """
+        self.stop.check()
         with self._started(argv, cwd, each_line or self.forward) as running:
-            timed_out = running.listen(self.deadline)
+            timed_out = running.listen(self.deadline, self.stop)
+        self.stop.check()
         code = running.process.returncode
         return Ran(code if code >= 0 else 128 - code, timed_out, running.out.tail, running.err.tail)
 
@@ -127,25 +138,34 @@ class _Running:
         self.out = Collected("stdout", STDOUT_TAIL, each_line)
         self.err = Collected("stderr", STDERR_TAIL, each_line)
         self._alive = alive
+        self._orders = 0
+        self._ordered_at = 0.0
 
-    def listen(self, deadline: float) -> bool:
-        """Hear the command out; True when the deadline came first and its end was ordered."""
-        ordered = False
+    def listen(self, deadline: float, stop: StopFlag) -> bool:
+        """Hear the command out; True when the deadline came first. Its end is ordered then, and when it is to stop."""
+        timed_out = False
         with selectors.DefaultSelector() as ears:
             ears.register(self._alive, selectors.EVENT_READ, None)
             for pipe, collected in self._pipes():
                 os.set_blocking(pipe.fileno(), False)
                 ears.register(pipe, selectors.EVENT_READ, collected)
             while self._alive in ears.get_map():
-                if not ordered and clock.monotonic() >= deadline:
-                    self.process.send_signal(signal.SIGTERM)
-                    ordered = True
-                for key, _ in ears.select(None if ordered else max(0.0, deadline - clock.monotonic())):
+                now = clock.monotonic()
+                timed_out = timed_out or now >= deadline
+                self._order_the_end(now, timed_out, stop.is_set())
+                for key, _ in ears.select(_LOOK_SECONDS if timed_out else min(_LOOK_SECONDS, deadline - now)):
                     if not _hear(key):
                         ears.unregister(key.fileobj)
         for pipe, collected in self._pipes():
             _hear_the_rest(pipe, collected)
-        return ordered
+        return timed_out
+
+    def _order_the_end(self, now: float, timed_out: bool, is_to_stop: bool) -> None:
+        """Tell the tether once when there is a reason; a second word, a second after the first, ends its grace."""
+        in_a_hurry = is_to_stop and self._orders == 1 and now >= self._ordered_at + _STOPPING_SECONDS
+        if in_a_hurry or (self._orders == 0 and (timed_out or is_to_stop)):
+            self.process.send_signal(signal.SIGTERM)
+            self._orders, self._ordered_at = self._orders + 1, now
 
     def end(self) -> None:
         """The tether and all it held are gone, and the pipes closed; safe to call twice."""

@@ -33,7 +33,7 @@ outcomes: st.SearchStrategy[Outcome] = st.one_of(
     st.builds(Stop, reasons, results),
     st.builds(Failed, reasons, results),
     st.builds(TimedOut, reasons, results),
-    st.builds(Lost, reasons, st.booleans()),
+    st.builds(Lost, reasons),
     st.builds(Cancelled, reasons, results),
 )
 
@@ -55,7 +55,6 @@ hostile = st.one_of(
         {"outcome": WORDS},
         optional={
             "error": json_values,
-            "begun": json_values,
             "result": json_values,
             "after_seconds": st.one_of(json_values, st.floats(), st.integers()),
             "exc_type": json_values,

@@ -120,7 +120,7 @@ def test_the_script_sees_nothing_of_the_workers_environment(tmp_path: Path, monk
     assert "do-not-show-me" not in json.dumps(result)
     assert names - {"PWD", "SHLVL", "_", "OLDPWD"} <= {
         "PATH", "HOME", "TMPDIR", "LANG", "GIT_TERMINAL_PROMPT",
-        "GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL",
+        "GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL", "UA_ATTEMPT_ID",
     }  # fmt: skip
 
 

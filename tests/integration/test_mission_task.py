@@ -1,20 +1,22 @@
 """One attempt on a factory: run once, written down before it is told, and honest about every way to fail."""
 
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from canary import secret
-from celery.exceptions import Ignore, SoftTimeLimitExceeded
+from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 
 from corporation.federation.processes import ProcessIdentity
 from corporation.missions.outcomes import Done, Outcome, Stop
 from corporation.settings import load_settings
 from factory_tasks.handlers import Handler, Mission, Registration
 from factory_tasks.mailbox import MissionFailed
-from factory_tasks.mission_task import Order, attempt, deliver, fit, read_order
+from factory_tasks.mission_task import FULL_DISK_SECONDS, Order, attempt, deliver, fit, read_order
 from factory_tasks.node import Node, build_node
 
 
@@ -71,6 +73,52 @@ def test_the_report_is_on_the_disk_before_it_is_told(here: Node) -> None:
     assert here.spool.unreported() == [(attempt_id, report)]
 
 
+@contextmanager
+def full(here: Node) -> Generator[None]:
+    """The spool's file may not grow, as on a full disk."""
+    db, _ = here.spool._db()  # pyright: ignore[reportPrivateUsage]
+    db.execute("CREATE TABLE filler (word TEXT)")
+    before = db.execute("PRAGMA max_page_count").fetchone()[0]
+    db.execute(f"PRAGMA max_page_count = {db.execute('PRAGMA page_count').fetchone()[0]}")
+    with suppress(sqlite3.OperationalError):
+        while True:
+            db.execute("INSERT INTO filler VALUES (?)", ("x" * 100,))
+    yield
+    db.execute(f"PRAGMA max_page_count = {before}")
+
+
+def test_a_message_that_a_full_disk_cannot_take_goes_back(here: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not as a failure: HQ would try again at once, until no attempt is left."""
+    monkeypatch.setattr("factory_tasks.mission_task.FULL_DISK_SECONDS", 0)
+    runs, registration = counting(lambda: Done({"n": 1}))
+    here.spool.note("the file", "is there")
+    words = "x" * 8000
+    with full(here), pytest.raises(Reject, match="the spool takes nothing: database or disk is full") as raised:
+        attempt(here, registration, str(uuid4()), order(job_id=words))
+    assert raised.value.requeue
+
+    assert attempt(here, registration, str(uuid4()), order())["outcome"] == "done"
+    assert len(runs) == 1
+
+
+def test_a_report_that_a_full_disk_cannot_take_is_written_when_there_is_room(
+    here: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled = ExitStack()
+    _, registration = counting(lambda: filled.enter_context(full(here)) or Done({"n": "x" * 8000}))
+    paused: list[float] = []
+
+    def pause(seconds: float) -> None:
+        paused.append(seconds)
+        filled.close()
+
+    monkeypatch.setattr("factory_tasks.mission_task.clock.pause", pause)
+    report = attempt(here, registration, attempt_id := str(uuid4()), order())
+
+    assert paused == [FULL_DISK_SECONDS]
+    assert here.spool.unreported() == [(attempt_id, report)]
+
+
 def test_an_attempt_that_another_process_runs_is_left_to_it(here: Node) -> None:
     runs, registration = counting(lambda: Done())
     attempt_id = str(uuid4())
@@ -87,12 +135,51 @@ def test_an_attempt_that_another_process_runs_is_left_to_it(here: Node) -> None:
 def test_an_attempt_whose_process_died_is_reported_lost_and_not_run_again(here: Node) -> None:
     runs, registration = counting(lambda: Done())
     attempt_id = str(uuid4())
-    here.spool.accept(attempt_id, "m-1", 1, ProcessIdentity(2**22 + 1, 1.0), "now")
+    dead = ProcessIdentity(2**22 + 1, 1.0)
+    here.spool.accept(attempt_id, "m-1", 1, dead, "now")
+    here.spool.begin(attempt_id, dead, 1.0, 60.0)
 
     report = attempt(here, registration, attempt_id, order())
 
     assert report["outcome"] == "lost"
     assert runs == []
+
+
+def test_an_attempt_whose_process_died_before_the_work_is_run_now(here: Node) -> None:
+    runs, registration = counting(lambda: Done())
+    attempt_id = str(uuid4())
+    here.spool.accept(attempt_id, "m-1", 1, ProcessIdentity(2**22 + 1, 1.0), "now")
+
+    assert attempt(here, registration, attempt_id, order())["outcome"] == "done"
+    assert runs == [attempt_id]
+
+
+def test_an_attempt_that_was_to_stop_before_it_began_does_no_work(here: Node) -> None:
+    runs, registration = counting(lambda: Done())
+    attempt_id = str(uuid4())
+    here.spool.accept(attempt_id, "m-1", 1, ProcessIdentity(2**22 + 1, 1.0), "now")
+    here.spool.request_stop(attempt_id, "cancelled by operator")
+
+    report = attempt(here, registration, attempt_id, order())
+
+    assert (report["outcome"], report["error"]) == ("cancelled", "cancelled by operator")
+    assert runs == []
+
+
+def test_a_report_that_the_warden_wrote_first_is_the_one_that_counts(
+    here: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process waits to be killed; should nobody do it, it goes on with what HQ is told anyway."""
+    monkeypatch.setattr("factory_tasks.mission_task.DEATH_SECONDS", 0.0)
+    attempt_id = str(uuid4())
+
+    def overruled() -> Outcome:
+        here.spool.finish(attempt_id, {"outcome": "cancelled", "error": "by the warden"})
+        return Done()
+
+    _, registration = counting(overruled)
+
+    assert attempt(here, registration, attempt_id, order()) == {"outcome": "cancelled", "error": "by the warden"}
 
 
 def test_an_older_attempt_than_one_already_seen_is_dropped(here: Node) -> None:
@@ -121,6 +208,18 @@ def test_what_a_handler_raises_is_a_failed_attempt(here: Node) -> None:
 
     assert report["outcome"] == "failed"
     assert report["error"] == "ZeroDivisionError: by zero"
+
+
+def test_a_handler_that_makes_an_error_of_being_stopped_was_stopped_all_the_same(here: Node) -> None:
+    attempt_id = str(uuid4())
+
+    def wrapped(mission: Mission) -> Outcome:
+        mission.stop.set("cancelled")
+        raise ValueError("half a thing") from None
+
+    report = attempt(here, kind(wrapped), attempt_id, order())
+
+    assert (report["outcome"], report["error"]) == ("cancelled", "cancelled")
 
 
 def test_the_soft_limit_is_a_time_limit_and_not_a_failure(here: Node) -> None:
@@ -197,20 +296,6 @@ def test_a_handler_that_forgets_its_answer_fails_for_good_and_says_why(here: Nod
 
     assert report["outcome"] == "stop"
     assert "NoneType" in report["error"]
-
-
-def test_the_soft_limit_is_not_heard_once_the_work_is_done(here: Node) -> None:
-    import signal
-
-    before = signal.getsignal(signal.SIGUSR1)
-    signal.signal(signal.SIGUSR1, lambda *_: None)
-    try:
-        _, registration = counting(lambda: Done())
-        attempt(here, registration, str(uuid4()), order())
-
-        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGUSR1, before)
 
 
 def test_what_a_handler_says_of_a_secret_is_masked_before_it_is_stored(tmp_path: Path) -> None:

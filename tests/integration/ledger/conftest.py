@@ -28,7 +28,7 @@ def ledger_url(postgres: "Server") -> str:
 
 
 @pytest.fixture(scope="session")
-def ledger_engine(ledger_url: str) -> Iterator[Engine]:
+def engine_of_all_tests(ledger_url: str) -> Iterator[Engine]:
     """Connections enough for tests with many threads."""
     engine = open_ledger(ledger_url, pool_size=24)
     yield engine
@@ -36,12 +36,16 @@ def ledger_engine(ledger_url: str) -> Iterator[Engine]:
 
 
 @pytest.fixture
+def ledger_engine(engine_of_all_tests: Engine) -> Iterator[Engine]:
+    """An empty ledger, which a test may spoil."""
+    yield engine_of_all_tests
+    with engine_of_all_tests.begin() as connection:
+        connection.execute(EMPTY)
+
+
+@pytest.fixture
 def ledger(ledger_engine: Engine) -> Iterator[LedgerAtWork]:
-    """An empty ledger at work."""
+    """An empty ledger at work, whose history is whole when the test is over."""
     yield LedgerAtWork(ledger_engine)
-    try:
-        with ledger_engine.connect() as connection:
-            assert_history_is_whole(connection)
-    finally:
-        with ledger_engine.begin() as connection:
-            connection.execute(EMPTY)
+    with ledger_engine.connect() as connection:
+        assert_history_is_whole(connection)

@@ -2,13 +2,14 @@
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Event
 from typing import Any
 
 import psutil
@@ -16,11 +17,13 @@ import pytest
 
 from corporation.federation.processes import ProcessIdentity, my_identity
 from corporation.federation.spool import (
+    Died,
     Duplicate,
     Finished,
     Fresh,
     Reception,
     Spool,
+    UnderWay,
     lost_report,
     report_all,
 )
@@ -60,6 +63,13 @@ def accept(spool: Spool, attempt_id: str = "at-1", job_id: str = "j-1", attempt:
     return spool.accept(attempt_id, job_id, attempt, owner or my_identity(), NOW)
 
 
+def begin(spool: Spool, attempt_id: str = "at-1", job_id: str = "j-1", owner: ProcessIdentity | None = None) -> None:
+    """The attempt was received by `owner` and runs."""
+    who = owner or my_identity()
+    assert accept(spool, attempt_id, job_id, owner=who) == Fresh()
+    assert spool.begin(attempt_id, who, 100.0, 60.0)
+
+
 def test_an_attempt_nobody_saw_is_the_callers_to_run(spool: Spool) -> None:
     assert accept(spool) == Fresh()
     assert [(one.attempt_id, one.job_id, one.started_at) for one in spool.running()] == [("at-1", "j-1", NOW)]
@@ -81,18 +91,48 @@ def test_a_copy_of_what_ended_gets_the_report_and_not_the_work(spool: Spool) -> 
     assert isinstance(accept(spool), Duplicate)
 
 
-def test_an_attempt_whose_process_died_is_never_run_again(spool: Spool, dead: ProcessIdentity) -> None:
+def test_an_attempt_whose_process_died_at_work_is_never_run_again(spool: Spool, dead: ProcessIdentity) -> None:
+    begin(spool, owner=dead)
+
+    assert accept(spool) == Died(lost_report())
+    assert accept(spool) == Died(lost_report())
+    spool.finish("at-1", lost_report())
+    assert accept(spool) == Finished(lost_report())
+
+
+def test_an_attempt_whose_process_died_before_it_began_is_the_next_ones_to_run(
+    spool: Spool, dead: ProcessIdentity, other: ProcessIdentity
+) -> None:
     accept(spool, owner=dead)
 
-    assert accept(spool) == Finished(lost_report())
-    assert spool.unreported() == [("at-1", lost_report())]
+    assert accept(spool, owner=other) == Fresh()
+    assert isinstance(accept(spool), Duplicate)
+    assert not spool.begin("at-1", dead, 100.0, 60.0)
+    assert spool.begin("at-1", other, 100.0, 60.0)
+
+
+def test_an_attempt_that_never_began_is_not_taken_up_when_a_later_one_is_here(
+    spool: Spool, dead: ProcessIdentity
+) -> None:
+    accept(spool, owner=dead)
+    accept(spool, "at-2", attempt=2)
+
+    assert isinstance(accept(spool), Duplicate)
+
+
+def test_an_attempt_begins_once(spool: Spool) -> None:
+    begin(spool)
+
+    assert not spool.begin("at-1", my_identity(), 100.0, 60.0)
+    spool.finish("at-1", DONE)
+    assert not spool.begin("at-1", my_identity(), 100.0, 60.0)
 
 
 def test_a_pid_that_is_used_again_is_not_the_process_that_died(spool: Spool) -> None:
     me = my_identity()
-    accept(spool, owner=ProcessIdentity(me.pid, me.born - 3600))
+    begin(spool, owner=ProcessIdentity(me.pid, me.born - 3600))
 
-    assert accept(spool) == Finished(lost_report())
+    assert accept(spool) == Died(lost_report())
 
 
 def test_an_older_attempt_than_the_last_seen_is_dropped(spool: Spool) -> None:
@@ -104,10 +144,10 @@ def test_an_older_attempt_than_the_last_seen_is_dropped(spool: Spool) -> None:
 
 
 def test_the_first_report_counts(spool: Spool) -> None:
-    accept(spool)
-    spool.finish("at-1", DONE)
-    spool.finish("at-1", lost_report())
+    begin(spool)
 
+    assert spool.finish("at-1", DONE)
+    assert not spool.finish("at-1", lost_report())
     assert spool.unreported() == [("at-1", DONE)]
 
 
@@ -129,9 +169,9 @@ def test_what_still_runs_cannot_be_called_reported(spool: Spool) -> None:
 def test_the_dead_are_buried_and_the_living_left_alone(
     spool: Spool, dead: ProcessIdentity, other: ProcessIdentity
 ) -> None:
-    accept(spool, "at-1", "j-1", owner=dead)
-    accept(spool, "at-2", "j-2", owner=other)
-    accept(spool, "at-3", "j-3", owner=dead)
+    begin(spool, "at-1", "j-1", owner=dead)
+    begin(spool, "at-2", "j-2", owner=other)
+    begin(spool, "at-3", "j-3", owner=dead)
 
     assert [one.attempt_id for one in spool.running()] == ["at-2"]
     assert spool.bury_the_dead() == 2
@@ -139,9 +179,75 @@ def test_the_dead_are_buried_and_the_living_left_alone(
     assert [attempt_id for attempt_id, _ in spool.unreported()] == ["at-1", "at-3"]
 
 
+def test_what_was_received_and_never_begun_waits_for_its_message(spool: Spool, dead: ProcessIdentity) -> None:
+    accept(spool, "at-1", "j-1", owner=dead)
+    begin(spool, "at-2", "j-2", owner=dead)
+
+    assert spool.bury_the_dead() == 1
+    assert spool.unreported() == [("at-2", lost_report())]
+    assert accept(spool, "at-1", "j-1") == Fresh()
+
+
+def test_what_was_to_stop_before_it_was_received_is_not_run(spool: Spool) -> None:
+    assert spool.request_stop("at-1", "not needed")
+    assert not spool.request_stop("at-1", "and again")
+
+    assert accept(spool) == Duplicate("it was to stop before it was received: not needed")
+    assert (spool.running(), spool.unreported()) == ([], [])
+
+
+def test_only_the_newest_of_such_orders_are_kept(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("corporation.federation.spool.ALWAYS_REMEMBERED", 2)
+    for number in range(5):
+        spool.request_stop(f"at-{number}", "no")
+    spool.forget("")
+
+    received = [accept(spool, f"at-{number}", f"j-{number}") for number in range(5)]
+    assert [isinstance(one, Duplicate) for one in received] == [False, False, False, True, True]
+
+
+def test_a_stop_is_written_down_once_and_only_for_what_is_under_way(spool: Spool) -> None:
+    assert spool.stop_requested("at-1") is None
+    begin(spool)
+    assert spool.stop_requested("at-1") is None
+
+    assert spool.request_stop("at-1", "cancelled", 7.0)
+    assert not spool.request_stop("at-1", "and again", 8.0)
+    assert spool.stop_requested("at-1") == "cancelled"
+    assert [(one.stop_why, one.stop_at) for one in spool.under_way()] == [("cancelled", 7.0)]
+    spool.finish("at-1", DONE)
+    accept(spool, "at-2", "j-2")
+    spool.finish("at-2", DONE)
+    assert not spool.request_stop("at-2", "too late")
+
+
+def test_what_was_to_stop_and_died_has_stopped(spool: Spool, dead: ProcessIdentity) -> None:
+    begin(spool, owner=dead)
+    spool.request_stop("at-1", "cancelled")
+
+    assert accept(spool) == Died({"outcome": "cancelled", "error": "cancelled"})
+
+
+def test_a_stop_for_what_never_began_is_kept_for_whoever_takes_it_up(spool: Spool, dead: ProcessIdentity) -> None:
+    accept(spool, owner=dead)
+    spool.request_stop("at-1", "cancelled")
+
+    assert accept(spool) == Fresh()
+    assert spool.stop_requested("at-1") == "cancelled"
+
+
+def test_the_warden_sees_since_when_and_how_long_an_attempt_may_run(spool: Spool, other: ProcessIdentity) -> None:
+    accept(spool, "at-0", "j-0")
+    accept(spool, owner=other)
+    spool.begin("at-1", other, 12.5, 60)
+
+    assert spool.under_way() == [UnderWay("at-1", other, 12.5, 60.0, None, None)]
+    assert spool.owners() == {"at-0": my_identity(), "at-1": other}
+
+
 def test_a_zombie_counts_as_dead(spool: Spool) -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    accept(spool, owner=ProcessIdentity(child.pid, psutil.Process(child.pid).create_time()))
+    begin(spool, owner=ProcessIdentity(child.pid, psutil.Process(child.pid).create_time()))
     assert len(spool.running()) == 1
     assert child.stdin is not None
     child.stdin.close()
@@ -207,7 +313,10 @@ def test_living_workers_are_known_with_their_slots_and_queues(spool: Spool, dead
     assert [(one.name, one.slots) for one in spool.workers()] == [("b", 3)]
 
 
-def test_reported_attempts_are_forgotten_by_age_and_unreported_ones_never(spool: Spool) -> None:
+def test_reported_attempts_are_forgotten_by_age_and_unreported_ones_never(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("corporation.federation.spool.ALWAYS_REMEMBERED", 0)
     accept(spool, "old-reported", "j-a")
     accept(spool, "old-unreported", "j-b")
     for attempt_id in ("old-reported", "old-unreported"):
@@ -219,6 +328,21 @@ def test_reported_attempts_are_forgotten_by_age_and_unreported_ones_never(spool:
     spool.forget("2026-06-01T08:00:01.000000+00:00")
     assert accept(spool, "old-reported", "j-a") == Fresh()
     assert isinstance(accept(spool, "old-unreported", "j-b"), Finished)
+
+
+def test_no_jump_of_the_clock_makes_a_factory_forget_its_newest_attempts(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("corporation.federation.spool.ALWAYS_REMEMBERED", 2)
+    for number in range(4):
+        accept(spool, f"at-{number}", f"j-{number}")
+        spool.finish(f"at-{number}", DONE)
+        spool.mark_reported(f"at-{number}")
+
+    spool.forget("9999-01-01T00:00:00.000000+00:00")
+    assert sorted(spool.owners()) == ["at-2", "at-3"]
+    spool.forget("9999-01-01T00:00:00.000000+00:00")
+    assert sorted(spool.owners()) == ["at-2", "at-3"]
 
 
 def test_a_report_is_known_until_hq_has_it(spool: Spool) -> None:
@@ -299,6 +423,7 @@ input()
 spool = Spool(Path(sys.argv[1]))
 fresh = [n for n in range(20) if spool.accept(f"at-{n}", f"j-{n}", 1, my_identity(), "") == Fresh()]
 for n in fresh:
+    assert spool.begin(f"at-{n}", my_identity(), 1.0, 60.0)
     spool.finish(f"at-{n}", {"outcome": "done"})
 print(fresh, flush=True)
 input()
@@ -350,3 +475,39 @@ def test_a_killed_process_leaves_a_spool_that_says_what_was_lost(path: Path) -> 
 
     assert spool.bury_the_dead() == 20
     assert all(report == lost_report() for _, report in spool.unreported())
+
+
+def test_a_thread_in_the_spool_does_not_lame_a_child_that_is_forked_meanwhile(spool: Spool) -> None:
+    """A worker forks its pool while pulse and warden read: SQLite's own locks must not be held by nobody for ever."""
+    begin(spool)
+    over = Event()
+
+    def read() -> None:
+        while not over.is_set():
+            spool.under_way()
+
+    with ThreadPoolExecutor(3) as threads:
+        for _ in range(3):
+            threads.submit(read)
+        try:
+            ends = [_end_of_a_child_that_uses(spool) for _ in range(40)]
+        finally:
+            over.set()
+
+    assert ends == [0] * 40
+
+
+def _end_of_a_child_that_uses(spool: Spool) -> int:
+    if (child := os.fork()) == 0:
+        signal.alarm(20)
+        os._exit(0 if spool.under_way() else 1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_a_write_that_was_torn_away_before_its_end_does_not_spoil_the_next(spool: Spool) -> None:
+    """An exception by signal may fall between the beginning of a transaction and the place that takes it back."""
+    begin(spool)
+    spool._db()[0].execute("BEGIN IMMEDIATE")  # pyright: ignore[reportPrivateUsage]
+
+    assert spool.finish("at-1", DONE)
+    assert spool.unreported() == [("at-1", DONE)]

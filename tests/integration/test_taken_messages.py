@@ -1,0 +1,120 @@
+"""What a killed worker had taken from Redis is taken up by the next one; real workers (invariant I7)."""
+
+import json
+import sqlite3
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from factory_at_work import FACTORY, Factory, SeenHq, Sent
+from warm_starts import WarmStarts
+
+from corporation.roles import private_queue
+
+UNACKED = f"unacked:{FACTORY}"
+
+
+@pytest.fixture
+def factory(
+    tmp_path: Path, database_url: str, redis_url: str, wait_until: Callable[..., Any], warm: WarmStarts
+) -> Iterator[Factory]:
+    """A factory with one worker that has one slot; nothing of it is there before or after."""
+    with SeenHq() as hq, Factory(tmp_path, database_url, redis_url, wait_until, warm, hq) as factory:
+        factory.start_worker()
+        yield factory
+
+
+def held(factory: Factory) -> int:
+    """How many messages its workers took and did not acknowledge."""
+    with redis.Redis.from_url(factory.redis_url) as client:
+        return client.hlen(UNACKED)
+
+
+def in_hand_of_the_dead(factory: Factory) -> Sent:
+    """A worker took the message from the queue and was killed before it did anything with it."""
+    factory.kill("worker")
+    sent = factory.send(then="end")
+    queue = private_queue(FACTORY)
+    with redis.Redis.from_url(factory.redis_url) as client:
+        [raw] = client.lrange(queue, 0, -1)
+        client.delete(queue)
+        message = json.loads(raw)
+        tag = message["properties"]["delivery_tag"]
+        client.hset(UNACKED, tag, json.dumps([message, "", queue]))
+        client.zadd(f"{UNACKED}_index", {tag: 1.0})
+    return sent
+
+
+def test_what_a_killed_worker_had_in_hand_is_run_by_the_next_one(factory: Factory) -> None:
+    sent = in_hand_of_the_dead(factory)
+    factory.start_worker()
+
+    assert sent.report()["outcome"] == "done"
+    factory.wait(lambda: held(factory) == 0, 10, "nothing held any more")
+
+
+def test_what_it_worked_on_is_reported_lost_and_not_run_again(factory: Factory) -> None:
+    sent = factory.send().begun()
+    factory.kill("worker")
+    assert held(factory) == 1
+    sent.told.unlink()
+    factory.start_worker()
+
+    assert sent.report()["outcome"] == "lost"
+    factory.wait(lambda: held(factory) == 0, 10, "nothing held any more")
+    assert not sent.told.exists()
+
+
+def test_a_second_worker_takes_nothing_from_the_first(factory: Factory) -> None:
+    factory.send().begun()
+    factory.start_worker(name="second")
+
+    assert held(factory) == 1
+    assert "messages_put_back" not in factory.log("second")
+
+
+def test_a_node_puts_back_nothing_of_another(factory: Factory) -> None:
+    with redis.Redis.from_url(factory.redis_url) as client:
+        client.hset("unacked:desk-9", "tag", "[]")
+    factory.kill("worker")
+    factory.start_worker()
+
+    with redis.Redis.from_url(factory.redis_url) as client:
+        assert client.hgetall("unacked:desk-9") == {b"tag": b"[]"}
+
+
+def test_an_entry_that_is_no_message_holds_up_no_other(factory: Factory) -> None:
+    sent = in_hand_of_the_dead(factory)
+    with redis.Redis.from_url(factory.redis_url) as client:
+        client.hset(UNACKED, "0", b"\x80\x04poison")
+    factory.start_worker()
+
+    assert sent.report()["outcome"] == "done"
+    factory.wait(lambda: held(factory) == 0, 10, "nothing held any more")
+
+
+@contextmanager
+def taking_nothing(spool: Path) -> Generator[None]:
+    """The spool's file refuses every write with the error that a full disk has too, and can be read."""
+    with closing(sqlite3.connect(spool, isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        yield
+        db.execute("ROLLBACK")
+
+
+def test_a_full_disk_has_the_message_go_back_and_uses_up_no_attempt(factory: Factory) -> None:
+    """The worker says so in its log, and goes on by itself when there is room."""
+    factory.kill("worker")
+    factory.more_environment["UA_SQLITE_BUSY_TIMEOUT_MS"] = "250"
+    factory.start_worker()
+    with taking_nothing(factory.folder / "spool.db"):
+        sent = factory.send(then="end")
+        factory.wait(lambda: "spool_refuses" in factory.log(), 20, "the worker's complaint")
+        assert factory.db.execute("SELECT 1 FROM mailbox.celery_taskmeta WHERE result IS NOT NULL").fetchone() is None
+
+    assert sent.report()["outcome"] == "done"
+    with redis.Redis.from_url(factory.redis_url) as client:
+        assert client.llen(private_queue(FACTORY)) == 0
