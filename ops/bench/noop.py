@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 from corporation.missions.outcomes import Done, Failed, Later, Outcome, Stop
 from factory_tasks.handlers import Mission, handles
@@ -9,13 +10,20 @@ from factory_tasks.handlers import Mission, handles
 
 @handles("noop")
 def noop(mission: Mission) -> Outcome:
-    """Do as the context asks: log `lines`, `sleep` seconds, leave a `mark`, then give the `answer`."""
+    """Do as the context asks: log `lines`, `sleep`, leave a `mark`, wait for the file `gate`, give the `answer`."""
     for line in mission.context.get("lines", []):
         mission.reporter.log(str(line))
     if sleep := mission.context.get("sleep"):
         time.sleep(float(sleep))
     if mark := mission.context.get("mark"):
         leave_mark(str(mark), f"{mission.job_id} {mission.attempt}\n")
+    if gate := mission.context.get("gate"):
+        wait_at(Path(str(gate)))
+    return answer(mission)
+
+
+def answer(mission: Mission) -> Outcome:
+    """What the context says that the handler is to answer; `raise` raises instead."""
     match mission.context.get("answer", "done"):
         case "failed":
             return Failed("asked to fail")
@@ -27,6 +35,12 @@ def noop(mission: Mission) -> Outcome:
             raise ValueError("asked to raise")
         case _:
             return Done({"echo": mission.task[:200]})
+
+
+def wait_at(gate: Path) -> None:
+    """The file is there when this returns: a mission is at work for exactly as long as a test wants."""
+    while not gate.exists():
+        time.sleep(0.02)
 
 
 def leave_mark(path: str, line: str) -> None:

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
+from faulty_cluster import FaultyCluster
+from warm_starts import WarmStarts
 
 from corporation.db import migrate
 from corporation.embedded.postgres import start_postgres
-from ops.bench.cluster import Cluster
 
 
 @pytest.mark.parametrize("limit_seconds", [4])
@@ -18,26 +18,26 @@ def test_a_report_that_must_wait_for_the_database_outlives_the_missions_time_lim
     redis_url: str,
     cluster_template: Path,
     wait_until: Callable[..., Any],
+    warm: WarmStarts,
     limit_seconds: int,
 ) -> None:
-    marks = tmp_path / "marks"
+    marks, gate = tmp_path / "marks", tmp_path / "gate"
     database = start_postgres(tmp_path / "postgres", template=cluster_template, durable=False)
     try:
         migrate(database.url)
         quick = {"UA_MISSION_RETRY_BASE_SECONDS": "0.1", "UA_HEARTBEAT_INTERVAL_SECONDS": "10"}
-        with Cluster(tmp_path, database.url, redis_url, lambda holds: wait_until(holds, 60), quick) as cluster:
-            cluster.start_api()
-            cluster.start_engine()
-            cluster.start_worker()
-            with psycopg.connect(database.url, autocommit=True) as db:
-                wait_until(lambda: db.execute("SELECT 1 FROM corporation.factories WHERE slots = 2").fetchone(), 30)
-            context = {"mission_kind": "noop", "mark": str(marks), "sleep": limit_seconds - 2}
+        with FaultyCluster(
+            tmp_path, database.url, redis_url, lambda holds: wait_until(holds, 60), quick, warm=warm
+        ) as cluster:
+            cluster.start()
+            context = {"mission_kind": "noop", "mark": str(marks), "gate": str(gate)}
             order = {"job_id": "m-1", "payload": {"task": "t", "context": context}, "timeout_seconds": limit_seconds}
             with cluster.client as client:
                 client.post("/api/v1/delegation/publish", json=order).raise_for_status()
                 wait_until(lambda: client.get("/api/v1/missions/m-1").json()["state"] == "running", 20, "running")
                 database.stop()
-                wait_until(marks.exists, 20, "the work is done while nobody can be told")
+                gate.touch()
+                wait_until(cluster.waiting_reports, 20, "the work is done while nobody can be told")
                 refused = client.post("/api/v1/delegation/publish", json={"payload": {"task": "t"}})
                 # The limit passes while the worker tries to store the report.
                 wait_until(lambda: "time limit" in cluster.log("worker").lower(), 20, "the limit is over")

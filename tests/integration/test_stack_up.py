@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,6 @@ from urllib.parse import urlsplit
 
 import psycopg
 from leftovers import left_in
-
-from corporation import clock
 
 COMMAND = [sys.executable, "-m", "corporation.cli"]
 LIMIT_SECONDS = 240
@@ -36,13 +33,6 @@ def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def until(condition: Callable[[], Any]) -> None:
-    deadline = clock.monotonic() + LIMIT_SECONDS
-    while not condition():
-        assert clock.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
-
-
 def test_the_first_mission_comes_home_and_nothing_is_left(tmp_path: Path) -> None:
     state = tmp_path / "state"
 
@@ -55,7 +45,7 @@ def test_the_first_mission_comes_home_and_nothing_is_left(tmp_path: Path) -> Non
     assert left_in(state) == []
 
 
-def test_a_running_stack_can_be_used_and_killed_without_a_trace(tmp_path: Path) -> None:
+def test_a_running_stack_can_be_used_and_killed_without_a_trace(tmp_path: Path, wait_until: Callable[..., Any]) -> None:
     state = tmp_path / "state"
     output = tmp_path / "output"
     with output.open("w") as file:
@@ -63,13 +53,15 @@ def test_a_running_stack_can_be_used_and_killed_without_a_trace(tmp_path: Path) 
             [*COMMAND, "up", "--state", str(state)], env=environment(), stdout=file, stderr=file
         )
     try:
-        until(lambda: "Next, in another terminal" in output.read_text() or launcher.poll() is not None)
+        wait_until(
+            lambda: "Next, in another terminal" in output.read_text() or launcher.poll() is not None, LIMIT_SECONDS
+        )
         use(state, launcher)
     finally:
         launcher.kill()
         launcher.wait(30)
 
-    until(lambda: not left_in(state))
+    wait_until(lambda: not left_in(state), LIMIT_SECONDS)
 
 
 def use(state: Path, launcher: subprocess.Popen[bytes]) -> None:

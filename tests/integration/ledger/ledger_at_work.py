@@ -103,6 +103,11 @@ class RememberingBroker:
         if self.withdraw(message.queue, {message.attempt_id}).removed:
             self._held.setdefault(message.queue, []).append(message)
 
+    def acknowledge(self, attempt_id: str) -> None:
+        """The worker that held this attempt's message is done with it."""
+        for queue, held in self._held.items():
+            self._held[queue] = [message for message in held if message.attempt_id != attempt_id]
+
     def take(self, queue: str) -> list[AttemptMessage]:
         """All messages of `queue`, which is empty afterwards; its factory holds them, and acknowledges none."""
         with self._lock:

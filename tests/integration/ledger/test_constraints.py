@@ -211,7 +211,7 @@ def test_an_attempt_is_in_the_outbox_once(ledger: LedgerAtWork) -> None:
     ledger.dispatch()
 
     refused(
-        ledger, "outbox_attempt_id_key", "corporation.outbox", {"topic": "attempt", "attempt_id": ledger.attempt_of()}
+        ledger, "one_message_of_a_topic", "corporation.outbox", {"topic": "attempt", "attempt_id": ledger.attempt_of()}
     )
 
 
