@@ -87,7 +87,7 @@ def publish(connection: Connection, entries: Sequence[Order | Refused], rules: R
     receipts = iter(_submitted(connection, submissions, rules))
     verdicts = [one if isinstance(one, Refused) else next(receipts) for one in checked]
     if any(isinstance(one, Receipt) and one.outcome == "stored" for one in verdicts):
-        _check_room(connection, rules.waiting_limit)
+        check_room(connection, rules.waiting_limit)
     return verdicts
 
 
@@ -150,9 +150,15 @@ def _refused_conflict(verdict: Verdict) -> Verdict:
     return verdict
 
 
-def _check_room(connection: Connection, limit: int) -> None:
+def check_room(connection: Connection, limit: int) -> None:
+    """Raises 429 when more missions wait than may: what this transaction stored goes with it."""
     if count_waiting(connection, limit + 1) > limit:
-        raise Refusal(429, "queue_full", f"{limit} missions wait already; try again later", {"Retry-After": "30"})
+        raise queue_full(limit)
+
+
+def queue_full(limit: int) -> Refusal:
+    """429: as many missions wait as may."""
+    return Refusal(429, "queue_full", f"{limit} missions wait already; try again later", {"Retry-After": "30"})
 
 
 def _target(submission: Submission) -> str | None:

@@ -13,12 +13,15 @@ _DLQ_ID: Final = re.compile(r"dl-([1-9][0-9]{0,17})")
 
 
 def shown(letter: StoredLetter) -> dict[str, Any]:
-    """The entry for `letter`; with `raw_base64` where it is no text, and the whole's size and hash where it was cut."""
+    """The entry for `letter`; with `raw_base64` where it is no text, and the whole's size and hash where it was cut.
+
+    What is too long for a list is null, and named in `left_out`: the letter alone shows it.
+    """
     raw, more = _text_or_bytes(letter.raw)
     if letter.raw_sha256 is not None:
         more |= {"raw_size": letter.raw_size, "raw_sha256": letter.raw_sha256.hex()}
     return {
-        "dlq_id": f"dl-{letter.letter_id}",
+        "dlq_id": dlq_id_of(letter.letter_id),
         "job_id": letter.job_id,
         "cause": letter.cause,
         "failure_error": letter.failure_error,
@@ -30,16 +33,28 @@ def shown(letter: StoredLetter) -> dict[str, Any]:
         "created_at": iso(letter.created_at),
         "resolved_at": iso(letter.resolved_at) if letter.resolved_at else None,
         "replay_job_id": letter.replay_job_id,
+        **({"left_out": list(letter.left_out)} if letter.left_out else {}),
         **more,
     }
 
 
-def letter_id(dlq_id: str) -> int:
-    """The ledger's number of a letter; raises Refusal (404) for what no letter is called."""
+def dlq_id_of(number: int) -> str:
+    """What the letter of this number is called."""
+    return f"dl-{number}"
+
+
+def number_of(dlq_id: str) -> int | None:
+    """The ledger's number of the letter that is called so; None for what no letter is called."""
     match = _DLQ_ID.fullmatch(dlq_id)
-    if match is None:
+    return int(match[1]) if match else None
+
+
+def letter_id(dlq_id: str) -> int:
+    """As `number_of`; raises Refusal (404) for what no letter is called."""
+    number = number_of(dlq_id)
+    if number is None:
         raise no_letter()
-    return int(match[1])
+    return number
 
 
 def no_letter() -> Refusal:

@@ -119,10 +119,12 @@ class HqClient:
         """The mission that runs again for this letter; the same one however often it is called."""
         return self._object(self._call("POST", _dead_letter_path(dlq_id, "/replay"), json={}))
 
-    def discard_dead_letter(self, dlq_id: str, reason: str | None) -> Json:
-        """The letter is put away; calling again changes nothing."""
-        body = {"reason": reason} if reason is not None else {}
-        return self._object(self._call("POST", _dead_letter_path(dlq_id, "/discard"), json=body))
+    def dead_letters_in_bulk(self, what: str, body: Json) -> Json:
+        """HQ's answer to `replay` or `discard` of many: a count, or what became of them; repeating finds what is open.
+
+        A letter that was replayed or put away before is not met again.
+        """
+        return self._object(self._call("POST", f"/api/v1/dlq/{what}", json=body))
 
     def rebuild_queues(self, *, dry_run: bool) -> Json:
         """What HQ handed out again or, in a `dry_run`, would; calling again finds nothing more to do."""

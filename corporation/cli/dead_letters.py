@@ -1,4 +1,4 @@
-"""`corporation dead-letters list | show | discard`: what could not be done, and what was decided about it."""
+"""`corporation dead-letters list | show | replay | discard`: what could not be done, and what was decided about it."""
 
 import json
 import os
@@ -10,12 +10,15 @@ from corporation.cli import exits
 from corporation.cli.client import HqClient, Json
 from corporation.cli.connection import JsonOption, StateOption, find_connection, state_folder
 from corporation.cli.exits import Refusal
+from corporation.cli.letters_in_bulk import discard, replay
 from corporation.cli.output import say, say_fields, say_json, say_table, working
 
 app = typer.Typer(
-    help="Look at dead letters, and put them away; `corporation streams replay-dlq` runs them again.",
+    help="Look at dead letters, run them again, and put them away.",
     no_args_is_help=True,
 )
+app.command("replay")(replay)
+app.command("discard")(discard)
 
 Status = Literal["open", "replayed", "discarded", "all"]
 COLUMNS: Final = ("dead letter", "status", "cause", "job", "created (UTC)", "why")
@@ -27,19 +30,32 @@ LetterArgument = Annotated[str, typer.Argument(metavar="DLQ_ID", help="As `dl-12
 @app.command("list")
 def list_(
     status: Annotated[Status, typer.Option(help="What was decided about them.")] = "open",
+    cause: Annotated[str | None, typer.Option(help="Causes, comma-separated.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Kinds of missions that failed, comma-separated.")] = None,
+    factory: Annotated[str | None, typer.Option(help="Of a mission that failed at this factory.")] = None,
+    job: Annotated[str | None, typer.Option(help="With this job_id.")] = None,
+    error: Annotated[str | None, typer.Option(help="Whose reason has these words in it.")] = None,
+    after: Annotated[str | None, typer.Option(help="Made after this ISO-8601 time.")] = None,
+    before: Annotated[str | None, typer.Option(help="Made before this ISO-8601 time.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=200, help="At most this many.")] = 50,
     cursor: Annotated[str | None, typer.Option(help="The next page, as the last one named it.")] = None,
     as_json: JsonOption = False,
     state: StateOption = None,
 ) -> None:
     """List dead letters, newest first: missions that failed, and entries of the stream that were none."""
+    filters: dict[str, str | int | None] = {
+        "status": status, "cause": cause, "mission_kind": kind, "factory_id": factory, "job_id": job, "error": error,
+        "created_after": after, "created_before": before, "limit": limit, "cursor": cursor,
+    }  # fmt: skip
     with HqClient(find_connection(os.environ, state_folder(state))) as client, working("Asking HQ"):
-        letters, following = client.dead_letters({"status": status, "limit": limit, "cursor": cursor})
+        letters, following = client.dead_letters(filters)
     if as_json:
         say_json({"entries": letters, "next_cursor": following})
         return
     if not letters:
-        say("There is no dead letter" if status == "all" else f"No dead letter is {status}")
+        narrowed = any((cause, kind, factory, job, error, after, before, cursor))
+        nothing = "There is no dead letter" if status == "all" else f"No dead letter is {status}"
+        say("No dead letter matches" if narrowed else nothing)
         return
     say_table(COLUMNS, [_row(letter) for letter in letters])
     if following:
@@ -61,24 +77,6 @@ def show(letter: LetterArgument, as_json: JsonOption = False, state: StateOption
     if found.get("raw") is not None:
         say("\nText as it arrived")
         say(str(found["raw"]))
-
-
-@app.command()
-def discard(
-    letters: Annotated[list[str], typer.Argument(metavar="DLQ_ID...", help="As `dl-12`.")],
-    reason: Annotated[str | None, typer.Option(help="Why; it is kept.")] = None,
-    as_json: JsonOption = False,
-    state: StateOption = None,
-) -> None:
-    """Put dead letters away for good: they stay readable and are not run again. Repeating it changes nothing."""
-    with HqClient(find_connection(os.environ, state_folder(state))) as client:
-        for letter in dict.fromkeys(letters):
-            find(client, letter)
-            answer = client.discard_dead_letter(letter, reason)
-            if as_json:
-                say_json(answer)
-            else:
-                say(f"{letter}  discarded")
 
 
 def find(client: HqClient, letter: str) -> Json:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from corporation.delegation.arrived import object_in
 from corporation.envelope import EnvelopeRefused, MissionEnvelope, MissionResultEnvelope, Problem, parse_wire
 from corporation.missions.states import State
 from corporation.strict_json import JsonRefused, dump, parse
@@ -132,7 +133,9 @@ def result_fields(envelope: Mapping[str, Any]) -> dict[str, str]:
 
 def dead_letter_envelope(letter: DeadLetter) -> dict[str, Any]:
     """What is put on the dead-letter stream: what arrived, and why it is there (S-36, S-37)."""
-    arrived = _object_in(letter.raw) if letter.envelope is None or letter.raw is not None else dict(letter.envelope)
+    arrived = (
+        object_in(letter.raw or b"") if letter.envelope is None or letter.raw is not None else dict(letter.envelope)
+    )
     added: dict[str, Any] = {"failure_error": letter.failure_error[:LONGEST_ERROR], "retry_count": letter.retry_count}
     return {**arrived, **added, **(_exactly(letter) if letter.cause == "malformed" else {})}
 
@@ -209,14 +212,6 @@ def _cut(value: Any) -> Any:
 
 def _why(job_id: str, state: str, error: str | None) -> str:
     return f"Mission {state}: {job_id}" + (f" - {error[:LONGEST_ERROR]}" if error else "")
-
-
-def _object_in(raw: bytes | None) -> dict[str, Any]:
-    try:
-        document = parse(raw or b"")
-    except JsonRefused:
-        return {}
-    return document if isinstance(document, dict) else {}
 
 
 def _exactly(letter: DeadLetter) -> dict[str, Any]:

@@ -104,7 +104,6 @@ def _named_anew(connection: Connection, letter: StoredLetter, order: MissionEnve
     """`order` under names that nobody has: the letter's own with a number behind, unless it brings others."""
     if order.job_id != letter.job_id:
         return order
-    suffix = replaying.free_suffix(connection, order.job_id, order.idempotency_key)
-    return order.model_copy(
-        update={"job_id": f"{order.job_id}{suffix}", "idempotency_key": f"{order.idempotency_key}{suffix}"}
-    )
+    key = replay.key_stem(order.idempotency_key)
+    suffix = replaying.free_suffix(connection, order.job_id, key)
+    return order.model_copy(update={"job_id": f"{order.job_id}{suffix}", "idempotency_key": f"{key}{suffix}"})

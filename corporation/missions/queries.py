@@ -223,6 +223,8 @@ def _attempt(row: Row[Any]) -> Mapping[str, Any]:
         "lease_expires_at": _time(row.lease_expires_at),
         "progress": row.progress,
         "error": row.error,
+        "late_result": row.outcome,
+        "adopted": row.adopted,
     }
 
 

@@ -1,5 +1,6 @@
 """A mission that ended is asked for again: the same order under a name of its own (contract http H-27)."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -56,10 +57,23 @@ def replay(connection: Connection, job_id: str, names: Names, default_ttl_second
         return None
     if mission.state not in FINAL:
         raise ReplayRefused(f"the mission is {mission.state}; replay it when it has ended, or cancel it first")
-    suffix = replaying.next_suffix(connection, mission)
-    order = repeated(mission, names, suffix)
-    receipt = store(connection, order, default_ttl_seconds, mission.mission_id)
+    receipt = store_again(connection, mission, names, default_ttl_seconds)
     return Replayed(receipt.job_id, receipt.state, mission.job_id)
+
+
+def store_again(connection: Connection, mission: Repeatable, names: Names, default_ttl_seconds: int) -> Receipt:
+    """The order of `mission`, which is locked, as a new mission that waits; raises ReplayRefused as `replay` does."""
+    number = replaying.count(connection, mission.mission_id) + 1
+    suffix = replaying.free_suffix(connection, mission.job_id, key_stem(mission.idempotency_key), number)
+    return store(connection, repeated(mission, names, suffix), default_ttl_seconds, mission.mission_id)
+
+
+def key_stem(key: str) -> str:
+    """What a suffix is put behind: `key`, or of one too long its beginning and what tells it from others (pure)."""
+    if len(key) <= LONGEST_NAME:
+        return key
+    digest = hashlib.sha256(key.encode()).hexdigest()[:32]
+    return f"{key[: LONGEST_NAME - len(digest) - 1]}~{digest}"
 
 
 def store(
@@ -89,7 +103,7 @@ def repeated(mission: Repeatable, names: Names, suffix: str) -> MissionEnvelope:
     written: dict[str, Any] = {
         **mission.envelope,
         "job_id": names.job_id or f"{mission.job_id}{suffix}",
-        "idempotency_key": names.idempotency_key or f"{mission.idempotency_key[:LONGEST_NAME]}{suffix}",
+        "idempotency_key": names.idempotency_key or f"{key_stem(mission.idempotency_key)}{suffix}",
         "payload": MissionPayload.model_construct(task=mission.envelope["payload"]["task"], context=context),
     }
     return MissionEnvelope.model_construct(**written)

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, Final, Literal
 
 from sqlalchemy import Connection
 
 from corporation.envelope import MissionEnvelope, body_digest, wire
+from corporation.errors import LedgerUnavailableError
 from corporation.missions.kinds import ResolvedKind
 from corporation.missions.retry import attempts_total, read_retry_count
 from corporation.missions.states import State
@@ -50,25 +52,51 @@ class Submission:
         """The stream and the id of the entry it came in by, if it came in by one."""
         return self.origin.entry if self.origin else None
 
+    @cached_property
+    def digest(self) -> bytes:
+        """The digest of its body (S-17), reckoned once."""
+        return body_digest(self.envelope)
+
+
+Outcome = Literal["stored", "existed", "conflict"]
+
 
 @dataclass(frozen=True)
 class Receipt:
     """What became of a submission: which mission answers for it, and its state now."""
 
-    outcome: Literal["stored", "existed", "conflict"]
+    outcome: Outcome
     job_id: str
     state: str
     mission_id: int = field(default=0, compare=False)
     """The ledger's own number of that mission."""
 
 
-@dataclass
-class _Answers:
-    """What a round found out: a receipt for each submission it reached, and what follows from them."""
+@dataclass(frozen=True)
+class _Answer:
+    """What becomes of one submission, and the job_id of the mission that answers for it."""
 
-    receipts: list[Receipt] = field(default_factory=list[Receipt])
-    aliases: list[Alias] = field(default_factory=list[Alias])
-    remarks: list[Remark] = field(default_factory=list[Remark])
+    one: Submission
+    outcome: Outcome
+    job_id: str
+    state: str
+    makes_alias: bool = False
+    """Whether its job_id stands for that mission from now on."""
+    told: bool = False
+    """Whether that mission's history tells of it already: the same stream entry was read again."""
+
+
+@dataclass
+class _Ours:
+    """What this call made so far: the missions it stored (job_id → the ledger's number), and aliases."""
+
+    stored: dict[str, int] = field(default_factory=dict[str, int])
+    aliases: set[str] = field(default_factory=set[str])
+
+
+ROUNDS: Final = 100
+"""A round is lost only to another transaction that took one of our names meanwhile and committed; the next one knows
+it. Nobody meets so many of those, so that many lost rounds mean that the ledger is not what we think it is."""
 
 
 def submit(connection: Connection, submissions: Sequence[Submission], default_ttl_seconds: int) -> list[Receipt]:
@@ -76,39 +104,19 @@ def submit(connection: Connection, submissions: Sequence[Submission], default_tt
 
     A known mission is told of the duplicate or the conflict, but not when it is the same stream entry read again.
     Nothing is true before the caller commits. Calling again with the same missions stores nothing and answers
-    `existed`; so do two calls at once, since the unique keys decide (H-24).
+    `existed`; so do two calls at once, since the unique keys decide (H-24). However the names cross in a batch, it
+    takes the same few statements. Raises LedgerUnavailableError when others took its names ROUNDS times meanwhile.
     """
-    receipts: list[Receipt] = []
-    remarks: list[Remark] = []
-    fresh: set[str] = set()
-    # One round, unless job_ids and keys cross in a batch: J1/k1 in conflict leaves k1 to the J2/k1 behind it. The first
-    # of every round is stored or known by then, so each round answers at least one.
-    while left := submissions[len(receipts) :]:
-        fresh |= _store(connection, _first_of_each(left), default_ttl_seconds)
-        answers = _answer(left, fresh, _known(connection, left))
-        submitting.add_aliases(connection, answers.aliases)
-        receipts += answers.receipts
-        remarks += answers.remarks
-    # Last, since it waits for whoever changes those missions now, and must hold nothing that they could wait for.
-    submitting.add_remarks(connection, remarks)
-    return receipts
-
-
-def _store(connection: Connection, candidates: Sequence[Submission], default_ttl_seconds: int) -> set[str]:
-    stored = submitting.insert(connection, [_row(one, default_ttl_seconds) for one in candidates])
-    if stored:
-        wake(connection, DISPATCH)
-    return stored
-
-
-def _first_of_each(submissions: Sequence[Submission]) -> list[Submission]:
-    by_job: dict[str, Submission] = {}
-    for one in submissions:
-        by_job.setdefault(one.envelope.job_id, one)
-    by_key: dict[str, Submission] = {}
-    for one in by_job.values():
-        by_key.setdefault(one.envelope.idempotency_key, one)
-    return list(by_key.values())
+    ours = _Ours()
+    for _ in range(ROUNDS):
+        known = _known(connection, submissions)
+        answers = _judge(submissions, known, ours)
+        if _carry_out(connection, answers, known, ours, default_ttl_seconds):
+            ids = _ids(known, ours)
+            # Last, since it waits for whoever changes those missions now, and must hold nothing they could wait for.
+            submitting.add_remarks(connection, [remark for one in answers for remark in _remarks(one, ids)])
+            return [Receipt(one.outcome, one.job_id, one.state, ids[one.job_id]) for one in answers]
+    raise LedgerUnavailableError("Others stored missions with the same names all the time; try again")
 
 
 def _known(connection: Connection, submissions: Sequence[Submission]) -> list[Known]:
@@ -117,48 +125,84 @@ def _known(connection: Connection, submissions: Sequence[Submission]) -> list[Kn
     return submitting.find_known(connection, job_ids, keys)
 
 
-def _answer(submissions: Sequence[Submission], fresh: set[str], known: Sequence[Known]) -> _Answers:
-    """The answers for `submissions` up to the first that is not known yet.
-
-    A job_id in `fresh` was stored just now; it is taken out, since a repetition further on has merely existed.
-    """
-    by_job = {found.alias or found.job_id: found for found in known}
+def _judge(submissions: Sequence[Submission], known: Sequence[Known], ours: _Ours) -> list[_Answer]:
+    """An answer for each of `submissions`, as if they had come one by one to a ledger that knows `known` (pure)."""
+    by_job = {found.alias: found for found in known if found.alias is not None}
+    by_job |= {found.job_id: found for found in known if found.alias is None}
     by_key = {found.idempotency_key: found for found in known}
-    answers = _Answers()
+    first_seen = set(ours.stored) | ours.aliases
+    answers: list[_Answer] = []
     for one in submissions:
         job_id, key = one.envelope.job_id, one.envelope.idempotency_key
-        if job_id in fresh:
-            fresh.discard(job_id)
-            answers.receipts.append(Receipt("stored", job_id, State.WAITING, by_job[job_id].mission_id))
-            answers.remarks += _oddities(one, by_job[job_id].mission_id)
-        elif (found := by_job.get(job_id)) is not None:
-            _answer_known(answers, one, found)
+        found = by_job.get(job_id)
+        if found is not None and job_id not in first_seen:
+            answers.append(_repeated(one, found))
+        elif found is not None:
+            # What we made in a round that was lost; a repetition further on has merely existed.
+            first_seen.discard(job_id)
+            outcome: Outcome = "stored" if job_id in ours.stored else "existed"
+            answers.append(_Answer(one, outcome, found.job_id, found.state, makes_alias=outcome == "existed"))
         elif (found := by_key.get(key)) is not None:
-            by_job[job_id] = replace(found, alias=job_id, entry=one.entry)  # spares a round for each J2/k2 behind it
-            answers.aliases.append(Alias(job_id, found.mission_id, one.entry))
-            answers.receipts.append(Receipt("existed", found.job_id, found.state, found.mission_id))
-            answers.remarks.append(_remark("duplicate", one, found))
+            by_job[job_id] = replace(found, alias=job_id, entry=one.entry)
+            answers.append(_Answer(one, "existed", found.job_id, found.state, makes_alias=True))
         else:
-            break
+            by_job[job_id] = by_key[key] = Known(0, job_id, key, State.WAITING, one.digest, None, one.entry)
+            answers.append(_Answer(one, "stored", job_id, State.WAITING))
     return answers
 
 
-def _answer_known(answers: _Answers, one: Submission, found: Known) -> None:
+def _repeated(one: Submission, found: Known) -> _Answer:
     """A known job_id: the same mission again, unless its body differs. An alias has no body of its own to differ."""
-    same = found.alias is not None or body_digest(one.envelope) == found.body_digest
-    receipt = Receipt("existed" if same else "conflict", found.job_id, found.state, found.mission_id)
-    answers.receipts.append(receipt)
-    if one.entry is None or one.entry != found.entry:
-        answers.remarks.append(_remark("duplicate" if same else "conflict", one, found))
+    same = found.alias is not None or one.digest == found.body_digest
+    told = one.entry is not None and one.entry == found.entry
+    return _Answer(one, "existed" if same else "conflict", found.job_id, found.state, told=told)
 
 
-def _remark(event: str, one: Submission, found: Known) -> Remark:
+def _carry_out(
+    connection: Connection, answers: Sequence[_Answer], known: Sequence[Known], ours: _Ours, default_ttl_seconds: int
+) -> bool:
+    """Make what `answers` say; False when somebody else took one of the names meanwhile, so that they are wrong."""
+    new = [one.one for one in answers if one.outcome == "stored" and one.job_id not in ours.stored]
+    if new:
+        stored = submitting.insert(connection, [_row(one, default_ttl_seconds) for one in new])
+        ours.stored |= stored
+        if stored:
+            wake(connection, DISPATCH)
+        if len(stored) < len(new):
+            return False
+    ids = _ids(known, ours)
+    aliases = [
+        Alias(one.one.envelope.job_id, ids[one.job_id], one.one.entry)
+        for one in answers
+        if one.makes_alias and one.one.envelope.job_id not in ours.aliases
+    ]
+    made = submitting.add_aliases(connection, aliases)
+    ours.aliases |= made
+    return len(made) == len(aliases)
+
+
+def _ids(known: Sequence[Known], ours: _Ours) -> dict[str, int]:
+    return {found.job_id: found.mission_id for found in known} | ours.stored
+
+
+def _remarks(answer: _Answer, ids: dict[str, int]) -> list[Remark]:
+    """What the history of the mission that answers is told."""
+    mission_id = ids[answer.job_id]
+    if answer.outcome == "stored":
+        return _oddities(answer.one, mission_id)
+    if answer.told:
+        return []
+    return [_remark("duplicate" if answer.outcome == "existed" else "conflict", answer, mission_id)]
+
+
+def _remark(event: str, answer: _Answer, mission_id: int) -> Remark:
+    one = answer.one
     detail: dict[str, Any] = {"source": one.source}
     if one.origin:
         detail |= {"stream": one.origin.stream, "entry_id": one.origin.entry_id}
-    if one.envelope.job_id != found.job_id:
+    if one.envelope.job_id != answer.job_id:
         detail["job_id"] = one.envelope.job_id
-    return Remark(found.mission_id, event, dump(detail))
+    return Remark(mission_id, event, dump(detail))
 
 
 def _oddities(one: Submission, mission_id: int) -> list[Remark]:
@@ -190,7 +234,7 @@ def _row(one: Submission, default_ttl_seconds: int) -> dict[str, Any]:
         "attempts_total": attempts_total(envelope.max_retries, used),
         "attempts_before": used,
         "envelope": dump(wire(envelope)),
-        "body_digest": body_digest(envelope),
+        "body_digest": one.digest,
         "ttl_seconds": float(ttl) if ttl else None,
         "stream": origin.stream if origin else None,
         "entry_id": origin.entry_id if origin else None,

@@ -1,6 +1,6 @@
 """Dead letters for operators, and missions asked for again (contract http §7, §9)."""
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, StringConstraints
@@ -23,12 +23,14 @@ from corporation.missions.kinds import resolve
 from corporation.missions.queries import advertised_kinds, unknown_factories
 from corporation.missions.replay import Names, ReplayRefused, replay
 from corporation.missions.store.dead_letters import find, list_letters
+from corporation.missions.store.letter_selection import LetterFilter
 from hq_api.access import Principal
 from hq_api.body import read_optional_object
 from hq_api.dependencies import Ledger, ReadSettings, principal_with
 from hq_api.described_routes import reads
 from hq_api.gates import Headquarters, MayPublish
-from hq_api.publishing import unknown_kind
+from hq_api.letter_filters import letter_filter
+from hq_api.publishing import check_room, unknown_kind
 from hq_api.responses import Json, Refusal
 from hq_api.routers.missions import location_of
 from hq_api.shown_letters import cursor_after, letter_id, no_letter, read_cursor, shown
@@ -70,14 +72,14 @@ def list_dead_letters(
     _: Operator,
     __: Headquarters,
     ledger: Ledger,
-    status: Literal["open", "replayed", "discarded", "all"] = "open",
+    wanted: Annotated[LetterFilter, Depends(letter_filter)],
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: str | None = None,
 ) -> Response:
-    """Dead letters with this status, newest first; `next_cursor` is null on the last page."""
+    """Dead letters that match every filter, newest first; `next_cursor` is null on the last page."""
     before = read_cursor(cursor)
     with transaction(ledger) as connection:
-        letters = list_letters(connection, None if status == "all" else status, limit + 1, before)
+        letters = list_letters(connection, wanted, limit + 1, before)
     page = letters[:limit]
     more = cursor_after(page[-1]) if len(letters) > limit else None
     return Json({"entries": [shown(letter) for letter in page], "next_cursor": more})
@@ -116,6 +118,7 @@ def replay_dead_letter(
             if edited is not None:
                 _judge(connection, edited, wait=wait)
             job_id = replay_letter(connection, number, edited, made_up, settings.default_ttl_seconds)
+            check_room(connection, settings.waiting_limit)
     except (LetterResolvedError, ReplayRefused) as error:
         raise Refusal(409, error.code, str(error)) from None
     if job_id is None:
@@ -160,6 +163,7 @@ def replay_mission(
         with transaction(ledger) as connection:
             _check_target(connection, names.target_factory_id, wait=wait)
             again = None if "\0" in job_id else replay(connection, job_id, names, settings.default_ttl_seconds)
+            check_room(connection, settings.waiting_limit)
     except ReplayRefused as error:
         raise Refusal(409, error.code, str(error)) from None
     if again is None:

@@ -15,6 +15,7 @@ from corporation.delegation.codec import (
     Readable,
     Unreadable,
     dead_letter_envelope,
+    dead_letter_fields,
     kept_raw,
     mission_fields,
     poisoned,
@@ -262,7 +263,10 @@ def letter(**changes: Any) -> DeadLetter:
         (b"\xff\xfe", {"raw": None, "raw_base64": base64.b64encode(b"\xff\xfe").decode()}),
         (b'"text"', {"raw": '"text"'}),
         (b'{"a": 1, "raw": 2, "retry_count": 9}', {"a": 1, "raw": '{"a": 1, "raw": 2, "retry_count": 9}'}),
-        (b'{"a": 1, "a": 2}', {"raw": '{"a": 1, "a": 2}'}),
+        (b'{"a": 1, "a": 2}', {"a": 2, "raw": '{"a": 1, "a": 2}'}),
+        (b'{"a": NaN}', {"raw": '{"a": NaN}'}),
+        (b'{"a": 1} x', {"raw": '{"a": 1} x'}),
+        (b'\xef\xbb\xbf{"a": 1}', {"raw": '\ufeff{"a": 1}'}),
     ],
 )
 def test_a_malformed_entry_is_told_to_the_letter(raw: bytes | None, kept: dict[str, Any]) -> None:
@@ -270,6 +274,42 @@ def test_a_malformed_entry_is_told_to_the_letter(raw: bytes | None, kept: dict[s
     told = dead_letter_envelope(letter(raw=raw))
 
     assert told == {"failure_error": letter().failure_error, "retry_count": 0, **kept}
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        ("9007199254740993", "9007199254740993"),
+        ("-" + "9" * 4000, "-" + "9" * 4000),
+        ("9" * 5000, f'"{"9" * 5000}"'),
+        ("1e999", '"1e999"'),
+        ("-0.5e-3", "-0.0005"),
+        ('{"x": {"b": 1, "b": "\\ud800"}}', '{"x": {"b": "\\ud800"}}'),
+        ("[" * 500 + "]" * 500, "[" * 500 + "]" * 500),
+        ('{"a": ' * 500 + "0" + "}" * 500, '{"a": ' * 500 + "0" + "}" * 500),
+    ],
+)
+def test_a_malformed_object_keeps_its_keys_also_where_an_order_may_not_go(written: str, kept: str) -> None:
+    """S-37, A20, A32, A60: what the orders' parser refuses is kept to the digit."""
+    raw = f'{{"payload": {written}, "colour": "blue", "job_id": "j-1"}}'.encode()
+    assert unreadable(entry(raw))
+    told = dead_letter_fields(letter(raw=raw))["envelope"]
+
+    assert f'"payload": {kept}, "raw": ' in told
+    assert told.startswith('{"colour": "blue", "failure_error": ')
+
+
+@pytest.mark.parametrize("brackets", ["[]", "{}"])
+def test_an_object_deeper_than_its_readers_is_kept_as_a_text_alone(brackets: str) -> None:
+    """S-37, A61: and costs no more than to look at it."""
+    opening = '{"a":' if brackets == "{}" else "["
+    raw = ('{"a": ' + opening * 15_000 + "1" + brackets[1] * 15_000 + "}").encode()[:LARGEST_KEPT]
+
+    assert dead_letter_envelope(letter(raw=raw)) == {
+        "failure_error": letter().failure_error,
+        "retry_count": 0,
+        "raw": raw.decode(),
+    }
 
 
 @pytest.mark.parametrize(

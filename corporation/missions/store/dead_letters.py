@@ -3,37 +3,52 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, text
 
+from corporation.missions.store import letter_selection
+from corporation.missions.store.letter_selection import LetterFilter
 from corporation.strict_json import JsonRefused, parse
 
-COLUMNS = """
+LARGEST_LISTED: Final = 8 * 1024
+"""Bytes of an order, and of the text it came as, in a list; two hundred of both are 3 MiB, and twenty at the very worst
+that JSON makes of them. An order of ours has some hundred bytes."""
+
+# Whose failure it was; a letter of an entry that conflicted names the mission that has its job_id, which did not fail.
+OWN = "d.cause IN ('failed', 'timed_out')"
+
+COLUMNS = f"""
     d.id, d.mission_id, d.job_id, d.cause, d.failure_error, d.retry_count, d.raw, d.raw_size,
     d.raw_sha256, d.status, d.created_at, d.resolved_at, d.replay_job_id,
-    CASE WHEN d.cause IN ('failed', 'timed_out') THEN m.job_id END AS mission_job_id,
-    CASE WHEN d.cause IN ('failed', 'timed_out') THEN m.envelope END AS envelope,
-    CASE WHEN d.cause IN ('failed', 'timed_out') THEN m.raw_envelope END AS raw_envelope,
-    coalesce(d.stream_entry_id, m.stream_entry_id) AS entry_id
+    CASE WHEN {OWN} THEN m.job_id END AS mission_job_id,
+    CASE WHEN {OWN} THEN m.envelope END AS envelope,
+    CASE WHEN {OWN} THEN m.raw_envelope END AS raw_envelope,
+    coalesce(d.stream_entry_id, m.stream_entry_id) AS entry_id, false AS raw_left_out, false AS envelope_left_out
 """
 
+JOINED = "corporation.dead_letters d LEFT JOIN corporation.missions m ON m.id = d.mission_id"
+
+# A page may hold two hundred of them, and a document 256 KiB: longer ones are read by themselves.
 LIST = f"""
-    SELECT {COLUMNS} FROM corporation.dead_letters d LEFT JOIN corporation.missions m ON m.id = d.mission_id
-     WHERE (CAST(:status AS text) IS NULL OR d.status = :status)
-       AND (CAST(:before AS bigint) IS NULL OR d.id < :before)
-     ORDER BY d.id DESC LIMIT :limit
-"""  # noqa: S608 - the only thing put in is the list of columns above
+    SELECT d.id, d.mission_id, d.job_id, d.cause, d.failure_error, d.retry_count, d.raw_size, d.raw_sha256, d.status,
+           d.created_at, d.resolved_at, d.replay_job_id, CASE WHEN {OWN} THEN m.job_id END AS mission_job_id,
+           CASE WHEN octet_length(d.raw) <= :largest THEN d.raw END AS raw,
+           CASE WHEN {OWN} AND octet_length(m.raw_envelope) <= :largest THEN m.raw_envelope END AS raw_envelope,
+           CASE WHEN {OWN} AND octet_length(CAST(m.envelope AS text)) <= :largest THEN m.envelope END AS envelope,
+           coalesce(octet_length(d.raw) > :largest, {OWN} AND octet_length(m.raw_envelope) > :largest, false)
+             AS raw_left_out,
+           coalesce(CASE WHEN {OWN} THEN octet_length(CAST(m.envelope AS text)) > :largest
+                         WHEN d.cause = 'conflict' THEN octet_length(d.raw) > :largest END, false)
+             AS envelope_left_out,
+           coalesce(d.stream_entry_id, m.stream_entry_id) AS entry_id
+      FROM {JOINED}
+     WHERE d.id = ANY(CAST(:ids AS bigint[])) ORDER BY d.id DESC
+"""  # noqa: S608 - what is put in stands above
 
-FIND = f"""
-    SELECT {COLUMNS} FROM corporation.dead_letters d LEFT JOIN corporation.missions m ON m.id = d.mission_id
-     WHERE d.id = :id
-"""  # noqa: S608
+FIND = f"SELECT {COLUMNS} FROM {JOINED} WHERE d.id = :id"  # noqa: S608
 
-TAKE = f"""
-    SELECT {COLUMNS} FROM corporation.dead_letters d LEFT JOIN corporation.missions m ON m.id = d.mission_id
-     WHERE d.id = :id FOR NO KEY UPDATE OF d
-"""  # noqa: S608
+TAKE = f"SELECT {COLUMNS} FROM {JOINED} WHERE d.id = :id FOR NO KEY UPDATE OF d"  # noqa: S608
 
 RESOLVE = text("""
     UPDATE corporation.dead_letters
@@ -66,13 +81,19 @@ class StoredLetter:
     created_at: datetime
     resolved_at: datetime | None
     replay_job_id: str | None
+    left_out: tuple[str, ...] = ()
+    """Which of `raw` and `envelope` is too long for a list: `find` has it."""
 
 
 def list_letters(
-    connection: Connection, status: str | None, limit: int, before: int | None = None
+    connection: Connection, wanted: LetterFilter, limit: int, before: int | None = None
 ) -> Sequence[StoredLetter]:
-    """Up to `limit` dead letters with this status (None: any), the newest first, from right after letter `before`."""
-    rows = connection.execute(text(LIST), {"status": status, "limit": limit, "before": before})
+    """Up to `limit` dead letters that match, the newest first, from right after letter `before`.
+
+    A document of more than LARGEST_LISTED bytes is left out, and `left_out` says so.
+    """
+    ids = letter_selection.newest(connection, wanted, limit, before)
+    rows = connection.execute(text(LIST), {"ids": ids, "largest": LARGEST_LISTED})
     return [_letter(row) for row in rows]
 
 
@@ -120,6 +141,7 @@ def _letter(row: Row[Any]) -> StoredLetter:
         created_at=row.created_at,
         resolved_at=row.resolved_at,
         replay_job_id=row.replay_job_id,
+        left_out=(*("raw",) * row.raw_left_out, *("envelope",) * row.envelope_left_out),
     )
 
 

@@ -6,13 +6,13 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from corporation.missions.store.naming import NAMED
+
 # Locked, so that two replays at once get two numbers.
-TAKE = text("""
-    SELECT id, job_id, idempotency_key, state, envelope FROM corporation.missions
-     WHERE job_id = :job_id
-        OR id = (SELECT a.mission_id FROM corporation.mission_aliases a WHERE a.job_id = :job_id)
+TAKE = text(f"""
+    SELECT id, job_id, idempotency_key, state, envelope FROM corporation.missions WHERE id = ({NAMED})
        FOR NO KEY UPDATE
-""")
+""")  # noqa: S608 - the only thing put in is how a mission is looked up
 
 # Other missions may have such names too, whoever made them.
 TAKEN = text("""
@@ -44,14 +44,13 @@ def take(connection: Connection, job_id: str) -> Repeatable | None:
     return Repeatable(row.id, row.job_id, row.idempotency_key, row.state, row.envelope) if row else None
 
 
-def next_suffix(connection: Connection, mission: Repeatable) -> str:
-    """`-r<n>` with the first number that makes both a job_id and a key that nobody has."""
-    number = int(connection.execute(COUNT, {"mission_id": mission.mission_id}).scalar_one()) + 1
-    return free_suffix(connection, mission.job_id, mission.idempotency_key, number)
+def count(connection: Connection, mission_id: int) -> int:
+    """How often this mission was asked for again."""
+    return int(connection.execute(COUNT, {"mission_id": mission_id}).scalar_one())
 
 
 def free_suffix(connection: Connection, job_id: str, key: str, number: int = 1) -> str:
-    """As `next_suffix`, from `number` on, for any two names."""
+    """`-r<n>` with the first n from `number` on that makes both a job_id and a key that nobody has."""
     while True:
         suffixes = [f"-r{n}" for n in range(number, number + NAMES_AT_ONCE)]
         values = {"job_ids": [job_id + suffix for suffix in suffixes], "keys": [key + suffix for suffix in suffixes]}

@@ -47,7 +47,17 @@ INSERT = text("""
                                                 'parent_job_id', parent.job_id))
         FROM new JOIN given USING (job_id) LEFT JOIN corporation.missions parent ON parent.id = given.parent_id
     )
-    SELECT job_id FROM new
+    SELECT id, job_id FROM new
+""")
+
+# Read after INSERT, whose snapshot is older than what it may have waited for.
+BECAME_ALIASES = text("SELECT job_id FROM corporation.mission_aliases WHERE job_id = ANY(CAST(:job_ids AS text[]))")
+
+TAKE_BACK = text("""
+    WITH untold AS (
+      DELETE FROM corporation.mission_events WHERE mission_id = ANY(CAST(:mission_ids AS bigint[]))
+    )
+    DELETE FROM corporation.missions WHERE id = ANY(CAST(:mission_ids AS bigint[]))
 """)
 
 FIND_KNOWN = text("""
@@ -60,11 +70,29 @@ FIND_KNOWN = text("""
      WHERE a.job_id = ANY(CAST(:job_ids AS text[]))
 """)
 
+# A name is a mission or an alias, never both. Two transactions that do not see each other can only meet in an index, so
+# whoever makes an alias holds its name among the missions too until the commit, by a row that nobody ever sees. The
+# missions' own way pays nothing for it, and no lock is taken that the server would have to keep a place for.
+HOLD_NAMES = text("""
+    INSERT INTO corporation.missions (job_id, idempotency_key, mission_kind, requested_kind, source, priority,
+                                      broker_priority, timeout_seconds, max_retries, attempts_total, envelope,
+                                      body_digest)
+    SELECT job_id, CAST(gen_random_uuid() AS text), 'alias', 'alias', 'rest', 0, 0, 1, 0, 1,
+           CAST('{}' AS json), CAST('' AS bytea)
+      FROM unnest(CAST(:job_ids AS text[])) AS given(job_id) ORDER BY job_id
+        ON CONFLICT DO NOTHING
+    RETURNING id, job_id
+""")
+
 ADD_ALIASES = text("""
+    WITH held AS (
+      DELETE FROM corporation.missions WHERE id = ANY(CAST(:held_ids AS bigint[]))
+    )
     INSERT INTO corporation.mission_aliases (job_id, mission_id, stream, stream_entry_id)
     SELECT * FROM unnest(CAST(:job_ids AS text[]), CAST(:mission_ids AS bigint[]), CAST(:streams AS text[]),
                          CAST(:entry_ids AS text[]))
         ON CONFLICT DO NOTHING
+    RETURNING job_id
 """)
 
 ADD_REMARKS = text("""
@@ -119,13 +147,18 @@ class Remark:
     detail: str = "{}"
 
 
-def insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> set[str]:
-    """Store those of `rows` whose job_id and key are both new, each with its first event; their job_ids are returned.
+def insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """Store those of `rows` whose job_id and key are both new, each with its first event: job_id → the mission's id.
 
-    The whole batch is one statement. A row that loses a race against another transaction is simply not returned.
+    The whole batch is one statement. A row that loses a race against another transaction is simply not returned, also
+    when its job_id became an alias meanwhile.
     """
     columns = {name: [row[name] for row in rows] for name in rows[0]}
-    return {row.job_id for row in connection.execute(INSERT, columns)}
+    stored: dict[str, int] = {row.job_id: row.id for row in connection.execute(INSERT, columns)}
+    aliases = connection.execute(BECAME_ALIASES, {"job_ids": list(stored)}) if stored else ()
+    if lost := [stored.pop(row.job_id) for row in aliases]:
+        connection.execute(TAKE_BACK, {"mission_ids": lost})
+    return stored
 
 
 def find_known(connection: Connection, job_ids: Sequence[str], keys: Sequence[str]) -> list[Known]:
@@ -145,20 +178,25 @@ def find_known(connection: Connection, job_ids: Sequence[str], keys: Sequence[st
     ]
 
 
-def add_aliases(connection: Connection, aliases: Sequence[Alias]) -> None:
-    """Make each alias resolve to its mission from now on; known ones are left alone."""
-    if aliases:
-        # Sorted, so that two batches that make the same aliases wait for each other in one order.
-        ordered = sorted(aliases, key=lambda alias: alias.job_id)
-        connection.execute(
-            ADD_ALIASES,
-            {
-                "job_ids": [one.job_id for one in ordered],
-                "mission_ids": [one.mission_id for one in ordered],
-                "streams": [one.entry[0] if one.entry else None for one in ordered],
-                "entry_ids": [one.entry[1] if one.entry else None for one in ordered],
-            },
-        )
+def add_aliases(connection: Connection, aliases: Sequence[Alias]) -> set[str]:
+    """Make each alias resolve to its mission from now on; the job_ids that do so now are returned.
+
+    Left alone is one that another transaction made a mission or an alias meanwhile: it is known when this returns.
+    """
+    if not aliases:
+        return set()
+    # In one order, so that two batches that make the same aliases do not wait for each other for ever.
+    names = {"job_ids": [one.job_id for one in aliases]}
+    held: dict[str, int] = {row.job_id: row.id for row in connection.execute(HOLD_NAMES, names)}
+    ordered = sorted((one for one in aliases if one.job_id in held), key=lambda alias: alias.job_id)
+    values = {
+        "held_ids": list(held.values()),
+        "job_ids": [one.job_id for one in ordered],
+        "mission_ids": [one.mission_id for one in ordered],
+        "streams": [one.entry[0] if one.entry else None for one in ordered],
+        "entry_ids": [one.entry[1] if one.entry else None for one in ordered],
+    }
+    return {row.job_id for row in connection.execute(ADD_ALIASES, values)}
 
 
 def add_remarks(connection: Connection, remarks: Sequence[Remark]) -> None:

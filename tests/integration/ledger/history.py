@@ -13,7 +13,7 @@ from corporation.missions.broadcast import is_broadcast
 from corporation.missions.states import FINAL, LIVE, State, may_follow
 
 FINAL_EVENTS = {str(state) for state in FINAL}
-AFTERWORDS = {"late_result", "duplicate", "conflict", "dead_lettered", "result_published", "replayed"}
+AFTERWORDS = {"late_result", "duplicate", "conflict", "dead_lettered", "result_published", "replayed", "adopted"}
 """What may be said of a mission that is over; none of it changes the mission."""
 WITHOUT_ATTEMPT = {
     *("imported", "published", "unknown_kind", "retry_count_ignored", "duplicate", "conflict", "waiting", "routed")
@@ -30,6 +30,7 @@ class Replayed:
     started: set[int] = field(default_factory=set[int])
     lost: set[int] = field(default_factory=set[int])
     withdrawn: set[int] = field(default_factory=set[int])
+    late: set[int] = field(default_factory=set[int])
     finals: int = 0
     to_be_cancelled: bool = False
 
@@ -75,11 +76,26 @@ def _replay(replayed: Replayed, event: Any, told: str) -> None:
         replayed.attempt = event.attempt
     elif event.type == "late_result":
         assert event.attempt <= replayed.attempt, f"I4, late before it began: {told}"
+        replayed.late.add(event.attempt)
+        return
+    elif event.type == "adopted" or event.detail.get("adopted"):
+        _adopt(replayed, event, told)
         return
     elif event.type not in WITHOUT_ATTEMPT and (replayed.state in LIVE or event.attempt is not None):
         assert event.attempt == replayed.attempt, f"I4, {event.type} of another attempt: {told}"
     _mark(replayed, event, told)
     _step(replayed, event.type, told)
+
+
+def _adopt(replayed: Replayed, event: Any, told: str) -> None:
+    """A late result of this mission that counts after all; or, of one that no factory ever had, of another mission."""
+    if replayed.attempt == 0:
+        assert event.attempt is None, f"adopted of an attempt that is not here: {told}"
+    else:
+        assert event.attempt in replayed.late, f"adopted what was never reported late: {told}"
+    if event.type == "succeeded":
+        replayed.state = State.SUCCEEDED
+        replayed.finals += 1
 
 
 def _mark(replayed: Replayed, event: Any, told: str) -> None:

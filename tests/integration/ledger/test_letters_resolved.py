@@ -17,6 +17,7 @@ from corporation.missions.outcomes import Stop
 from corporation.missions.replay import Names, Replayed, ReplayRefused, replay
 from corporation.missions.store import telling
 from corporation.missions.store.dead_letters import StoredLetter, find, list_letters
+from corporation.missions.store.letter_selection import LetterFilter
 
 MADE_UP = "0b7e0d53-6f2c-4a4d-8a36-1f5f0c2a7d10"
 OPERATORS = 8
@@ -45,7 +46,7 @@ def malformed(ledger: LedgerAtWork, job_id: str = "j-88", entry: str = "1-0") ->
 def letter_of(ledger: LedgerAtWork, job_id: str = "j-1") -> StoredLetter:
     """The only dead letter with this job_id."""
     with transaction(ledger.engine) as connection:
-        [letter] = [one for one in list_letters(connection, None, 200) if one.job_id == job_id]
+        [letter] = [one for one in list_letters(connection, LetterFilter(status=None), 200) if one.job_id == job_id]
     return letter
 
 
@@ -220,3 +221,21 @@ def test_a_letter_that_nobody_wrote_is_neither_found_nor_resolved(ledger: Ledger
         assert find(connection, 1) is None
     assert resolve(ledger, 1) is None
     assert discard(ledger, 1) is None
+
+
+@pytest.mark.parametrize("length", [250, 299, 300, 301, 451])
+def test_a_mission_with_a_long_key_is_asked_for_again_and_again(ledger: LedgerAtWork, length: int) -> None:
+    """H-27: also a broadcast's child, whose key holds its parent's and its factory's name."""
+    fail(ledger)
+    fail(ledger, "j-2")
+    for job_id in ("j-1", "j-2"):
+        key = "x" * (length - 3) + job_id
+        ledger.sql(
+            "UPDATE corporation.missions SET idempotency_key = :key WHERE job_id = :job_id", key=key, job_id=job_id
+        )
+    made = [again(ledger, job_id) for job_id in ("j-1", "j-2", "j-1")]
+    keys = {row.idempotency_key for row in ledger.sql("SELECT idempotency_key FROM corporation.missions")}
+
+    assert [one.job_id for one in made if one] == ["j-1-r1", "j-2-r1", "j-1-r2"]
+    assert len(keys) == 5
+    assert max(map(len, keys)) <= max(length, 303)
