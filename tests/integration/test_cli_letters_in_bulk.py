@@ -82,5 +82,5 @@ def test_the_filters_of_the_list_become_the_query(hq: Headquarters) -> None:  # 
 
     assert ended.stdout == "No dead letter matches\n"
     assert hq.requests[0][1] == (
-        "/api/v1/dlq?status=open&cause=failed%2Ctimed_out&factory_id=desk-7&error=exit%202&limit=50"
+        "/api/v1/dlq?status=open&cause=failed%2Ctimed_out&factory_id=desk-7&error=exit+2&limit=50"
     )
