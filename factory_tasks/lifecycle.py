@@ -142,8 +142,11 @@ def tell_now() -> None:
 
 
 def stop_the_pulse(sender: Any, **_: Any) -> None:
-    """No beat, of whatever process, claims free slots of a worker that is going."""
-    node().spool.remove_worker(str(sender))
+    """No beat, of whatever process, claims free slots of a worker that is going.
+
+    It stays on the list while it works on: what it holds is not for a worker that starts meanwhile to put back.
+    """
+    node().spool.rest_worker(str(sender))
     while _pulses:
         _pulses.pop().stop()
 

@@ -240,8 +240,13 @@ class Spool(SpoolFile):
                 (name, owner.pid, owner.born, slots, json.dumps(list(queues)), json.dumps(list(labels))),
             )
 
+    def rest_worker(self, name: str) -> None:
+        """The worker `name` takes nothing any more, and may still be at work."""
+        with self._write() as db:
+            db.execute("UPDATE workers SET slots = 0 WHERE name = ?", (name,))
+
     def remove_worker(self, name: str) -> None:
-        """The worker `name` takes nothing any more."""
+        """The worker `name` is gone."""
         with self._write() as db:
             db.execute("DELETE FROM workers WHERE name = ?", (name,))
 

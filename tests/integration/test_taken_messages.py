@@ -1,6 +1,7 @@
 """What a killed worker had taken from Redis is taken up by the next one; real workers (invariant I7)."""
 
 import json
+import signal
 import sqlite3
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
@@ -118,3 +119,16 @@ def test_a_full_disk_has_the_message_go_back_and_uses_up_no_attempt(factory: Fac
     assert sent.report()["outcome"] == "done"
     with redis.Redis.from_url(factory.redis_url) as client:
         assert client.llen(private_queue(FACTORY)) == 0
+
+
+def test_a_worker_that_is_going_keeps_what_it_works_on(factory: Factory) -> None:
+    """A successor that starts while the old one finishes its last mission takes nothing from it."""
+    sent = factory.send("patient", finished=True).begun()
+    factory.processes["worker"].send_signal(signal.SIGTERM)
+    factory.wait(lambda: [worker.slots for worker in factory.spool.workers()] == [0], 10, "the worker going")
+    factory.start_worker(name="next")
+
+    assert held(factory) == 1
+    assert "messages_put_back" not in factory.log("next")
+    factory.spool.request_stop(sent.attempt_id, "enough")
+    assert sent.report()["outcome"] == "done"
