@@ -1,0 +1,280 @@
+"""What strikes: each fault of a plan finds a victim that is busy, does its harm, and knows how it is made good again."""
+
+import contextlib
+import os
+import random
+import resource
+import signal
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from corporation.embedded.postgres import start_postgres
+from corporation.embedded.valkey import start_valkey
+from ops.bench.chaos_history import Disturbance
+from ops.bench.chaos_ledger import AWAY, Servers
+from ops.bench.chaos_marks import Tail, uptime_ms
+from ops.bench.chaos_plan import Fault
+from ops.bench.chaos_system import ENGINES, FACTORIES, FACTORY_OF, System
+
+SMALL_DISK: Final = "24m"
+SMALL_FILE_BYTES: Final = 4096
+"""Where no disk can be made, no file of the worker may grow beyond this."""
+EVERYBODY: Final = frozenset({"everybody"})
+
+
+@dataclass
+class Faults:
+    """Strikes; `later` holds what has still to be made good, the soonest first.
+
+    Call it from the main thread, which is the one that may start servers.
+    """
+
+    system: System
+    servers: Servers
+    tail: Tail
+    place: Path
+    chance: random.Random
+    done: dict[str, int] = field(default_factory=dict[str, int])
+    disturbances: list[Disturbance] = field(default_factory=list[Disturbance])
+    later: list[tuple[int, str, Callable[[], None]]] = field(default_factory=list[tuple[int, str, Callable[[], None]]])
+    stopped: set[str] = field(default_factory=set[str])
+    kills: int = 0
+    durable: bool = True
+    """Whether PostgreSQL, started again, outlives a power failure too."""
+    disk: Path | None = None
+    """Where the spool of `beta` has a small disk of its own."""
+
+    def strike(self, fault: Fault) -> bool:
+        """Do the fault; False when its victim is not there or idle right now, and then nothing was done."""
+        strike: Callable[[Fault], frozenset[str] | None] = getattr(self, f"_{fault.kind}")
+        touches = None
+        with contextlib.suppress(*AWAY):
+            touches = strike(fault)
+        if touches is None:
+            return False
+        name = f"{fault.kind} {fault.how}".strip()
+        self.done[name] = self.done.get(name, 0) + 1
+        self.kills += fault.kind in ("kill_worker", "kill_parent", "kill_child", "kill_engine", "kill_api", "kill_client")
+        now = uptime_ms()
+        self.disturbances.append(Disturbance(fault.kind, now - 50, now + round(fault.seconds * 1000), touches))
+        return True
+
+    def make_good(self, *, everything: bool = False) -> None:
+        """What is due is made good: processes start again, ways open, disks have room."""
+        now = uptime_ms()
+        due = [one for one in self.later if everything or one[0] <= now]
+        self.later = [one for one in self.later if one not in due]
+        for _, _, action in sorted(due, key=lambda one: one[0]):
+            action()
+
+    def _after(self, seconds: float, what: str, action: Callable[[], None]) -> None:
+        self.later.append((uptime_ms() + round(seconds * 1000), what, action))
+
+    def _start_again(self, name: str, seconds: float) -> None:
+        self._after(seconds, name, lambda: self.system.start(name))
+
+    # Kills.
+
+    def _kill_child(self, fault: Fault) -> frozenset[str] | None:
+        pid = self._busy_child()
+        if pid is None:
+            return None
+        mark = self.tail.busy.pop(pid)
+        os.kill(pid, signal.SIGKILL)
+        return frozenset({mark.factory_id})
+
+    def _kill_worker(self, fault: Fault) -> frozenset[str] | None:
+        return self._kill_busy_worker(fault, group=True)
+
+    def _kill_parent(self, fault: Fault) -> frozenset[str] | None:
+        return self._kill_busy_worker(fault, group=False)
+
+    def _kill_busy_worker(self, fault: Fault, *, group: bool) -> frozenset[str] | None:
+        name = self._worker(fault.how)
+        if name is None:
+            return None
+        self.system.kill(name, group=group)
+        self._start_again(name, fault.seconds)
+        return frozenset({FACTORY_OF[name]})
+
+    def _worker(self, named: str) -> str | None:
+        """The worker of this name, busy or not; without a name one that is busy; None when there is none."""
+        if named:
+            return named if named in self.system.processes and named not in self.stopped else None
+        pid = self._busy_child()
+        return self.system.worker_of(pid) if pid is not None else None
+
+    def _busy_child(self, worker: str = "") -> int | None:
+        """A process in the midst of a mission, of a worker (or that one) that is up; the dead are forgotten."""
+        self.tail.look()
+        workers = {pid: self.system.worker_of(pid) for pid in self.tail.busy}
+        for pid in [pid for pid, name in workers.items() if name is None]:
+            self.tail.busy.pop(pid)
+        up = [pid for pid, name in workers.items() if name and name not in self.stopped and worker in ("", name)]
+        return self.chance.choice(sorted(up)) if up else None
+
+    def _kill_engine(self, fault: Fault) -> frozenset[str] | None:
+        return self._kill_one_of(ENGINES, fault)
+
+    def _kill_api(self, fault: Fault) -> frozenset[str] | None:
+        return self._kill_one_of(("api",), fault)
+
+    def _kill_client(self, fault: Fault) -> frozenset[str] | None:
+        return self._kill_one_of(self.system.clients, fault)
+
+    def _kill_one_of(self, names: Any, fault: Fault) -> frozenset[str] | None:
+        up = [name for name in names if name not in self.stopped and self.system.ready(name)]
+        if not up:
+            return None
+        name = self.chance.choice(up)
+        self.system.kill(name)
+        self._start_again(name, fault.seconds)
+        return frozenset({"hq"})
+
+    # Silence.
+
+    def _stop_worker(self, fault: Fault) -> frozenset[str] | None:
+        pid = self._busy_child(fault.how)
+        name = self.system.worker_of(pid) if pid is not None else None
+        if name is None:
+            return None
+        self._stop(name, fault.seconds)
+        return frozenset({FACTORY_OF[name]})
+
+    def _stop_engine(self, fault: Fault) -> frozenset[str] | None:
+        up = [name for name in ENGINES if name not in self.stopped and self.system.ready(name)]
+        if not up:
+            return None
+        self._stop(self.chance.choice(up), fault.seconds)
+        return frozenset({"hq"})
+
+    def _stop(self, name: str, seconds: float) -> None:
+        def go_on() -> None:
+            self.stopped.discard(name)
+            if name in self.system.processes:
+                self.system.signal_group(name, signal.SIGCONT)
+
+        self.stopped.add(name)
+        self.system.signal_group(name, signal.SIGSTOP)
+        self._after(seconds, f"{name} goes on", go_on)
+
+    def _lapse(self, fault: Fault) -> frozenset[str] | None:
+        """Every running attempt has been silent for too long, as far as the ledger knows."""
+        changed = self.servers.execute(
+            "UPDATE corporation.attempts SET lease_expires_at = now() - interval '1 second' WHERE state = 'running'"
+        )
+        return EVERYBODY if changed else None
+
+    def _second_engine(self, fault: Fault) -> frozenset[str] | None:
+        """The second engine starts, or ends as a supervisor would end it."""
+        name = ENGINES[1]
+        if name not in self.system.processes:
+            self.system.start(name)
+        elif name in self.stopped or not self.system.ready(name):
+            return None
+        else:
+            self.system.signal_group(name, signal.SIGTERM)
+            self.system.processes.pop(name).wait(timeout=30)
+        return frozenset({"hq"})
+
+    # Servers.
+
+    def _kill_valkey(self, fault: Fault) -> frozenset[str] | None:
+        if self.system.valkey.process.poll() is not None:
+            return None
+        os.killpg(self.system.valkey.pid, signal.SIGKILL)
+        self.system.valkey.process.wait()
+        self._after(fault.seconds, "valkey", self._start_valkey)
+        return frozenset({"redis"})
+
+    def _start_valkey(self) -> None:
+        self.system.valkey = start_valkey(self.place / "valkey", port=self.system.valkey.port)
+
+    def _flush_valkey(self, fault: Fault) -> frozenset[str] | None:
+        if self.system.valkey.process.poll() is not None:
+            return None
+        with self.servers.redis() as client:
+            client.flushall()
+        return frozenset({"redis"})
+
+    def _stop_postgres(self, fault: Fault) -> frozenset[str] | None:
+        if self.system.postgres.process.poll() is not None:
+            return None
+        self.system.postgres.process.send_signal(signal.SIGQUIT)  # an immediate stop: recovery when it starts
+        self.system.postgres.process.wait()
+        self._after(fault.seconds, "postgres", self._start_postgres)
+        return EVERYBODY
+
+    def _start_postgres(self) -> None:
+        folder, port = self.place / "postgres", self.system.postgres.port
+        self.system.postgres = start_postgres(folder, port=port, durable=self.durable)
+
+    def _cut_sessions(self, fault: Fault) -> frozenset[str] | None:
+        self.servers.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        )
+        return EVERYBODY
+
+    # The far factory.
+
+    def _partition(self, fault: Fault) -> frozenset[str] | None:
+        way: Any = fault.how
+        name = self.chance.choice(["redis", "postgres", "api", "all"])
+        cuts = list(self.system.cuts.values()) if name == "all" else [self.system.cuts[name]]
+        if any(cut.way != "open" for cut in cuts):
+            return None
+        for cut in cuts:
+            cut.change(way)
+        self._after(fault.seconds, "partition", lambda: [cut.change("open") for cut in cuts] and None)
+        return frozenset({"beta"})
+
+    def _fill_disk(self, fault: Fault) -> frozenset[str] | None:
+        worker = FACTORIES["beta"][0]
+        if worker in self.stopped or not self.system.ready(worker):
+            return None
+        if self.disk is not None:
+            ballast = self.disk / "ballast"
+            _fill(ballast)
+            self._after(fault.seconds, "disk", lambda: ballast.unlink(missing_ok=True))
+        else:
+            pids = [pid for pid in _all_pids() if self.system.worker_of(pid) == worker]
+            _limit_files(pids, SMALL_FILE_BYTES)
+            self._after(fault.seconds, "disk", lambda: _limit_files(pids, resource.RLIM_INFINITY))
+        return frozenset({"beta"})
+
+
+def _fill(ballast: Path) -> None:
+    """Nothing more fits on the disk of this file."""
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while file.write(b"\0" * 4096):
+            pass
+
+
+def _limit_files(pids: list[int], size: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+def _all_pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path) -> Any:
+    """`folder` is a disk of a few megabytes while the block lasts, and None is given where none can be made."""
+    folder.mkdir(exist_ok=True)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK},mode=700", "tmpfs", str(folder)]
+    made = False
+    if os.geteuid() == 0:
+        with contextlib.suppress(OSError):
+            made = subprocess.run(command, capture_output=True, check=False).returncode == 0
+    try:
+        yield folder if made else None
+    finally:
+        if made:
+            subprocess.run(["umount", "-l", str(folder)], capture_output=True, check=False)

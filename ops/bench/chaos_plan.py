@@ -1,0 +1,242 @@
+"""What a run of the chaos will do, from its seed alone (pure): the missions that are asked for, and what strikes when.
+
+A mission's answers are counted by attempt, so that the end it must come to is known beforehand; `Wish.answer(3)` is what
+the handler gives the third time. A fault strikes when its share of all missions has ended, so that a slow machine is
+struck as often as a fast one.
+"""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import cycle, islice
+from typing import Any, Final, Literal
+
+Answer = Literal["done", "failed", "later", "stop"]
+Kind = Literal[
+    "kill_worker",
+    "kill_parent",
+    "kill_child",
+    "kill_engine",
+    "kill_api",
+    "kill_client",
+    "stop_worker",
+    "stop_engine",
+    "kill_valkey",
+    "flush_valkey",
+    "stop_postgres",
+    "cut_sessions",
+    "partition",
+    "fill_disk",
+    "lapse",
+    "second_engine",
+]
+
+KILLS: Final[Mapping[Kind, int]] = {
+    "kill_child": 10,
+    "kill_parent": 8,
+    "kill_worker": 8,
+    "kill_engine": 8,
+    "kill_client": 3,
+    "kill_api": 3,
+}
+"""Of 40 kills so many are of each kind: `kill_worker` is the whole group, `kill_parent` leaves its pool behind."""
+
+ON_TOP: Final[Mapping[Kind, int]] = {
+    "stop_worker": 2,
+    "stop_engine": 1,
+    "kill_valkey": 2,
+    "flush_valkey": 1,
+    "stop_postgres": 1,
+    "cut_sessions": 1,
+    "partition": 3,
+    "fill_disk": 1,
+    "lapse": 1,
+    "second_engine": 2,
+}
+"""What comes on top of each 40 kills; at least one of each in every run."""
+
+PARTITIONS: Final = ("drop_up", "drop_down", "drop_both", "reset", "delay")
+"""How the way of a factory is cut: one way, both ways, connections torn down, or everything a third of a second late."""
+LONG_STOP_SECONDS: Final = 24.0
+"""Longer than the shortest lease that the rules allow (20 s)."""
+LAST_CLIENT: Final = 0.6
+AT_MOST_ONCE: Final = 0.06
+"""The share of missions that may be tried once only; a kill may end them as lost."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A mission that somebody will ask for; `twin` is another job_id under which it is asked for with the same key."""
+
+    serial: int
+    job_id: str
+    key: str
+    max_retries: int
+    answers: tuple[Answer, ...]
+    sleep_seconds: float = 0.0
+    slow_once: bool = False
+    """Only its first attempt takes time."""
+    talks: bool = False
+    """It tells its progress a few times a second."""
+    child: bool = False
+    """It starts a process that would run for minutes, and ends it when it is done."""
+    cancel_after_seconds: float | None = None
+    """It is asked to be cancelled so long after it was accepted."""
+    twin: str | None = None
+    timeout_seconds: int = 60
+
+    def answer(self, attempt: int) -> Answer:
+        """What the handler gives at this attempt, counted from 1."""
+        return self.answers[min(attempt, len(self.answers)) - 1]
+
+    @property
+    def attempts_total(self) -> int:
+        """How many attempts it may have (S-27)."""
+        return max(1, self.max_retries)
+
+    def order(self, marks: str, job_id: str | None = None) -> dict[str, Any]:
+        """The envelope that asks for it; `marks` is the file of the effects."""
+        context = {
+            "mission_kind": "chaos",
+            "marks": marks,
+            "sleep": self.sleep_seconds,
+            "slow_once": self.slow_once,
+            "talks": self.talks,
+            "child": self.child,
+            "answers": list(self.answers),
+        }
+        return {
+            "job_id": job_id or self.job_id,
+            "idempotency_key": self.key,
+            "payload": {"task": f"chaos {self.serial}", "context": context},
+            "max_retries": self.max_retries,
+            "timeout_seconds": self.timeout_seconds,
+        }
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that strikes once `share` of all missions have ended, and lasts `seconds`.
+
+    `how` is the way in which a partition cuts, or the worker that must be the victim.
+    """
+
+    kind: Kind
+    share: float
+    seconds: float = 0.0
+    how: str = ""
+    after_seconds: float = 0.0
+    """It keeps so far from the fault before it."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is asked for and what strikes; everything follows from it and from nothing else."""
+
+    missions: int
+    kills: int
+    seed: int
+    clients: int = 3
+    window: int = 200
+    """So many missions are under way at once at most."""
+    longest_sleep_seconds: float = 0.3
+    slow: float = 0.02
+    """The share of missions that last two seconds."""
+    cancels: float = 0.0
+    """The share of missions that somebody cancels."""
+    twins: float = 0.05
+    """The share of missions that are asked for twice at once, with one key and two job_ids."""
+    drain_seconds: float = 120.0
+    """Within this after the last fault everything must be at rest (notes, reliability §7)."""
+    mutant: str | None = None
+    skewed_seconds: int = 0
+    """The clock of the second factory's worker is wrong by so much."""
+    only: Sequence[Fault] | None = None
+    """These faults instead of those that the seed gives."""
+    asked: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Fields that every wish has instead of those that the seed gives."""
+
+    def wishes(self) -> list[Wish]:
+        """The missions, in the order in which they are asked for."""
+        return [self._wish(serial) for serial in range(self.missions)]
+
+    def faults(self) -> list[Fault]:
+        """What strikes, in order; the kills are exactly as many as were asked for."""
+        if self.only is not None:
+            return list(self.only)
+        chance = random.Random(f"faults-{self.seed}")
+        kinds = [*spread(KILLS, self.kills), *on_top(self.kills)]
+        chance.shuffle(kinds)
+        shares = sorted(chance.uniform(0.03, 0.92) for _ in kinds)
+        ways = cycle(chance.sample(PARTITIONS, len(PARTITIONS)))
+        faults = [_fault(kind, share, chance, ways) for kind, share in zip(kinds, shares, strict=True)]
+        return _one_long_stop(faults)
+
+    def _wish(self, serial: int) -> Wish:
+        chance = random.Random(f"wish-{self.seed}-{serial}")
+        once = chance.random() < AT_MOST_ONCE
+        cancelled = chance.random() < self.cancels
+        wish = {
+            "max_retries": chance.choice([0, 1]) if once else chance.randint(6, 50),
+            "answers": _answers(chance),
+            "sleep_seconds": round(2.0 if chance.random() < self.slow else self._short(chance), 3),
+            "talks": chance.random() < 0.5,
+            "child": chance.random() < 0.04,
+            "cancel_after_seconds": round(chance.uniform(0, 2), 2) if cancelled else None,
+            "twin": f"twin-{serial:05d}" if chance.random() < self.twins else None,
+        }
+        return Wish(serial, f"m-{serial:05d}", f"key-{self.seed}-{serial:05d}", **{**wish, **self.asked})
+
+    def _short(self, chance: random.Random) -> float:
+        return chance.uniform(0, self.longest_sleep_seconds)
+
+
+def spread(weights: Mapping[Kind, int], count: int) -> list[Kind]:
+    """`count` kinds in the proportion of their weights, the heaviest first where it does not come out even."""
+    whole = sum(weights.values())
+    kinds = [kind for kind, weight in weights.items() for _ in range(count * weight // whole)]
+    heaviest = sorted(weights, key=lambda kind: -weights[kind])
+    return [*kinds, *islice(cycle(heaviest), count - len(kinds))]
+
+
+def on_top(kills: int) -> list[Kind]:
+    """The other faults that come with so many kills: at least one of each."""
+    return [kind for kind, weight in ON_TOP.items() for _ in range(max(1, round(kills * weight / 40)))]
+
+
+def _answers(chance: random.Random) -> tuple[Answer, ...]:
+    """Most succeed at once; some only later, and some never."""
+    turn = chance.random()
+    if turn < 0.03:
+        return ("failed", "done")
+    if turn < 0.06:
+        return ("later", "done")
+    if turn < 0.07:
+        return ("stop",)
+    if turn < 0.075:
+        return ("failed", "later", "failed", "stop")
+    return ("done",)
+
+
+def _fault(kind: Kind, share: float, chance: random.Random, ways: Any) -> Fault:
+    seconds = {
+        "stop_worker": chance.uniform(1, 4),
+        "stop_engine": chance.uniform(1, 4),
+        "kill_valkey": chance.choice([0.0, 1.0]),
+        "stop_postgres": chance.uniform(0.2, 2.5),
+        "partition": chance.uniform(2, 6),
+        "fill_disk": chance.uniform(1, 3),
+    }.get(kind, chance.uniform(0, 0.8))
+    # The clients have nothing left to do long before the last mission has ended.
+    share = share * LAST_CLIENT if kind == "kill_client" else share
+    return Fault(kind, round(share, 4), round(seconds, 2), next(ways) if kind == "partition" else "")
+
+
+def _one_long_stop(faults: list[Fault]) -> list[Fault]:
+    """The first worker that is stopped sleeps through its leases, early enough to be back before the end."""
+    for place, fault in enumerate(faults):
+        if fault.kind == "stop_worker":
+            # Of the factory with one worker: a sibling on the same spool would speak for it.
+            faults[place] = Fault("stop_worker", min(fault.share, 0.2), LONG_STOP_SECONDS, "beta-1")
+            break
+    return sorted(faults, key=lambda fault: fault.share)

@@ -1,0 +1,264 @@
+"""The chaos's checker names every fault of a history, and blames none that is well: it is the witness of all runs."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ops.bench.chaos_checks import judge
+from ops.bench.chaos_history import Attempt, Disturbance, Event, History, MissionRow, Told
+from ops.bench.chaos_marks import Mark, line_of, read_line
+from ops.bench.chaos_plan import ON_TOP, Fault, Plan, Wish
+from ops.bench.chaos_story import write_stories
+
+KILL = Disturbance("kill_child", 1000, 1000, frozenset({"alpha"}))
+
+
+def history() -> History:
+    """`a` succeeded at once; `b` at its second attempt, since the first was killed; `c` failed as it was wished to."""
+    return History(
+        wishes={
+            "ka": Wish(0, "a", "ka", 10, ("done",), twin="a2"),
+            "kb": Wish(1, "b", "kb", 10, ("done",)),
+            "kc": Wish(2, "c", "kc", 10, ("stop",)),
+        },
+        accepted=[("a", "ka", "a"), ("a2", "ka", "a"), ("b", "kb", "b"), ("c", "kc", "c")],
+        missions={
+            "a": mission("a", "succeeded", [("queued", 1), ("started", 1), ("succeeded", 1)], ["succeeded"]),
+            "b": mission(
+                "b",
+                "succeeded",
+                [
+                    *[("queued", 1), ("started", 1), ("attempt_lost", 1), ("retry_scheduled", 1)],
+                    *[("queued", 2), ("started", 2), ("succeeded", 2), ("late_result", 1)],
+                ],
+                ["lost", "succeeded"],
+            ),
+            "c": mission("c", "failed", [("queued", 1), ("started", 1), ("failed", 1)], ["failed"], "asked to stop"),
+        },
+        marks=[*marks("a", 1), mark("began", "b", 1), *marks("b", 2), *marks("c", 1)],
+        told=[Told(2000, "a", "SUCCESS x"), Told(2000, "b", "SUCCESS x"), Told(2000, "c", "FAILED y")],
+        disturbances=[KILL],
+    )
+
+
+def mission(job_id: str, state: str, steps: list[tuple[str, int]], ends: list[str], error: str | None = None) -> Any:
+    """A mission whose events are `published`, the steps and `result_published`, a hundred milliseconds apart."""
+    every = [("published", None), *steps, ("result_published", None)]
+    detail = {state: {"error": error}} if error else {}
+    events = [
+        Event(seq, kind, attempt, None, 900 + 100 * seq, detail.get(kind, {}))
+        for seq, (kind, attempt) in enumerate(every, start=1)
+    ]
+    attempts = [
+        Attempt(f"{job_id}-{number}", number, "alpha", end, 900, 1200, mailbox="" if end == "lost" else "done")
+        for number, end in enumerate(ends, start=1)
+    ]
+    finished = next(event.at_ms for event in events if event.type == state)
+    result = {"attempt_id": attempts[-1].attempt_id} if state == "succeeded" else {}
+    key = f"k{job_id}"
+    return MissionRow(
+        job_id, key, state, len(ends), 10, len(events), error, result, finished, events, attempts
+    )  # fmt: skip
+
+
+def mark(what: Any, job_id: str, attempt: int, factory_id: str = "alpha", at_ms: int = 1000) -> Mark:
+    return Mark(what, job_id, attempt, f"{job_id}-{attempt}", factory_id, 1, at_ms)
+
+
+def marks(job_id: str, attempt: int) -> list[Mark]:
+    return [mark("began", job_id, attempt), mark("did", job_id, attempt)]
+
+
+def change(history: History, job_id: str, **fields: Any) -> None:
+    history.missions[job_id] = replace(history.missions[job_id], **fields)
+
+
+def add(history: History, job_id: str, kind: str, attempt: int | None, **detail: Any) -> None:
+    """One more event at the end of the mission's history, and its row counts it."""
+    one = history.missions[job_id]
+    event = Event(len(one.events) + 1, kind, attempt, None, 3000, detail)
+    change(history, job_id, events=[*one.events, event], event_seq=one.event_seq + 1)
+
+
+def reattempt(history: History, job_id: str, number: int, **fields: Any) -> None:
+    one = history.missions[job_id]
+    changed = [replace(attempt, **fields) if attempt.number == number else attempt for attempt in one.attempts]
+    change(history, job_id, attempts=changed)
+
+
+def drop(history: History, job_id: str, kind: str) -> None:
+    """One event was never written; the others and the row are numbered as if it had not been meant."""
+    one = history.missions[job_id]
+    kept = [event for event in one.events if event.type != kind]
+    events = [replace(event, seq=seq) for seq, event in enumerate(kept, start=1)]
+    change(history, job_id, events=events, event_seq=len(events))
+
+
+def test_a_history_without_fault_is_not_blamed() -> None:
+    verdict = judge(history())
+
+    assert verdict.problems == []
+    assert verdict.counts["attempts_per_mission"] == {1: 2, 2: 1}
+
+
+@pytest.mark.parametrize(
+    ("rule", "words", "spoil"),
+    [
+        ("I1", "not ended", lambda h: change(h, "a", state="running")),
+        ("I1", "2 final events", lambda h: add(h, "a", "succeeded", 1)),
+        ("I1", "before the end", lambda h: drop(h, "a", "succeeded")),
+        ("I1", "nobody asked for it", lambda h: change(h, "a", state="cancelled")),
+        ("I2", "after the end", lambda h: add(h, "a", "started", 1)),
+        ("I2", "after the end", lambda h: add(h, "a", "failed", 1)),
+        ("I3", "began 2 times", lambda h: h.marks.append(mark("began", "a", 1))),
+        ("I3", "did 2 times", lambda h: h.marks.append(mark("did", "a", 1))),
+        ("I3", "no effect", lambda h: h.marks.remove(mark("did", "a", 1))),
+        ("I3", "taken back unreceived", lambda h: reattempt(h, "b", 1, state="withdrawn")),
+        ("I4", "follows attempt", lambda h: retold(h, "a", "queued", 3)),
+        ("I4", "numbered", lambda h: change(h, "b", attempts=h.missions["b"].attempts[1:])),
+        ("I4", "while 1 is current", lambda h: retold(h, "a", "started", 2)),
+        ("I4", "under another number", lambda h: h.marks.append(replace(mark("began", "a", 2), attempt_id="a-1"))),
+        ("I4", "refused while it was current", lambda h: retold(h, "a", "started", 1, "late_result")),
+        ("I5", "not in the ledger", lambda h: h.accepted.append(("d", "kd", "d"))),
+        ("I5", "attempts that nobody made", lambda h: h.marks.append(mark("did", "d", 1))),
+        ("I5", "1 missions were accepted", lambda h: h.wishes.update(kd=Wish(3, "d", "kd", 1, ("done",)))),
+        ("I6", "stands at place", lambda h: change(h, "a", events=h.missions["a"].events[1:])),
+        ("I6", "its row counts", lambda h: change(h, "a", event_seq=9)),
+        ("I6", "its row says failed", lambda h: change(h, "a", state="failed")),
+        ("I6", "do not agree when", lambda h: change(h, "a", finished_ms=1)),
+        ("I6", "nobody knows", lambda h: retold(h, "a", "started", 1, "hatched")),
+        ("I6", "'other', its end", lambda h: change(h, "c", error="other")),
+        ("I7", "an attempt is alive", lambda h: reattempt(h, "b", 1, state="running")),
+        ("I7", "3 messages in the outbox", lambda h: h.left.update({"messages in the outbox": 3})),
+        ("I8", "lay in the queue", lambda h: h.strangers.append("a message lay in the queue of another")),
+        ("I8", "at another factory", lambda h: h.marks.append(mark("began", "a", 1, "beta"))),
+        ("I9", "nobody asked for so", lambda h: change(h, "a", key="kx")),
+        ("I9", "is 2 missions", lambda h: h.missions.update(a2=replace(h.missions["a"], job_id="a2"))),
+        ("I9", "was answered with", lambda h: h.accepted.append(("a2", "ka", "a2"))),
+        ("S-30", "after the request to cancel", lambda h: retold(h, "b", "started", None, "cancel_requested")),
+        ("S-33", "marked as told twice", lambda h: add(h, "a", "result_published", None)),
+        ("never told", "no entry", lambda h: h.told.pop(0)),
+        ("told twice", "2 different", lambda h: h.told.append(Told(2100, "a", "SUCCESS z"))),
+        ("told wrongly", "it is succeeded", lambda h: h.told.__setitem__(0, Told(2000, "a", "FAILED x"))),
+        ("fence", "the report of b-1", lambda h: change(h, "b", result={"attempt_id": "b-1"})),
+        ("lost", "asked to stop", lambda h: h.wishes.update(kc=Wish(2, "c", "kc", 10, ("done",)))),
+        ("false failure", "would have done", lambda h: h.wishes.update(kc=Wish(2, "c", "kc", 10, ("done",)))),
+        ("lost for nothing", "nothing touched it", lambda h: h.disturbances.clear()),
+        ("sent again for nothing", "handed out 2 times", lambda h: (h.disturbances.clear(), reattempt(h, "a", 1, sends=2))),
+        ("report thrown away", "reported done", lambda h: (drop(h, "b", "late_result"), reattempt(h, "b", 1, mailbox="done"))),
+        (
+            "not spooled",
+            "done long before",
+            lambda h: (h.marks.append(mark("did", "b", 1, at_ms=-9000)), reattempt(h, "b", 1, mailbox="lost")),
+        ),
+        ("child", "outlived", lambda h: h.survivors.append("4711 sleep")),
+    ],
+)
+def test_each_fault_of_a_history_is_named(rule: str, words: str, spoil: Callable[[History], object]) -> None:
+    spoilt = history()
+    spoil(spoilt)
+
+    found = [problem.what for problem in judge(spoilt).problems if problem.rule == rule]
+    assert any(words in what for what in found), judge(spoilt).problems
+
+
+def retold(history: History, job_id: str, kind: str, attempt: int | None, instead: str | None = None) -> None:
+    """The mission's first event of this kind names another attempt, or is another event."""
+    events = list(history.missions[job_id].events)
+    place = next(place for place, event in enumerate(events) if event.type == kind)
+    events[place] = replace(events[place], type=instead or kind, attempt=attempt)
+    change(history, job_id, events=events)
+
+
+def test_an_only_attempt_may_be_lost_and_one_of_many_may_not() -> None:
+    """At most once (max_retries 0) ends as `failed: lost`; any other mission must be tried again."""
+    error = "lost: the process died"
+    steps = [("queued", 1), ("started", 1), ("attempt_lost", 1), ("failed", 1)]
+    lost = mission("c", "failed", steps, ["lost"], error)
+    once, often = history(), history()
+    once.missions["c"] = often.missions["c"] = lost
+    once.wishes["kc"] = Wish(2, "c", "kc", 0, ("done",))
+    often.wishes["kc"] = Wish(2, "c", "kc", 5, ("done",))
+
+    assert judge(once).problems == []
+    assert judge(once).counts["ended"]["failed (lost)"] == 1
+    assert [problem.rule for problem in judge(often).problems] == ["lost"]
+
+
+@pytest.mark.parametrize(("took", "rules"), [(3, []), (2, ["lost"])])
+def test_a_mission_is_quarantined_after_three_workers_and_not_before(took: int, rules: list[str]) -> None:
+    spoilt = history()
+    ends = ["lost"] * 3
+    again = [(kind, n) for n in (1, 2) for kind in ("queued", "started", "attempt_lost", "retry_scheduled")]
+    steps = [*again, ("queued", 3), ("started", 3), ("attempt_lost", 3), ("failed", 3)]
+    spoilt.missions["c"] = mission("c", "failed", steps, ends, "quarantined: it took its worker down 3 times")
+    spoilt.wishes["kc"] = Wish(2, "c", "kc", 10, ("done",))
+    spoilt.marks = [one for one in spoilt.marks if one.job_id != "c"]
+    for number in range(1, took + 1):
+        reattempt(spoilt, "c", number, took_worker=True)
+
+    assert [problem.rule for problem in judge(spoilt).problems] == rules
+
+
+def test_what_flushall_took_before_it_was_read_is_counted_and_not_blamed() -> None:
+    flushed = history()
+    flushed.told = flushed.told[1:]
+    flushed.disturbances.append(Disturbance("flush_valkey", 1500, 1500, frozenset({"redis"})))
+
+    assert judge(flushed).problems == []
+    assert judge(flushed).counts["results_taken_before_they_were_read"] == 1
+
+
+def test_an_attempt_that_was_taken_back_uses_up_none() -> None:
+    """`waiting` with `withdrawn` leads back, and the attempt behind it has the next number."""
+    back = history()
+    steps = [("queued", 1), ("waiting", 1), ("queued", 2), ("started", 2), ("succeeded", 2)]
+    taken = mission("a", "succeeded", steps, ["withdrawn", "succeeded"])
+    events = [replace(one, detail={"withdrawn": True}) if one.type == "waiting" else one for one in taken.events]
+    back.missions["a"] = replace(taken, events=events)
+    back.marks = [one for one in back.marks if one.job_id != "a"] + marks("a", 2)
+
+    assert judge(back).problems == []
+
+
+def test_a_story_tells_what_happened_in_order() -> None:
+    told = "\n".join(write_stories(history()))
+
+    assert "attempt 1 at alpha: lost" in told
+    assert "kill_child of alpha" in told
+    assert told.index("attempt_lost 1") < told.index("queued 2")
+
+
+def test_a_mark_is_read_back_as_it_was_left() -> None:
+    line = line_of("did", "m-1", 2, "id-2", "alpha")
+
+    read = read_line(line)
+    assert (read.what, read.job_id, read.attempt, read.attempt_id, read.factory_id) == (
+        *("did", "m-1", 2, "id-2"),
+        "alpha",
+    )
+    with pytest.raises(ValueError, match="no mark"):
+        read_line(line.replace("did", "slept"))
+
+
+@pytest.mark.parametrize("kills", [2, 10, 40, 200])
+def test_a_seed_gives_the_same_chaos_with_exactly_so_many_kills_and_each_other_fault(kills: int) -> None:
+    plan = Plan(missions=50, kills=kills, seed=7)
+
+    faults = plan.faults()
+    assert faults == Plan(missions=50, kills=kills, seed=7).faults() != Plan(missions=50, kills=kills, seed=8).faults()
+    assert plan.wishes() == Plan(missions=50, kills=kills, seed=7).wishes()
+    assert sum(fault.kind.startswith("kill_") and fault.kind != "kill_valkey" for fault in faults) == kills
+    assert {fault.kind for fault in faults} >= ON_TOP.keys()
+    assert sorted(faults, key=lambda fault: fault.share) == faults
+
+
+def test_a_plan_may_name_its_faults_and_the_missions_what_they_are() -> None:
+    only = [Fault("lapse", 0.5)]
+    plan = Plan(missions=3, kills=0, seed=1, only=only, asked={"answers": ("failed", "done"), "max_retries": 3})
+
+    assert plan.faults() == only
+    assert [wish.answer(3) for wish in plan.wishes()] == ["done"] * 3
+    assert plan.wishes()[0].order("marks", "other")["job_id"] == "other"
