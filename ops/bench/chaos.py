@@ -4,9 +4,9 @@
 runs a small chaos with each mistake built into the product and fails if one goes unnoticed.
 
 API, one or two engines, two factories with three workers, and clients run as processes of their own on a Valkey and a
-PostgreSQL of their own. What strikes follows from the seed (`chaos_plan.py`); afterwards the accept log, the ledger, the
-marks of the work and the results stream are held against each other (`chaos_checks.py`). The folder with all logs stays
-when a promise was broken.
+PostgreSQL of their own. What strikes follows from the seed (`chaos_plan.py`); afterwards the accept log, the ledger,
+the marks of the work and the results stream are held against each other (`chaos_checks.py`). The folder with all logs
+stays when a promise was broken.
 """
 
 import argparse

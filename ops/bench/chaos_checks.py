@@ -93,7 +93,9 @@ class _Run:
             if self._explained(attempt, {"fill_disk"}):
                 self.spared["failed by a full disk"] += 1
             else:
-                yield Problem("false failure", mission.job_id, f"attempt {attempt.number} failed; it would have {answer}")
+                yield Problem(
+                    "false failure", mission.job_id, f"attempt {attempt.number} failed; it would have {answer}"
+                )
         elif attempt.state == "withdrawn" and self.marks[attempt.attempt_id]:
             yield Problem("I3", mission.job_id, f"attempt {attempt.number} was taken back unreceived, and it ran")
         elif attempt.state == "succeeded" and not self._did(attempt):
@@ -104,7 +106,9 @@ class _Run:
     def _lost(self, mission: MissionRow, attempt: Attempt) -> Iterator[Problem]:
         """Something must have happened to it, and neither its report nor its done work may have been thrown away."""
         if not self._explained(attempt, None):
-            yield Problem("lost for nothing", mission.job_id, f"attempt {attempt.number} was lost, and nothing touched it")
+            yield Problem(
+                "lost for nothing", mission.job_id, f"attempt {attempt.number} was lost, and nothing touched it"
+            )
         late = any(event.type == "late_result" and event.attempt == attempt.number for event in mission.events)
         if attempt.mailbox not in ("", "lost") and not late:
             what = f"attempt {attempt.number} reported {attempt.mailbox}, and was lost without a word of that"

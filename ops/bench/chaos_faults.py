@@ -1,4 +1,4 @@
-"""What strikes: each fault of a plan finds a victim that is busy, does its harm, and knows how it is made good again."""
+"""What strikes: each fault of a plan finds a busy victim, does its harm, and knows how it is made good again."""
 
 import contextlib
 import os
@@ -57,7 +57,14 @@ class Faults:
             return False
         name = f"{fault.kind} {fault.how}".strip()
         self.done[name] = self.done.get(name, 0) + 1
-        self.kills += fault.kind in ("kill_worker", "kill_parent", "kill_child", "kill_engine", "kill_api", "kill_client")
+        self.kills += fault.kind in (
+            "kill_worker",
+            "kill_parent",
+            "kill_child",
+            "kill_engine",
+            "kill_api",
+            "kill_client",
+        )
         now = uptime_ms()
         self.disturbances.append(Disturbance(fault.kind, now - 50, now + round(fault.seconds * 1000), touches))
         return True
@@ -231,6 +238,11 @@ class Faults:
             cut.change(way)
         self._after(fault.seconds, "partition", lambda: [cut.change("open") for cut in cuts] and None)
         return frozenset({"beta"})
+
+    def _set_clock(self, fault: Fault) -> frozenset[str] | None:
+        """It touches nobody: no clock of a factory decides anything (I11)."""
+        self.system.set_clock(fault.how)
+        return frozenset()
 
     def _fill_disk(self, fault: Fault) -> frozenset[str] | None:
         worker = FACTORIES["beta"][0]

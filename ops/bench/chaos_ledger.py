@@ -26,10 +26,12 @@ MISSIONS: Final = """
     SELECT id, job_id, idempotency_key, state, attempt, attempts_total, event_seq, error, result, finished_at
       FROM corporation.missions ORDER BY id
 """
-EVENTS: Final = "SELECT mission_id, seq, type, attempt, factory_id, at, detail FROM corporation.mission_events ORDER BY 1, 2"
+EVENTS: Final = (
+    "SELECT mission_id, seq, type, attempt, factory_id, at, detail FROM corporation.mission_events ORDER BY 1, 2"
+)
 ATTEMPTS: Final = """
-    SELECT a.mission_id, a.id, a.number, a.factory_id, a.state, a.created_at, a.finished_at, a.took_worker, a.sends, t.status,
-           t.result
+    SELECT a.mission_id, a.id, a.number, a.factory_id, a.state, a.created_at, a.finished_at, a.took_worker, a.sends,
+           t.status, t.result
       FROM corporation.attempts a LEFT JOIN mailbox.celery_taskmeta t ON t.task_id = a.id::text ORDER BY 1, a.number
 """
 UNENDED: Final = "SELECT count(*) FROM corporation.missions WHERE finished_at IS NULL"
@@ -41,7 +43,8 @@ LEFT: Final[Mapping[str, str]] = {
     "reports not collected": """
         SELECT count(*) FROM mailbox.celery_taskmeta
          WHERE collected_at IS NULL AND status IN ('SUCCESS', 'FAILURE', 'REVOKED')""",
-    "attempts with a lease": "SELECT count(*) FROM corporation.attempts WHERE state IN ('queued', 'claimed', 'running')",
+    "attempts with a lease": """
+        SELECT count(*) FROM corporation.attempts WHERE state IN ('queued', 'claimed', 'running')""",
 }
 
 

@@ -25,7 +25,7 @@ class Mark:
 
 
 def uptime_ms() -> int:
-    """Milliseconds since the machine started; read from a file, because the clock of a worker may be wrong on purpose."""
+    """Milliseconds since the machine started; from a file, since the clock of a worker may be wrong on purpose."""
     return round(float(UPTIME.read_text().split()[0]) * 1000)
 
 

@@ -62,7 +62,9 @@ MUTANTS: Final[Mapping[str, Mutant]] = {
         missions=3,
         asked={**LONG, "slow_once": True},
     ),
-    "no-state-guard": Mutant(api=mistakes.start_again_and_again, missions=12, asked={"sleep_seconds": 4.0, "talks": True}),
+    "no-state-guard": Mutant(
+        api=mistakes.start_again_and_again, missions=12, asked={"sleep_seconds": 4.0, "talks": True}
+    ),
     "mark-before-send": Mutant(engine=mistakes.mark_before_sending, faults=_often("kill_engine", 5, 1.0), missions=200),
     "double-send-and-forget": Mutant(engine=mistakes.send_everything_twice, worker=mistakes.forget_every_attempt),
     "collect-before-apply": Mutant(
@@ -76,9 +78,13 @@ MUTANTS: Final[Mapping[str, Mutant]] = {
     "retry-counted-twice": Mutant(engine=mistakes.count_a_retry_twice, asked={"answers": ("failed", "later", "done")}),
     "retry-untold": Mutant(engine=mistakes.keep_quiet_about_retries, asked={"answers": ("failed", "done")}),
     "quarantine-at-once": Mutant(engine=mistakes.quarantine_at_once, faults=_often("kill_child", 4, 0.5)),
-    "wrong-factory": Mutant(engine=mistakes.address_the_wrong_factory, missions=40, asked={"sleep_seconds": 0.3}, drain_seconds=10.0),
+    "wrong-factory": Mutant(
+        engine=mistakes.address_the_wrong_factory, missions=40, asked={"sleep_seconds": 0.3}, drain_seconds=10.0
+    ),
     "mark-before-tell": Mutant(engine=mistakes.mark_before_telling, faults=_often("kill_engine", 6, 0.7), missions=200),
-    "answer-before-commit": Mutant(api=mistakes.answer_before_the_commit, faults=_often("kill_api", 3, 0.3), missions=200),
+    "answer-before-commit": Mutant(
+        api=mistakes.answer_before_the_commit, faults=_often("kill_api", 3, 0.3), missions=200
+    ),
     "key-not-unique": Mutant(
         engine=mistakes.know_no_keys,
         api=mistakes.know_no_keys,

@@ -1,8 +1,8 @@
 """What a run of the chaos will do, from its seed alone (pure): the missions that are asked for, and what strikes when.
 
-A mission's answers are counted by attempt, so that the end it must come to is known beforehand; `Wish.answer(3)` is what
-the handler gives the third time. A fault strikes when its share of all missions has ended, so that a slow machine is
-struck as often as a fast one.
+A mission's answers are counted by attempt, so that the end it must come to is known beforehand; `Wish.answer(3)` is
+what the handler gives the third time. A fault strikes when its share of all missions has ended, so that a slow machine
+is struck as often as a fast one.
 """
 
 import random
@@ -29,6 +29,7 @@ Kind = Literal[
     "fill_disk",
     "lapse",
     "second_engine",
+    "set_clock",
 ]
 
 KILLS: Final[Mapping[Kind, int]] = {
@@ -52,11 +53,14 @@ ON_TOP: Final[Mapping[Kind, int]] = {
     "fill_disk": 1,
     "lapse": 1,
     "second_engine": 2,
+    "set_clock": 2,
 }
 """What comes on top of each 40 kills; at least one of each in every run."""
 
 PARTITIONS: Final = ("drop_up", "drop_down", "drop_both", "reset", "delay")
-"""How the way of a factory is cut: one way, both ways, connections torn down, or everything a third of a second late."""
+"""How the way of a factory is cut: one way, both ways, connections torn down, or all of it a third of a second late."""
+CLOCKS: Final = ("+7200", "-86400", "-10", "+259200", "+0")
+"""By how many seconds the clock of a factory is wrong from then on; three days are more than Redis keeps a message."""
 LONG_STOP_SECONDS: Final = 24.0
 """Longer than the shortest lease that the rules allow (20 s)."""
 LAST_CLIENT: Final = 0.6
@@ -149,8 +153,6 @@ class Plan:
     drain_seconds: float = 120.0
     """Within this after the last fault everything must be at rest (notes, reliability §7)."""
     mutant: str | None = None
-    skewed_seconds: int = 0
-    """The clock of the second factory's worker is wrong by so much."""
     only: Sequence[Fault] | None = None
     """These faults instead of those that the seed gives."""
     asked: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -229,7 +231,8 @@ def _fault(kind: Kind, share: float, chance: random.Random, ways: Any) -> Fault:
     }.get(kind, chance.uniform(0, 0.8))
     # The clients have nothing left to do long before the last mission has ended.
     share = share * LAST_CLIENT if kind == "kill_client" else share
-    return Fault(kind, round(share, 4), round(seconds, 2), next(ways) if kind == "partition" else "")
+    how = {"partition": lambda: next(ways), "set_clock": lambda: chance.choice(CLOCKS)}.get(kind, str)()
+    return Fault(kind, round(share, 4), round(seconds, 2), how)
 
 
 def _one_long_stop(faults: list[Fault]) -> list[Fault]:

@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 
 from ops.bench.chaos_history import FINAL, LIVE, Event, MissionRow, Problem
 
-REMARKS = frozenset(
-    {"duplicate", "conflict", "unknown_kind", "retry_count_ignored", "progress", "routed", "replayed"}
-)
+REMARKS = frozenset({"duplicate", "conflict", "unknown_kind", "retry_count_ignored", "progress", "routed", "replayed"})
 """Events that say something and change nothing."""
 AFTER_THE_END = frozenset({"result_published", "dead_lettered"})
 
@@ -49,31 +47,43 @@ class _Replay:
             yield from self._step(event)
 
     def _step(self, event: Event) -> Iterator[Problem]:
-        kind = event.type
-        if kind in ("published", "imported"):
-            if self.state:
-                yield self.problem("I6", f"{kind} a second time")
-            self.state = "waiting"
-        elif kind == "cancel_requested":
-            self.cancel_requested = True
-        elif kind == "waiting":
-            yield from self._withdraw(event)
-        elif kind == "queued":
-            yield from self._queue(event)
-        elif kind in ("claimed", "started"):
-            yield from self._claim(event)
-        elif kind == "attempt_lost":
-            yield from self._current(event)
-            if self.state not in LIVE:
-                yield self.problem("I6", f"attempt {event.attempt} lost while the mission was {self.state}")
-            self.lost = True
-        elif kind == "retry_scheduled":
-            yield from self._current(event)
-            if self.state not in LIVE:
-                yield self.problem("I6", f"a retry while the mission was {self.state}")
-            self.state, self.lost = "waiting", False
-        else:
-            yield self.problem("I6", f"an event that nobody knows: {kind}")
+        steps = {
+            "published": self._accept,
+            "imported": self._accept,
+            "cancel_requested": self._ask_to_stop,
+            "waiting": self._withdraw,
+            "queued": self._queue,
+            "claimed": self._claim,
+            "started": self._claim,
+            "attempt_lost": self._lose,
+            "retry_scheduled": self._retry,
+        }
+        yield from steps.get(event.type, self._wonder)(event)
+
+    def _accept(self, event: Event) -> Iterator[Problem]:
+        if self.state:
+            yield self.problem("I6", f"{event.type} a second time")
+        self.state = "waiting"
+
+    def _ask_to_stop(self, event: Event) -> Iterator[Problem]:
+        if self.cancel_requested:
+            yield self.problem("I6", f"{event.type} a second time")
+        self.cancel_requested = True
+
+    def _lose(self, event: Event) -> Iterator[Problem]:
+        yield from self._current(event)
+        if self.state not in LIVE:
+            yield self.problem("I6", f"attempt {event.attempt} lost while the mission was {self.state}")
+        self.lost = True
+
+    def _retry(self, event: Event) -> Iterator[Problem]:
+        yield from self._current(event)
+        if self.state not in LIVE:
+            yield self.problem("I6", f"a retry while the mission was {self.state}")
+        self.state, self.lost = "waiting", False
+
+    def _wonder(self, event: Event) -> Iterator[Problem]:
+        yield self.problem("I6", f"an event that nobody knows: {event.type}")
 
     def _queue(self, event: Event) -> Iterator[Problem]:
         if self.state != "waiting":
@@ -135,23 +145,31 @@ def replay(mission: MissionRow) -> Iterator[Problem]:
 
 def _compare(mission: MissionRow, at: _Replay) -> Iterator[Problem]:
     """The row must say what the events say."""
-    finals = [event for event in mission.events if event.type in FINAL]
-    if len(finals) > 1:
-        yield at.problem("I1", f"{len(finals)} final events")
-    if mission.state in FINAL and not finals:
-        yield at.problem("I6", f"{mission.state} without a final event")
+    yield from _compare_the_end(mission, at)
     if at.state != mission.state:
         yield at.problem("I6", f"its events lead to {at.state or 'nothing'}, its row says {mission.state}")
     if at.attempt != mission.attempt:
         yield at.problem("I6", f"its events lead to attempt {at.attempt}, its row says {mission.attempt}")
     if mission.event_seq != len(mission.events):
         yield at.problem("I6", f"{len(mission.events)} events, and its row counts {mission.event_seq}")
+    if at.seen.get("result_published", 0) > 1:
+        yield at.problem("S-33", "marked as told twice")
+    yield from _compare_attempts(mission, at)
+
+
+def _compare_the_end(mission: MissionRow, at: _Replay) -> Iterator[Problem]:
+    finals = [event for event in mission.events if event.type in FINAL]
+    if len(finals) > 1:
+        yield at.problem("I1", f"{len(finals)} final events")
+    if mission.state in FINAL and not finals:
+        yield at.problem("I6", f"{mission.state} without a final event")
     if finals and mission.error != finals[0].detail.get("error"):
         yield at.problem("I6", f"its row says {mission.error!r}, its end {finals[0].detail.get('error')!r}")
     if finals and mission.finished_ms != finals[0].at_ms:
         yield at.problem("I6", "its row and its final event do not agree when it ended")
-    if at.seen.get("result_published", 0) > 1:
-        yield at.problem("S-33", "marked as told twice")
+
+
+def _compare_attempts(mission: MissionRow, at: _Replay) -> Iterator[Problem]:
     numbers = [attempt.number for attempt in mission.attempts]
     if numbers != list(range(1, len(numbers) + 1)) or len(numbers) != mission.attempt:
         yield at.problem("I4", f"its attempts are numbered {numbers}, its row says {mission.attempt}")

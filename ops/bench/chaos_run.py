@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import redis
 
+from ops.bench import strange_clock
 from ops.bench.chaos_checks import judge
 from ops.bench.chaos_clients import can_cancel, log_of, read_log, write_orders
 from ops.bench.chaos_faults import Faults, small_disk
@@ -301,15 +302,20 @@ def run_chaos(
     with ExitStack() as stack:
         valkey, postgres = stack.enter_context(servers(place))
         disk = stack.enter_context(small_disk(folder / "beta"))
+        # A process that is forked from a warm one has its libraries already.
+        faketime = strange_clock.libfaketime() if starter is start_cold else None
         system = System(
-            folder, valkey, postgres, postgres.url, clients, mutant=plan.mutant, starter=starter
+            folder, valkey, postgres, postgres.url, clients, mutant=plan.mutant, starter=starter, faketime=faketime
         )
+        say(f"clocks are set by {'libfaketime' if faketime else 'ops/bench/strange_clock.py'}")
         stack.callback(lambda: system.valkey.stop())
         stack.callback(lambda: system.postgres.stop())
         stack.enter_context(system)
         addresses = Servers(postgres.url, valkey.url)
         tail = Tail(system.marks)
-        faults = Faults(system, addresses, tail, place, random.Random(f"victims-{plan.seed}"), durable=durable, disk=disk)
+        faults = Faults(
+            system, addresses, tail, place, random.Random(f"victims-{plan.seed}"), durable=durable, disk=disk
+        )
         run = Run(plan, system, addresses, faults, tail, Reader(addresses), say)
         stack.callback(run.reader.end)
         return run.run()

@@ -11,7 +11,8 @@ def story_of(history: History, mission: MissionRow) -> list[str]:
     ids = {attempt.attempt_id for attempt in mission.attempts}
     moments = sorted([*_of_ledger(mission), *_of_marks(history, ids), *_of_faults(history, mission)])
     rows = [
-        f"    attempt {one.number} at {one.factory_id}: {one.state}, sent {one.sends} x, reported {one.mailbox or 'nothing'}"
+        f"    attempt {one.number} at {one.factory_id}: {one.state}, sent {one.sends} x, "
+        f"reported {one.mailbox or 'nothing'}"
         for one in mission.attempts
     ]
     return [*rows, *(f"  {(at - begin) / 1000:8.2f} s  {what}" for at, what in moments)]

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from corporation.embedded.ports import free_port
 from corporation.embedded.server_process import Server, tied_to_us
+from ops.bench import strange_clock
 from ops.bench.chaos_proxy import Proxy
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
@@ -81,6 +82,8 @@ class System:
     """Further variables by the name of the process."""
     processes: dict[str, Process] = field(default_factory=dict[str, Process])
     port: int = field(default_factory=lambda: free_port(None))
+    faketime: Path | None = None
+    """The library by which the clock of `beta` is wrong; None: by Python's own means."""
     cuts: dict[str, Proxy] = field(default_factory=dict[str, Proxy])
     """The ways of `beta`: to `redis`, `postgres` and `api`."""
     _sessions: dict[int, str] = field(default_factory=dict[int, str])
@@ -92,6 +95,7 @@ class System:
             self.cuts[name] = self._stack.enter_context(Proxy(target))
         for factory in FACTORIES:
             (self.folder / factory).mkdir(exist_ok=True)
+        self.set_clock("+0")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -102,6 +106,17 @@ class System:
     def marks(self) -> Path:
         """Where missions leave their marks."""
         return self.folder / "marks"
+
+    @property
+    def clock(self) -> Path:
+        """By how many seconds the clock of `beta` is wrong."""
+        return self.folder / "clock"
+
+    def set_clock(self, seconds: str) -> None:
+        """The clock of `beta` is wrong by so much, as `+7200`, from now on."""
+        fresh = self.clock.with_suffix(".new")
+        fresh.write_text(f"{seconds}\n")
+        fresh.replace(self.clock)
 
     def start(self, name: str) -> None:
         """The process was started; `ready` says when it works."""
@@ -172,7 +187,8 @@ class System:
         ready = str(self._ready_file(name))
         if name in FACTORY_OF:
             words = ["-m", "celery", "-A", "factory_tasks", "worker", "-Q", "local_factory", "-n", f"{name}@%h"]
-            return [*words, "-l", "INFO"]
+            strange = FACTORY_OF[name] == "beta" and self.mutant is None and self.faketime is None
+            return [*(["-m", "ops.bench.strange_clock", str(self.clock)] if strange else []), *words, "-l", "INFO"]
         if name in ENGINES:
             return ["-m", "corporation.engine", "--ready-file", ready]
         if name == "api":
@@ -183,6 +199,8 @@ class System:
         inherited = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
         env = {**inherited, **SHARED, "UA_OPS_TOKEN": TOKEN, "UA_READY_FILE": str(self._ready_file(name))}
         env |= self._factory(FACTORY_OF[name]) if name in FACTORY_OF else self._hq()
+        if self.faketime is not None and FACTORY_OF.get(name) == "beta":
+            env |= strange_clock.variables(self.faketime, self.clock)
         return {**env, **self.more.get(name, {})}
 
     def _hq(self) -> dict[str, str]:

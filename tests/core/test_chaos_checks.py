@@ -146,8 +146,16 @@ def test_a_history_without_fault_is_not_blamed() -> None:
         ("lost", "asked to stop", lambda h: h.wishes.update(kc=Wish(2, "c", "kc", 10, ("done",)))),
         ("false failure", "would have done", lambda h: h.wishes.update(kc=Wish(2, "c", "kc", 10, ("done",)))),
         ("lost for nothing", "nothing touched it", lambda h: h.disturbances.clear()),
-        ("sent again for nothing", "handed out 2 times", lambda h: (h.disturbances.clear(), reattempt(h, "a", 1, sends=2))),
-        ("report thrown away", "reported done", lambda h: (drop(h, "b", "late_result"), reattempt(h, "b", 1, mailbox="done"))),
+        (
+            "sent again for nothing",
+            "handed out 2 times",
+            lambda h: (h.disturbances.clear(), reattempt(h, "a", 1, sends=2)),
+        ),
+        (
+            "report thrown away",
+            "reported done",
+            lambda h: (drop(h, "b", "late_result"), reattempt(h, "b", 1, mailbox="done")),
+        ),
         (
             "not spooled",
             "done long before",

@@ -106,7 +106,7 @@ class FaultyCluster(Cluster):
         if point := self.crashes.pop(name, None):
             given = ["-c", RUN.format("crash_here.py"), *point, *given]
         elif self.clock and "celery" in given:
-            given = ["-c", RUN.format("strange_clock.py"), str(self.clock), *given]
+            given = ["-m", "ops.bench.strange_clock", str(self.clock), *given]
         if self.warm:
             return self.warm.popen(given, env, output, output, start_new_session=True)
         return super()._spawn(name, given, env, output)
