@@ -37,6 +37,7 @@ _NOT_IN_AN_ID: Final = re.compile(f"[\x01-\x1f\x7f-\x9f\u2028\u2029{_BIDI}]")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _WHOLE_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,16}")
 _OBJECT_EXPECTED: Final = "Input should be an object"
+_KOMBUS: Final = frozenset({"__type__", "__value__"})
 _HALF_A_PAIR: Final = "The text holds half a surrogate pair, which is no character"
 _OUR_TYPES: Final = {"string_too_short": "too_short", "string_too_long": "too_long", "string_unicode": "lone_surrogate"}
 _OUR_WORDS: Final = {"model_type": _OBJECT_EXPECTED, "lone_surrogate": _HALF_A_PAIR}
@@ -122,16 +123,25 @@ def _check_bounds(value: Any) -> None:
     if isinstance(value, str):
         _storable(value)
     elif isinstance(value, dict):
-        if len(value) > MOST_CONTEXT_KEYS:
-            raise PydanticCustomError("too_long", "An object may have {limit} keys", {"limit": MOST_CONTEXT_KEYS})
-        for key, item in value.items():
-            _storable(str(key))
+        _check_keys(value)
+        for item in value.values():
             _check_bounds(item)
     elif isinstance(value, list):
         if len(value) > MOST_LIST_ITEMS:
             raise PydanticCustomError("too_long", "A list may have {limit} items", {"limit": MOST_LIST_ITEMS})
         for item in value:
             _check_bounds(item)
+
+
+def _check_keys(value: dict[Any, Any]) -> None:
+    if len(value) > MOST_CONTEXT_KEYS:
+        raise PydanticCustomError("too_long", "An object may have {limit} keys", {"limit": MOST_CONTEXT_KEYS})
+    if value.keys() == _KOMBUS:
+        # A factory's kombu would make a date, bytes or an error of it, so its gate refuses the message.
+        why = "An object of exactly __type__ and __value__ would reach no factory; name its keys otherwise"
+        raise PydanticCustomError("plain_json_only", why)
+    for key in value:
+        _storable(str(key))
 
 
 def _whole_number(smallest: int, largest: int = LARGEST_INTEGER) -> Any:

@@ -32,6 +32,7 @@ from hq_api.gates import HealthOnly, hide_operators_addresses
 from hq_api.metrics import HistoryCount
 from hq_api.own_health import OwnHealth
 from hq_api.routers import (
+    adoption,
     attempts,
     bundles,
     cancelling,
@@ -97,6 +98,7 @@ def _include_all(app: FastAPI, policy: FactoryRuntimePolicy) -> None:
         dead_letters_in_bulk,
         explanations,
         cancelling,
+        adoption,
         metrics,
         missions,
         factories,

@@ -100,6 +100,17 @@ class HqClient:
             return detail_of(response)
         return self._object(self._accepted(response))
 
+    def adopt(self, job_id: str, attempt: int, reason: str | None) -> Json | str:
+        """The mission that has succeeded with that attempt's late result; or HQ's word why there is none to adopt.
+
+        Calling again changes nothing.
+        """
+        body = {"attempt": attempt} | ({"reason": reason} if reason is not None else {})
+        response = self._answer("POST", _path(job_id, "/adopt"), json=body)
+        if response.status_code in CANNOT_BE:
+            return detail_of(response)
+        return self._object(self._accepted(response))
+
     def explanation(self, job_id: str) -> Json:
         """Why the mission is where it is: one sentence, reasons, evidence, candidates, and what would help."""
         return self._object(self._call("GET", _path(job_id, "/explain")))

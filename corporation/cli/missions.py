@@ -1,10 +1,11 @@
-"""`corporation missions list | show | watch | cancel`: what became of the missions, and stopping them."""
+"""`corporation missions list | show | watch | cancel | adopt`: what became of the missions, and deciding about them."""
 
 import os
 from typing import Annotated, Any, Final
 
 import typer
 
+from corporation.cli.adopting import adopt, say_late_results
 from corporation.cli.cancelling import cancel
 from corporation.cli.client import HqClient, Json
 from corporation.cli.connection import JsonOption, StateDirOption, StateOption, find_connection, state_folder
@@ -13,8 +14,9 @@ from corporation.cli.state_option import STATES, states_and_folder
 from corporation.cli.watch import event_line, follow
 from corporation.cli.why import hint
 
-app = typer.Typer(help="Look at missions, and stop them.", no_args_is_help=True)
+app = typer.Typer(help="Look at missions, stop them, or let a late result count.", no_args_is_help=True)
 app.command("cancel")(cancel)
+app.command("adopt")(adopt)
 
 COLUMNS: Final = ("job", "state", "kind", "factory", "attempt", "created (UTC)", "error or reason")
 _IN_STATE_HELP: Final = f"In these states, comma-separated: {STATES}."
@@ -84,6 +86,7 @@ def show(job: JobArgument, as_json: JsonOption = False, state: StateOption = Non
     for event in events:
         say(f"  {event_line(event)}")
     _show_attempts(mission.get("attempts") or [])
+    say_late_results(mission)
     _show_result(mission.get("result"))
     hint(mission)
 

@@ -43,6 +43,17 @@ class MissionFacts:
     """An order to every factory: never sent itself, done by its children (S-25)."""
     children: int | None = None
     """How many it was spread into; None before."""
+    adopted: "AdoptedFacts | None" = None
+    """Whose late result it succeeded with, where somebody adopted one."""
+
+
+@dataclass(frozen=True)
+class AdoptedFacts:
+    """The attempt of the mission `job_id`, perhaps another one, whose late result counts."""
+
+    job_id: str
+    attempt: int
+    factory_id: str
 
 
 @dataclass(frozen=True)
@@ -63,6 +74,8 @@ class AttemptFacts:
     sends: int = 1
     late_result: bool = False
     """It reported after it had been given up; the report is kept (H-32)."""
+    adoptable: bool = False
+    """It said then that the work is done, and no late result of its mission counts yet."""
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,12 @@ def _success(facts: Facts) -> str:
     mission, last = facts.mission, facts.last
     if mission.broadcast:
         return sentence(f"it succeeded: {counted(mission.children or 0, 'factory', 'factories')} did it")
+    if (taken := mission.adopted) is not None:
+        of = "" if taken.job_id == mission.job_id else f" of {taken.job_id}"
+        return sentence(
+            f"it succeeded with the late result of attempt {taken.attempt}{of} on {taken.factory_id}, "
+            "which an operator adopted"
+        )
     where = f" on {last.factory_id}" if last else ""
     took = f" after {_length(last)}" if last and _length(last) else ""
     return sentence(f"it succeeded{where} at attempt {mission.attempt} of {mission.attempts_total}{took}")
@@ -143,15 +149,29 @@ def _late(facts: Facts) -> list[str]:
 def _advice(kind: str, facts: Facts) -> list[Advice]:
     mission = facts.mission
     show = Advice("Look at its history and its result", f"corporation missions show {positional(mission.job_id)}")
+    late = _adopt(facts)
     if kind == "cancelled":
-        return [show]
+        return [*late, show]
     ours = {
         "lost": Advice("Look into the log of that factory's workers: one died, or the factory fell silent"),
         "quarantined": Advice("Find out what in it ends a worker before it is run again"),
         "stopped": Advice("Mend what the error names: trying again changes nothing by itself"),
         "timed_out": _more_time(facts),
     }
-    return [*([ours[kind]] if kind in ours else []), *_again(facts), show]
+    return [*late, *([ours[kind]] if kind in ours else []), *_again(facts), show]
+
+
+def _adopt(facts: Facts) -> list[Advice]:
+    """Of several late results the last one: only one can count."""
+    late = [one.number for one in facts.attempts if one.adoptable][-1:]
+    job = positional(facts.mission.job_id)
+    return [
+        Advice(
+            f"Let the late result of attempt {number} count, if its work is good",
+            f"corporation missions adopt --attempt {number} {job}",
+        )
+        for number in late
+    ]
 
 
 def _more_time(facts: Facts) -> Advice:

@@ -1,6 +1,6 @@
 """Taking a late result after all (contract http H-32): an operator says that the work counts."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
@@ -11,8 +11,7 @@ from corporation.missions.adopt import DEFAULT_REASON, AdoptRefused, Wish, adopt
 from corporation.missions.replay import ReplayRefused
 from corporation.missions.states import State
 from hq_api.access import Principal
-from hq_api.body import read_object
-from hq_api.dependencies import Ledger, ReadSettings, principal_with
+from hq_api.dependencies import JsonObject, Ledger, ReadSettings, principal_with
 from hq_api.described_routes import reads
 from hq_api.gates import Headquarters
 from hq_api.responses import Json, Refusal
@@ -38,7 +37,7 @@ def adopt_late_result(
     operator: Annotated[Principal, Depends(principal_with())],
     _: Headquarters,
     job_id: str,
-    document: Annotated[dict[str, Any], Depends(read_object)],
+    document: JsonObject,
     ledger: Ledger,
     settings: ReadSettings,
 ) -> Response:

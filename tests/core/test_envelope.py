@@ -62,6 +62,8 @@ BOTH = [
     (order(context={str(n): n for n in range(65)}), "too_long", ("payload", "context")),
     (order(context={"a": {str(n): n for n in range(65)}}), "too_long", ("payload", "context")),
     (order(context={"a": [0] * 1001}), "too_long", ("payload", "context")),
+    (order(context={"__type__": "datetime", "__value__": "junk"}), "plain_json_only", ("payload", "context")),
+    (order(context={"a": [{"__value__": 1, "__type__": "x"}]}), "plain_json_only", ("payload", "context")),
 ]
 
 
@@ -110,6 +112,8 @@ BOTH_ACCEPT = [
     order("no colon\n\tsecond line\r\n"),
     order("<script>alert(1)</script>"),
     order(context={"__proto__": {"admin": True}}),
+    order(context={"__type__": "datetime"}),
+    order(context={"__type__": "datetime", "__value__": "junk", "more": 1}),
     order(context={"code": "\x1b[0m \u202e"}),
     order(context={str(n): n for n in range(64)}),
 ]

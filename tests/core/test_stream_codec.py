@@ -103,6 +103,12 @@ def test_numbers_may_be_written_as_text_and_have_no_upper_bound(field: str, writ
             "dict_type",
             "payload.context: Input should be a valid dictionary",
         ),
+        (
+            {"payload": {"task": "x", "context": {"a": {"__type__": "bytes", "__value__": "x"}}}},
+            "plain_json_only",
+            "payload.context: An object of exactly __type__ and __value__ would reach no factory; "
+            "name its keys otherwise",
+        ),
     ],
 )
 def test_what_the_contract_forbids_is_named_in_one_word_and_one_sentence(

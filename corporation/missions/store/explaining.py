@@ -8,7 +8,15 @@ from sqlalchemy import Connection, Row, text
 from corporation.factories.staleness import Thresholds
 from corporation.missions.broadcast import Child, is_broadcast
 from corporation.missions.dispatch import judged, need_of
-from corporation.missions.explanation import MOST_AHEAD, AttemptFacts, FactoryFacts, Facts, MissionFacts, QueuePlace
+from corporation.missions.explanation import (
+    MOST_AHEAD,
+    AdoptedFacts,
+    AttemptFacts,
+    FactoryFacts,
+    Facts,
+    MissionFacts,
+    QueuePlace,
+)
 from corporation.missions.kinds import KINDS
 from corporation.missions.queries import find_id
 from corporation.missions.states import State
@@ -28,17 +36,21 @@ MISSION = text("""
     SELECT m.id, m.job_id, m.mission_kind, m.state, m.target_factory_id, m.priority, m.broker_priority, m.place,
            m.attempt, m.attempt_id, m.attempts_total, m.timeout_seconds, m.created_at, m.factory_id, m.started_at,
            m.finished_at, m.deadline_at, m.next_attempt_at, m.error, m.cancel_requested_at, m.cancel_reason,
-           m.children, now() AS now,
+           m.children, now() AS now, taken.number AS adopted_attempt, taken.factory_id AS adopted_factory_id,
+           (SELECT o.job_id FROM corporation.missions o WHERE o.id = taken.mission_id) AS adopted_job_id,
            (SELECT count(*) FROM corporation.attempts w WHERE w.mission_id = m.id AND w.state = 'withdrawn')
              AS withdrawn,
            (SELECT d.id FROM corporation.dead_letters d
              WHERE d.mission_id = m.id AND d.cause IN ('failed', 'timed_out') AND d.status = 'open') AS dead_letter
-      FROM corporation.missions m WHERE m.id = :id
+      FROM corporation.missions m LEFT JOIN corporation.attempts taken ON taken.id = m.adopted_from
+     WHERE m.id = :id
 """)
 
 ATTEMPTS = text("""
     SELECT number, factory_id, state, created_at, lease_expires_at, claimed_at, started_at, finished_at, progress,
-           error, took_worker, sends, outcome IS NOT NULL AND NOT adopted AS late_result
+           error, took_worker, sends, outcome IS NOT NULL AND NOT adopted AS late_result,
+           coalesce(outcome ->> 'outcome', '') = 'done'
+             AND NOT EXISTS (SELECT 1 FROM corporation.attempts o WHERE o.mission_id = :id AND o.adopted) AS adoptable
       FROM corporation.attempts WHERE mission_id = :id ORDER BY number DESC LIMIT :most
 """)
 
@@ -136,6 +148,9 @@ def _mission(row: Row[Any]) -> MissionFacts:
         cancel_reason=row.cancel_reason,
         broadcast=is_broadcast(row.mission_kind, row.target_factory_id),
         children=row.children,
+        adopted=AdoptedFacts(row.adopted_job_id, row.adopted_attempt, row.adopted_factory_id)
+        if row.adopted_attempt is not None
+        else None,
     )
 
 
@@ -156,6 +171,7 @@ def _attempts(connection: Connection, mission_id: int) -> list[AttemptFacts]:
             took_worker=row.took_worker,
             sends=row.sends,
             late_result=row.late_result,
+            adoptable=row.adoptable,
         )
         for row in reversed(rows)
     ]

@@ -58,6 +58,9 @@ ROWS = [
     Row("A14", payload("a\0b"), 422, "nul_character", ("payload", "task")),
     Row("A15", payload(context={"a\0b": 1}), 422, "nul_character", ("payload", "context")),
     Row("A16", body(job_id="a\0b"), 422, "nul_character", ("job_id",)),
+    Row(
+        "C46", payload(context={"a": {"__type__": "x", "__value__": 1}}), 422, "plain_json_only", ("payload", "context")
+    ),
     Row("A17", payload("a\u202eb"), 422, "value_error", ("payload", "task")),
     Row("A18", payload("\x1b[31mred"), 422, "value_error", ("payload", "task")),
     Row("A19", body(idempotency_key="a\r\nb"), 422, "pattern", ("idempotency_key",)),

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from corporation.db import transaction
 from corporation.factories.staleness import Thresholds
 from corporation.factories.store import record_beat
+from corporation.missions.adopt import Wish, adopt
 from corporation.missions.explain import explain
 from corporation.missions.explanation import Explanation, Facts
 from corporation.missions.outcomes import Failed, Lost, Stop, TimedOut
@@ -269,7 +270,33 @@ def test_what_came_too_late_is_in_the_evidence(ledger: LedgerAtWork) -> None:
     ledger.report(ledger.attempt_of())
     ledger.collect()
 
-    assert "Attempt 1 reported after it had been given up; its report is kept." in told(ledger).evidence
+    answer = told(ledger)
+    assert "Attempt 1 reported after it had been given up; its report is kept." in answer.evidence
+    assert (answer.advice[0].what, answer.advice[0].command) == (
+        "Let the late result of attempt 1 count, if its work is good",
+        "corporation missions adopt --attempt 1 j-1",
+    )
+
+
+def test_a_late_result_that_is_not_done_is_not_offered(ledger: LedgerAtWork) -> None:
+    silence(ledger)
+    ledger.report(ledger.attempt_of(), Failed("no"))
+    ledger.collect()
+
+    assert "adopt" not in " ".join(one.command or "" for one in told(ledger).advice)
+
+
+def test_a_result_that_was_adopted_is_said_of_both_missions(ledger: LedgerAtWork) -> None:
+    silence(ledger)
+    ledger.report(ledger.attempt_of())
+    ledger.collect()
+    with transaction(ledger.engine) as connection:
+        adopt(connection, "j-1", Wish(1, "ops"), 0)
+
+    assert told(ledger, "j-1-r1").sentence == (
+        "It succeeded with the late result of attempt 1 of j-1 on desk-7, which an operator adopted."
+    )
+    assert "adopt" not in " ".join(one.command or "" for one in told(ledger).advice)
 
 
 def test_a_worker_that_died_is_named(ledger: LedgerAtWork) -> None:

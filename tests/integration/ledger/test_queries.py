@@ -108,7 +108,8 @@ def test_a_mission_is_shown_in_the_shape_of_the_contract(ledger: LedgerAtWork) -
     assert (mission["state"], mission["attempt"], mission["attempts_left"]) == ("running", 1, 1)
     [shown] = mission["attempts"]
     assert " ".join(shown) == (
-        "attempt_id attempt factory_id state claimed_at started_at finished_at lease_expires_at progress error"
+        "attempt_id attempt factory_id state claimed_at started_at finished_at lease_expires_at progress error "
+        "late_result adopted"
     )
     assert (shown["attempt_id"], shown["state"], shown["finished_at"]) == (attempt, "running", None)
     assert mission["started_at"].endswith("+00:00")
