@@ -118,9 +118,7 @@ def _decide(connection: Connection, letter_id: int, decide: Callable[[int], str 
         job_id = decide(letter_id)
     except EnvelopeRefused:
         savepoint.rollback()
-        bulk.not_done.append(
-            NotDone(letter_id, NO_ORDER)
-        )
+        bulk.not_done.append(NotDone(letter_id, NO_ORDER))
     except (LetterResolvedError, ReplayRefused) as refused:
         savepoint.rollback()
         bulk.not_done.append(NotDone(letter_id, str(refused)))

@@ -33,7 +33,8 @@ LIST = f"""
 """  # noqa: S608 - the only thing put in is the list of columns above
 
 FIND = f"""
-    SELECT {COLUMNS}, m.timeout_seconds, m.max_retries, m.cancel_requested_at, m.cancel_reason, m.envelope, m.result, m.result_published_at,
+    SELECT {COLUMNS}, m.timeout_seconds, m.max_retries, m.cancel_requested_at, m.cancel_reason, m.envelope,
+           m.result, m.result_published_at,
            (SELECT p.job_id FROM corporation.missions p WHERE p.id = m.parent_id) AS parent_job_id,
            (SELECT o.job_id FROM corporation.missions o WHERE o.id = m.replay_of) AS replay_of
       FROM corporation.missions m

@@ -32,8 +32,8 @@ class CancelForm(BaseModel):
 
 @router.post("/api/v1/missions/{job_id:path}/cancel", openapi_extra=reads(CancelForm, required=False))
 def cancel_mission(
-    _: Annotated[Principal, Depends(principal_with())],
-    __: Headquarters,
+    operator: Annotated[Principal, Depends(principal_with())],
+    _: Headquarters,
     job_id: str,
     document: Annotated[dict[str, Any], Depends(read_optional_object)],
     ledger: Ledger,
@@ -46,7 +46,7 @@ def cancel_mission(
     reason = checked(CancelForm, document).reason or DEFAULT_REASON
     try:
         with transaction(ledger) as connection:
-            done = None if "\0" in job_id else cancel(connection, job_id, reason)
+            done = None if "\0" in job_id else cancel(connection, job_id, reason, operator.subject)
     except CancelRefused as refused:
         raise Refusal(409, refused.code, str(refused)) from None
     if done is None:

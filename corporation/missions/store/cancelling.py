@@ -48,7 +48,7 @@ END = text("""
       INSERT INTO corporation.mission_events (mission_id, seq, type, attempt, factory_id, detail)
       SELECT id, event_seq, 'cancelled', CASE WHEN was <> 'waiting' THEN attempt END,
              CASE WHEN was <> 'waiting' THEN factory_id END,
-             json_build_object('error', error) FROM ended
+             json_strip_nulls(json_build_object('error', error, 'by', CAST(:by AS text))) FROM ended
     )
     SELECT id, attempt_id FROM ended
 """)
@@ -68,7 +68,7 @@ REQUEST = text("""
     )
     INSERT INTO corporation.mission_events (mission_id, seq, type, attempt, factory_id, detail)
     SELECT id, event_seq, 'cancel_requested', nullif(attempt, 0), factory_id,
-           json_build_object('reason', CAST(:reason AS text)) FROM asked
+           json_strip_nulls(json_build_object('reason', CAST(:reason AS text), 'by', CAST(:by AS text))) FROM asked
 """)
 
 # What was not sent is not sent any more; what a sender holds this moment is. The order to stop goes out in any case: a
@@ -136,10 +136,11 @@ def take_children(connection: Connection, mission_id: int) -> list[Cancellable]:
     return [_cancellable(row) for row in connection.execute(TAKE_CHILDREN, {"mission_id": mission_id})]
 
 
-def end(connection: Connection, ends: Sequence[tuple[Cancellable, Finish]]) -> None:
+def end(connection: Connection, ends: Sequence[tuple[Cancellable, Finish]], by: str | None) -> None:
     """Each of these missions is cancelled with its attempt, whose message is not sent any more, or is called back.
 
-    One that is no longer in the state and attempt given is left alone; calling again changes nothing.
+    Its history says by whom. One that is no longer in the state and attempt given is left alone; calling again changes
+    nothing.
     """
     if not ends:
         return
@@ -149,13 +150,14 @@ def end(connection: Connection, ends: Sequence[tuple[Cancellable, Finish]]) -> N
         "attempts": [one.attempt for one, _ in ends],
         "reasons": [finish.error for _, finish in ends],
         "results": [dump(dict(finish.result)) for _, finish in ends],
+        "by": by,
     }
     held = [row.attempt_id for row in connection.execute(END, values) if row.attempt_id]
     connection.execute(UNSEND, {"attempt_ids": held})
     order_stop(connection, [str(attempt_id) for attempt_id in held])
 
 
-def request(connection: Connection, missions: Sequence[Cancellable], reason: str) -> None:
+def request(connection: Connection, missions: Sequence[Cancellable], reason: str, by: str | None) -> None:
     """Each of these missions, which run or wait for their children, is to be cancelled, and its factory is told.
 
     One that was asked to stop before keeps its reason; its factory is told once more.
@@ -167,6 +169,7 @@ def request(connection: Connection, missions: Sequence[Cancellable], reason: str
         "states": [one.state for one in missions],
         "attempts": [one.attempt for one in missions],
         "reason": reason,
+        "by": by,
     }
     connection.execute(REQUEST, values)
     order_stop(connection, [one.attempt_id for one in missions if one.attempt_id is not None])

@@ -26,12 +26,11 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import IntegrityError
 
 from corporation.db import transaction
-from corporation.missions.adopt import AdoptRefused, Wish, adopt
 from corporation.missions.cancel import CancelRefused
 from corporation.missions.collect import collect_some
 from corporation.missions.outbox import send_some
 from corporation.missions.outcomes import Cancelled, Done, Failed, Later, Lost, Outcome, Stop
-from corporation.missions.store import adopting, finishing, leases, reporting
+from corporation.missions.store import finishing, leases, reporting
 from corporation.missions.store.sending import AttemptMessage
 
 OUTCOMES: Sequence[Outcome] = (
@@ -120,15 +119,6 @@ class AnyOrder(RuleBasedStateMachine):
         with suppress(CancelRefused):
             self.ledger.cancel(data.draw(st.sampled_from([row.job_id for row in running] or every)))
 
-    @precondition(lambda self: self.late)
-    @rule(data=st.data(), dies=st.booleans())
-    def somebody_adopts(self, data: st.DataObject, dies: bool) -> None:
-        job_id, number = data.draw(st.sampled_from(self.late))
-        with suppress(AdoptRefused, CrashError), transaction(self.engine) as connection:
-            adopt(connection, job_id, Wish(number, "somebody"), 0)
-            if dies:
-                raise CrashError
-
     @rule(dies=st.booleans())
     def collect(self, dies: bool) -> None:
         with suppress(CrashError), transaction(self.engine) as connection:
@@ -204,15 +194,6 @@ class AnyOrder(RuleBasedStateMachine):
         )
         return [str(row.id) for row in rows]
 
-    @property
-    def late(self) -> list[tuple[str, int]]:
-        """Attempts that said too late that their work is done."""
-        rows = self.ledger.sql(
-            "SELECT m.job_id, a.number FROM corporation.attempts a JOIN corporation.missions m ON m.id = a.mission_id"
-            " WHERE a.outcome ->> 'outcome' = 'done' ORDER BY a.created_at, a.id"
-        )
-        return [(row.job_id, row.number) for row in rows]
-
     def _is_current(self, attempt_id: str) -> bool:
         return bool(self.ledger.sql("SELECT 1 FROM corporation.missions WHERE attempt_id::text = :id", id=attempt_id))
 
@@ -274,11 +255,6 @@ def what_is_to_be_cancelled_is_tried_again(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(reporting, "STANDINGS", without(reporting.STANDINGS, ("m.cancel_reason,", "NULL AS cancel_reason,")))
 
 
-def adopting_leaves_the_live_attempt(patch: pytest.MonkeyPatch) -> None:
-    """The mission has succeeded, and its factory works on."""
-    patch.setattr(adopting, "SUCCEED", without(adopting.SUCCEED, ("a.mission_id = e.id AND", "false AND")))
-
-
 def reports_are_ticked_off_unread(patch: pytest.MonkeyPatch) -> None:
     """What was collected is never applied."""
     patch.setattr("corporation.missions.collect.apply", Mock())
@@ -290,7 +266,6 @@ def reports_are_ticked_off_unread(patch: pytest.MonkeyPatch) -> None:
         (late_reports_are_applied, "a final mission never changes|is final|I4|I2|cannot become|duplicate key"),
         (rescue_goes_by_age, "was not silent"),
         (what_is_to_be_cancelled_is_tried_again, "only_what_runs_is_asked_to_stop|S-30"),
-        (adopting_leaves_the_live_attempt, "outlives its mission"),
         (reports_are_ticked_off_unread, "never ended"),
     ],
 )
