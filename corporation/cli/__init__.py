@@ -2,11 +2,12 @@
 
 `app.py`: the commands wired together, and how an ending becomes an exit status · `exits.py`: the exit statuses ·
 `output.py`: everything that is printed · `reading.py`: files and standard input, bounded · `connection.py`: which HQ,
-with which token · `client.py`: HQ's REST API · `answers.py`: what an HTTP status means to a person ·
-`publish.py` (+ `envelope_options.py`), `missions.py` (+ `watch.py`, `server_events.py`, `cancelling.py`,
-`adopting.py`), `why.py`, `dead_letters.py` (+ `letters_in_bulk.py`), `streams.py` (+ `replaying.py`), `queues.py`,
-`factory.py`, `environment.py`, `migrate.py`, `doctor.py` (+ `checks.py`): one command each · `up.py`: the whole stack in one terminal (+ `session.py` one run of it, `screen.py` what it shows,
-`stop_requests.py` when it ends, `demo.py` the first mission).
+with which token · `client.py`: HQ's REST API · `answers.py`: what an HTTP status means to a person · `publish.py` (+
+`envelope_options.py`), `missions.py` (+ `watch.py`, `server_events.py`, `cancelling.py`, `adopting.py`), `why.py`,
+`dead_letters.py` (+ `letters_in_bulk.py`), `streams.py` (+ `replaying.py`), `queues.py`, `factory.py`,
+`environment.py`, `migrate.py`, `doctor.py` (+ `checks.py`): one command each · `up.py`: the whole stack in one
+terminal (+ `session.py` one run of it, `screen.py` what it shows, `stop_requests.py` when it ends, `demo.py` the
+first mission).
 """
 
 import sys
