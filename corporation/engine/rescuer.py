@@ -87,7 +87,9 @@ class Rescuer:
         with transaction(self.ledger) as connection:
             if not heard_lately(connection, self.lease_seconds):
                 return 0
-            rescued = rescue_some(connection, self.broker, self.policy, self.chance, self.batch, queued_too=queued_too)
+            rescued = rescue_some(
+                connection, self.broker, self.policy, self.chance, self.batch, self.lease_seconds, queued_too=queued_too
+            )
         if rescued:
             log.warning("attempts_given_up", count=rescued, lease_seconds=self.lease_seconds)
         return rescued

@@ -79,10 +79,14 @@ def rescue_some(
     policy: RetryPolicy,
     chance: Callable[[], float],
     limit: int,
+    lease_seconds: float,
     *,
     queued_too: bool = True,
 ) -> int:
     """Give up on up to `limit` attempts whose lease is over by the database's clock; how many is returned.
+
+    What was received by a factory that is heard of and does not name it any more took its worker with it. A factory
+    that fell silent altogether may be asleep: that proves nothing about the mission.
 
     Where the message was taken back before anybody received it, the mission waits again and nothing is used up. Each
     other mission is tried again or, with no attempts left, failed as lost, and its factory is told to stop. What that
@@ -91,8 +95,9 @@ def rescue_some(
     """
     silent = leases.lapsed(connection, limit, queued_too=queued_too)
     withdrawn = _take_back(connection, queues, silent)
+    unnamed = leases.unnamed(connection, [standing.attempt_id for standing in silent], lease_seconds)
     lost = [
-        settle(standing, _lost(standing), {}, policy, chance())
+        settle(standing, _lost(standing, standing.attempt_id in unnamed), {}, policy, chance())
         for standing in silent
         if standing.attempt_id not in withdrawn
     ]
@@ -106,8 +111,9 @@ def rescue_some(
     return len(silent)
 
 
-def _lost(standing: Standing) -> Lost:
-    return Lost(f"{standing.factory_id} was silent for longer than its lease", took_worker=standing.received)
+def _lost(standing: Standing, unnamed: bool) -> Lost:
+    why = f"{standing.factory_id} was silent for longer than its lease"
+    return Lost(why, took_worker=standing.received and unnamed)
 
 
 def _take_back(connection: Connection, queues: Queues, silent: Sequence[Standing]) -> set[str]:

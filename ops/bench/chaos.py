@@ -65,6 +65,9 @@ def _once(options: argparse.Namespace, plan: Plan) -> bool:
         shutil.rmtree(home_of(place / "postgres"), ignore_errors=True)
     if broken or options.keep:
         print(f"the logs are in {place / 'run'}", file=sys.stderr)
+    if broken and plan.mutant is None:
+        again = f"--missions {plan.missions} --kills {plan.kills} --seed {plan.seed} --cancels {plan.cancels}"
+        print(f"once more: ops/bench/chaos {again} --clients {plan.clients} --keep", file=sys.stderr)
     else:
         shutil.rmtree(place, ignore_errors=True)
     return not broken
@@ -128,7 +131,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=40, help="of processes, with SIGKILL; other faults come on top")
     parser.add_argument("--seed", default="1", help="one number, or several as 1..3")
     parser.add_argument("--clients", type=int, default=3)
-    parser.add_argument("--cancels", type=float, default=0.0, help="the share of missions that somebody cancels")
+    parser.add_argument("--cancels", type=float, default=0.03, help="the share of missions that somebody cancels")
     parser.add_argument("--mutant", choices=MUTANTS, help="build this mistake into the product")
     parser.add_argument("--mutants", action="store_true", help="a small chaos with each mistake, which must be noticed")
     parser.add_argument("--keep", action="store_true", help="keep the folder with the logs in any case")

@@ -21,6 +21,8 @@ AFTERMATH_MS: Final = 30_000
 """So long after a fault an attempt may still be lost by it: a lease, a rescuer's sweep, and a little."""
 SPOOLED_MS: Final = 2_500
 """Work that was done so long before its process was killed must be in the spool."""
+DEATHS: Final = frozenset({"kill_child", "kill_worker", "kill_parent", "fill_disk", "stop_worker", "term_worker"})
+"""Faults by which a process may die with the attempt that it runs."""
 QUARANTINED: Final = "quarantined:"
 QUARANTINE_AFTER: Final = 3
 
@@ -89,8 +91,10 @@ class _Run:
             yield Problem("sent again for nothing", mission.job_id, what)
         if attempt.state == "lost":
             yield from self._lost(mission, attempt)
+        elif attempt.state == "timed_out" and not wish.times_out:
+            yield Problem("false failure", mission.job_id, f"attempt {attempt.number} timed out; it had time enough")
         elif attempt.state == "failed" and answer not in ("failed", "later", "stop"):
-            if self._explained(attempt, {"fill_disk"}):
+            if self._explained(attempt, frozenset({"fill_disk"})):
                 self.spared["failed by a full disk"] += 1
             else:
                 yield Problem(
@@ -117,7 +121,11 @@ class _Run:
             what = f"attempt {attempt.number} was done long before its process died, and was reported as lost"
             yield Problem("not spooled", mission.job_id, what)
 
-    def _explained(self, attempt: Attempt, kinds: set[str] | None) -> bool:
+    def _died_with(self, attempt: Attempt) -> bool:
+        """Whether the process that ran the attempt was really killed, or could not write down what it did."""
+        return attempt.took_worker and self._explained(attempt, DEATHS)
+
+    def _explained(self, attempt: Attempt, kinds: frozenset[str] | None) -> bool:
         end = attempt.finished_ms or attempt.created_ms
         return any(
             one.at_ms <= end and one.until_ms + AFTERMATH_MS >= attempt.created_ms and _touches(one, attempt, kinds)
@@ -128,9 +136,8 @@ class _Run:
         did = [mark.at_ms for mark in self.marks[attempt.attempt_id] if mark.what == "did"]
         if not did:
             return True
-        kinds = {"kill_child", "kill_worker", "kill_parent", "fill_disk", "stop_worker"}
         return any(
-            one.at_ms - SPOOLED_MS <= did[0] <= one.until_ms + SPOOLED_MS and _touches(one, attempt, kinds)
+            one.at_ms - SPOOLED_MS <= did[0] <= one.until_ms + SPOOLED_MS and _touches(one, attempt, DEATHS)
             for one in self.history.disturbances
         )
 
@@ -140,10 +147,10 @@ class _Run:
     def _end(self, mission: MissionRow, wish: Wish) -> Iterator[Problem]:
         """It ended as its last attempt did, and as it was wished (I1), unless a kill took its only attempt."""
         last = mission.attempts[-1] if mission.attempts else None
+        yield from self._cancelling(mission)
         if mission.state == "cancelled":
-            if mission.key not in self.history.cancels:
-                yield Problem("I1", mission.job_id, "cancelled, and nobody asked for it")
-        elif last is None:
+            return
+        if last is None:
             yield Problem("I1", mission.job_id, f"{mission.state} without an attempt")
         elif mission.state == "succeeded":
             if last.state != "succeeded" or mission.result.get("attempt_id") != last.attempt_id:
@@ -153,15 +160,31 @@ class _Run:
             what = f"{mission.state} after {len(mission.attempts)} of {wish.attempts_total} attempts: {mission.error}"
             yield Problem("lost", mission.job_id, what)
 
+    def _cancelling(self, mission: MissionRow) -> Iterator[Problem]:
+        """What was answered is what became of it: cancelled is cancelled, and what runs is stopped or done (S-30)."""
+        answers = self.history.cancels.get(mission.key, set())
+        if mission.state == "cancelled" and not answers & {"cancelled", "running", "waiting"}:
+            yield Problem("I1", mission.job_id, "cancelled, and nobody asked for it")
+        if "cancelled" in answers and mission.state != "cancelled":
+            yield Problem("S-30", mission.job_id, f"was answered to be cancelled, and it is {mission.state}")
+        if "running" in answers and mission.state not in ("cancelled", "succeeded"):
+            yield Problem("S-30", mission.job_id, f"was told to stop, and it is {mission.state}")
+
     def _may_fail(self, mission: MissionRow, wish: Wish, last: Attempt) -> bool:
         if (mission.error or "").startswith(QUARANTINED):
-            return sum(attempt.took_worker for attempt in mission.attempts) >= QUARANTINE_AFTER
+            return sum(self._died_with(attempt) for attempt in mission.attempts) >= QUARANTINE_AFTER
         if last.state == "lost":
             return wish.attempts_total == 1
+        if wish.times_out:
+            return mission.state == "timed_out" and last.state == "timed_out" and self._used(mission, last, wish)
         if wish.answer(last.number) == "stop":
             return True
-        used = last.number - sum(attempt.state == "withdrawn" for attempt in mission.attempts)
-        return last.state == mission.state == "failed" and used >= wish.attempts_total
+        return last.state == mission.state == "failed" and self._used(mission, last, wish)
+
+    def _used(self, mission: MissionRow, last: Attempt, wish: Wish) -> bool:
+        """Whether no attempt was left."""
+        withdrawn = sum(attempt.state == "withdrawn" for attempt in mission.attempts)
+        return last.number - withdrawn >= wish.attempts_total
 
     def _telling(self, mission: MissionRow) -> Iterator[Problem]:
         contents = self.told[mission.job_id]
@@ -179,12 +202,11 @@ class _Run:
     def _taken(self, mission: MissionRow) -> bool:
         """Whether its entry was on the stream when the stream was taken away."""
         published = [event.at_ms for event in mission.events if event.type == "result_published"]
-        kinds = ("flush_valkey", "kill_valkey")
-        gone = [one.at_ms for one in self.history.disturbances if one.kind in kinds]
+        gone = [one.at_ms for one in self.history.disturbances if one.kind == "flush_valkey"]
         return any(at - RESULT_LAG_MS <= moment <= at + 1000 for moment in published for at in gone)
 
 
-def _touches(one: Disturbance, attempt: Attempt, kinds: set[str] | None) -> bool:
+def _touches(one: Disturbance, attempt: Attempt, kinds: frozenset[str] | None) -> bool:
     wanted = kinds is None or one.kind in kinds
     return wanted and bool(one.touches & {attempt.factory_id, attempt.attempt_id, "redis", "everybody"})
 
@@ -234,7 +256,7 @@ def _counts(history: History, run: _Run) -> dict[str, Any]:
         "most_effects_of_a_mission": max(done_in, default=0),
         "told_again": len(history.told) - len(run.told),
         "results_taken_before_they_were_read": run.unread,
-        "cancels_accepted": len(history.cancels),
+        "cancels_answered": dict(Counter(state for states in history.cancels.values() for state in states)),
         **dict(run.spared),
     }
 

@@ -22,6 +22,8 @@ BREATH_SECONDS: Final = 0.05
 LONGEST_WAIT_SECONDS: Final = 1.0
 """However long the API asks to be left alone: the run is short."""
 ANSWER_SECONDS: Final = 10.0
+REFUSED: Final = "ended before"
+"""What is noted of a mission that could not be cancelled any more."""
 MOST_AT_ONCE: Final = 5
 
 
@@ -119,7 +121,7 @@ class Client:
             answer = self._ask(f"/api/v1/missions/{wish.job_id}/cancel", {"reason": "the chaos wants it"}, final=(409,))
             if answer is not None:
                 self._cancels.remove(one)
-                self._note(Accepted("cancelled", wish.job_id, wish.key, str(answer.get("state", ""))))
+                self._note(Accepted("cancelled", wish.job_id, wish.key, str(answer.get("state", REFUSED))))
 
     def _note(self, accepted: Accepted) -> None:
         fields = [accepted.what, accepted.asked, accepted.key, accepted.job_id]

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from corporation.embedded.postgres import start_postgres
 from corporation.embedded.valkey import start_valkey
+from corporation.roles import private_queue
 from ops.bench.chaos_history import Disturbance
 from ops.bench.chaos_ledger import AWAY, Servers
 from ops.bench.chaos_marks import Tail, uptime_ms
@@ -187,7 +188,47 @@ class Faults:
             self.system.processes.pop(name).wait(timeout=30)
         return frozenset({"hq"})
 
+    def _term_worker(self, fault: Fault) -> frozenset[str] | None:
+        """A worker is ended as a supervisor does: it finishes what it runs, and gives back the rest."""
+        name = self._worker(fault.how)
+        if name is None or not self.system.ready(name):
+            return None
+        self._end_softly(name, fault.seconds)
+        return frozenset({FACTORY_OF[name]})
+
+    def _term_engine(self, fault: Fault) -> frozenset[str] | None:
+        return self._term(ENGINES[0], fault)
+
+    def _term_api(self, fault: Fault) -> frozenset[str] | None:
+        return self._term("api", fault)
+
+    def _term(self, name: str, fault: Fault) -> frozenset[str] | None:
+        if name in self.stopped or not self.system.ready(name):
+            return None
+        self._end_softly(name, fault.seconds)
+        return frozenset({"hq"})
+
+    def _end_softly(self, name: str, seconds: float) -> None:
+        process = self.system.processes.pop(name)
+        os.kill(process.pid, signal.SIGTERM)
+
+        def start_when_gone() -> None:
+            if process.poll() is None:
+                self._after(0.2, f"{name} is going", start_when_gone)
+            else:
+                self.system.start(name)
+
+        self._after(seconds, f"{name} is going", start_when_gone)
+
     # Servers.
+
+    def _copy_messages(self, fault: Fault) -> frozenset[str] | None:
+        """What lies in the queues lies there twice, as after a reply that was lost; it touches nobody."""
+        with self.servers.redis() as client:
+            for queue in map(private_queue, FACTORIES):
+                for body in client.lrange(queue, 0, -1):
+                    client.lpush(queue, body)
+        return frozenset()
 
     def _kill_valkey(self, fault: Fault) -> frozenset[str] | None:
         if self.system.valkey.process.poll() is not None:

@@ -86,8 +86,8 @@ class History:
     """By key: which of its job_ids a mission with a twin has, is decided by who comes first."""
     accepted: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])
     """For each 2xx: the job_id that was asked for, the key, the job_id that was answered."""
-    cancels: set[str] = field(default_factory=set[str])
-    """The keys of the missions whose cancelling was accepted."""
+    cancels: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
+    """What was answered to those who wanted a mission cancelled, by its key: states, or that it had ended before."""
     missions: dict[str, MissionRow] = field(default_factory=dict[str, MissionRow])
     marks: list[Mark] = field(default_factory=list[Mark])
     told: list[Told] = field(default_factory=list[Told])

@@ -36,7 +36,7 @@ class Mutant:
         """The small chaos with the mistake of this name built in, or without any."""
         asked = {"answers": ("done",), "max_retries": 20, "child": False, "talks": False, **self.asked}
         return Plan(
-            self.missions, 0, seed, only=self.faults, asked=asked, slow=0.0, mutant=mutant, twins=self.twins,
+            self.missions, 0, seed, only=self.faults, asked=asked, slow=0.0, mutant=mutant, twins=self.twins, timeouts=0.0,
             drain_seconds=self.drain_seconds, window=60,
         )  # fmt: skip
 

@@ -30,6 +30,10 @@ Kind = Literal[
     "lapse",
     "second_engine",
     "set_clock",
+    "term_worker",
+    "term_engine",
+    "term_api",
+    "copy_messages",
 ]
 
 KILLS: Final[Mapping[Kind, int]] = {
@@ -54,6 +58,10 @@ ON_TOP: Final[Mapping[Kind, int]] = {
     "lapse": 1,
     "second_engine": 2,
     "set_clock": 2,
+    "term_worker": 2,
+    "term_engine": 1,
+    "term_api": 1,
+    "copy_messages": 2,
 }
 """What comes on top of each 40 kills; at least one of each in every run."""
 
@@ -64,6 +72,14 @@ CLOCKS: Final = ("+7200", "-86400", "-10", "+259200", "+0")
 LONG_STOP_SECONDS: Final = 24.0
 """Longer than the shortest lease that the rules allow (20 s)."""
 LAST_CLIENT: Final = 0.6
+TIMED_OUT: Final[Mapping[str, Any]] = {
+    "times_out": True,
+    "timeout_seconds": 1,
+    "sleep_seconds": 5.0,
+    "max_retries": 2,
+    "answers": ("done",),
+}
+"""What such a mission asks for; it stops when its handler is thrown out, a second after it began."""
 AT_MOST_ONCE: Final = 0.06
 """The share of missions that may be tried once only; a kill may end them as lost."""
 
@@ -88,6 +104,8 @@ class Wish:
     """It is asked to be cancelled so long after it was accepted."""
     twin: str | None = None
     timeout_seconds: int = 60
+    times_out: bool = False
+    """It takes longer than its time limit, at every attempt."""
 
     def answer(self, attempt: int) -> Answer:
         """What the handler gives at this attempt, counted from 1."""
@@ -148,6 +166,8 @@ class Plan:
     """The share of missions that last two seconds."""
     cancels: float = 0.0
     """The share of missions that somebody cancels."""
+    timeouts: float = 0.005
+    """The share of missions that take longer than they may."""
     twins: float = 0.05
     """The share of missions that are asked for twice at once, with one key and two job_ids."""
     drain_seconds: float = 120.0
@@ -178,6 +198,7 @@ class Plan:
         chance = random.Random(f"wish-{self.seed}-{serial}")
         once = chance.random() < AT_MOST_ONCE
         cancelled = chance.random() < self.cancels
+        times_out = chance.random() < self.timeouts
         wish = {
             "max_retries": chance.choice([0, 1]) if once else chance.randint(6, 50),
             "answers": _answers(chance),
@@ -187,6 +208,8 @@ class Plan:
             "cancel_after_seconds": round(chance.uniform(0, 2), 2) if cancelled else None,
             "twin": f"twin-{serial:05d}" if chance.random() < self.twins else None,
         }
+        if times_out:
+            wish |= TIMED_OUT
         return Wish(serial, f"m-{serial:05d}", f"key-{self.seed}-{serial:05d}", **{**wish, **self.asked})
 
     def _short(self, chance: random.Random) -> float:

@@ -254,7 +254,7 @@ class Run:
                 if one.what == "published":
                     history.accepted.append((one.asked, one.key, one.job_id))
                 else:
-                    history.cancels.add(one.key)
+                    history.cancels.setdefault(one.key, set()).add(one.job_id)
 
     def _told_count(self, history: History) -> int:
         return sum(any(e.type == "result_published" for e in one.events) for one in history.missions.values())

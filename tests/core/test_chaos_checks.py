@@ -96,6 +96,10 @@ def drop(history: History, job_id: str, kind: str) -> None:
     change(history, job_id, events=events, event_seq=len(events))
 
 
+def cancels(history: History, job_id: str, *answers: str) -> None:
+    history.cancels[f"k{job_id}"] = set(answers)
+
+
 def test_a_history_without_fault_is_not_blamed() -> None:
     verdict = judge(history())
 
@@ -137,6 +141,8 @@ def test_a_history_without_fault_is_not_blamed() -> None:
         ("I9", "nobody asked for so", lambda h: change(h, "a", key="kx")),
         ("I9", "is 2 missions", lambda h: h.missions.update(a2=replace(h.missions["a"], job_id="a2"))),
         ("I9", "was answered with", lambda h: h.accepted.append(("a2", "ka", "a2"))),
+        ("S-30", "answered to be cancelled, and it is succeeded", lambda h: cancels(h, "a", "cancelled")),
+        ("S-30", "told to stop, and it is failed", lambda h: cancels(h, "c", "running")),
         ("S-30", "after the request to cancel", lambda h: retold(h, "b", "started", None, "cancel_requested")),
         ("S-33", "marked as told twice", lambda h: add(h, "a", "result_published", None)),
         ("never told", "no entry", lambda h: h.told.pop(0)),
@@ -208,6 +214,27 @@ def test_a_mission_is_quarantined_after_three_workers_and_not_before(took: int, 
         reattempt(spoilt, "c", number, took_worker=True)
 
     assert [problem.rule for problem in judge(spoilt).problems] == rules
+
+
+def test_three_workers_that_nobody_killed_are_no_reason_to_quarantine() -> None:
+    """The ledger says so; the faults do not."""
+    spoilt = history()
+    again = [(kind, n) for n in (1, 2) for kind in ("queued", "started", "attempt_lost", "retry_scheduled")]
+    steps = [*again, ("queued", 3), ("started", 3), ("attempt_lost", 3), ("failed", 3)]
+    spoilt.missions["c"] = mission("c", "failed", steps, ["lost"] * 3, "quarantined: it took its worker down 3 times")
+    spoilt.marks = [one for one in spoilt.marks if one.job_id != "c"]
+    spoilt.disturbances = [Disturbance("flush_valkey", 900, 1000, frozenset({"redis"}))]
+    for number in (1, 2, 3):
+        reattempt(spoilt, "c", number, took_worker=True)
+
+    assert "lost" in [problem.rule for problem in judge(spoilt).problems if problem.job_id == "c"]
+
+
+def test_a_mission_that_was_done_before_it_could_be_stopped_is_no_problem() -> None:
+    done = history()
+    cancels(done, "a", "running")
+
+    assert judge(done).problems == []
 
 
 def test_what_flushall_took_before_it_was_read_is_counted_and_not_blamed() -> None:

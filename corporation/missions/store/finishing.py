@@ -83,7 +83,10 @@ KEEP_LATE = text("""
     WITH given AS (
       SELECT * FROM unnest(CAST(:attempt_ids AS uuid[]), CAST(:outcomes AS text[])) AS t(attempt_id, outcome)
     ), kept AS (
-      UPDATE corporation.attempts a SET outcome = CAST(g.outcome AS json)
+      -- That it died with its worker is evidence also when it comes late.
+      UPDATE corporation.attempts a
+         SET outcome = CAST(g.outcome AS json),
+             took_worker = a.took_worker OR (a.state = 'lost' AND CAST(g.outcome AS json) ->> 'outcome' = 'lost')
         FROM given g WHERE a.id = g.attempt_id RETURNING a.mission_id, a.number, a.factory_id, a.id
     ), counted AS (
       UPDATE corporation.missions m SET event_seq = m.event_seq + k.n

@@ -77,6 +77,13 @@ LAPSED = text("""
      ORDER BY a.lease_expires_at LIMIT :limit
 """)
 
+# The last renewal was one lease before its end: who was heard of after that did not name the attempt.
+UNNAMED = text("""
+    SELECT a.id FROM corporation.attempts a JOIN corporation.factories f ON f.factory_id = a.factory_id
+     WHERE a.id = ANY(CAST(:ids AS uuid[]))
+       AND f.last_seen_at > a.lease_expires_at - CAST(:lease_seconds AS double precision) * interval '1 second'
+""")
+
 QUEUES_OF = text("""
     SELECT id, queue FROM corporation.attempts WHERE id = ANY(CAST(:ids AS uuid[])) AND state = 'queued'
 """)
@@ -181,6 +188,12 @@ def lapsed(connection: Connection, limit: int, *, queued_too: bool = True) -> li
     connection.execute(LOCK, {"ids": ids})
     still = {row.id for row in connection.execute(LAPSED, values)}
     return list(read_standings(connection, [str(one) for one in ids if one in still]).values())
+
+
+def unnamed(connection: Connection, attempt_ids: Collection[str], lease_seconds: float) -> set[str]:
+    """Those of these attempts that their factory, heard of since their last renewal, did not name any more."""
+    values = {"ids": list(attempt_ids), "lease_seconds": lease_seconds}
+    return {str(row.id) for row in connection.execute(UNNAMED, values)}
 
 
 def extend_all(connection: Connection, lease_seconds: float) -> int:

@@ -211,7 +211,7 @@ class LedgerAtWork:
     def rescue(self, policy: RetryPolicy = POLICY, limit: int = 200) -> int:
         """Give up on what fell silent."""
         with transaction(self.engine) as connection:
-            return rescue_some(connection, self.broker, policy, lambda: 0.5, limit)
+            return rescue_some(connection, self.broker, policy, lambda: 0.5, limit, 180)
 
     def look(self, lease_seconds: float = 180, **changes: Any) -> LookedAfter:
         """Look for the messages of queued attempts."""

@@ -89,7 +89,7 @@ class MessagesInAnyOrder(AnyOrder):
     def the_rescuer_dies_before_the_commit(self) -> None:
         lying = {message.attempt_id for message in self.messages}
         with suppress(CrashError), transaction(self.engine) as connection:
-            rescue_some(connection, self.ledger.broker, AT_ONCE, lambda: 0.5, 200)
+            rescue_some(connection, self.ledger.broker, AT_ONCE, lambda: 0.5, 200, 180)
             raise CrashError
         self.touched |= lying - {message.attempt_id for message in self.messages}
 

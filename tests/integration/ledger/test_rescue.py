@@ -10,7 +10,7 @@ from ledger_at_work import AT_ONCE, POLICY, LedgerAtWork
 from corporation.db import transaction
 from corporation.engine.rescuer import Rescuer
 from corporation.missions.outbox import BrokerUnavailableError
-from corporation.missions.outcomes import Done
+from corporation.missions.outcomes import Done, Lost
 from corporation.missions.rescue import LookedAfter, rescue_some
 from corporation.missions.store.leases import Sign, renew
 
@@ -171,7 +171,7 @@ def test_a_rescue_that_came_first_makes_a_waiting_report_a_late_one(
     ledger.lapse(attempt)
     with ThreadPoolExecutor(1) as pool:
         with transaction(ledger.engine) as connection:
-            assert rescue_some(connection, ledger.broker, POLICY, lambda: 0.5, 200) == 1
+            assert rescue_some(connection, ledger.broker, POLICY, lambda: 0.5, 200, LEASE) == 1
             ledger.report(attempt)
             collected = pool.submit(ledger.collect)
             wait_until(lambda: blocked(ledger), 10, "the collector waits for the rescue")
@@ -187,7 +187,7 @@ def test_a_rescue_that_came_first_is_told_to_a_factory_that_renews_too_late(
     ledger.lapse(attempt)
     with ThreadPoolExecutor(1) as pool:
         with transaction(ledger.engine) as connection:
-            rescue_some(connection, ledger.broker, POLICY, lambda: 0.5, 200)
+            rescue_some(connection, ledger.broker, POLICY, lambda: 0.5, 200, LEASE)
             renewed = pool.submit(ledger.hear, attempt)
             wait_until(lambda: blocked(ledger), 10, "the beat waits for the rescue")
         assert renewed.result(10) == {}
@@ -309,3 +309,46 @@ def test_a_full_batch_asks_for_another_sweep_at_once(ledger: LedgerAtWork) -> No
     ledger.lapse(*attempts)
 
     assert [sweeper.tick(), sweeper.tick()] == [True, False]
+
+
+def asleep(ledger: LedgerAtWork) -> str:
+    """An attempt that is lost because its whole factory fell silent in mid-work, as a laptop that is closed does."""
+    [attempt] = taken(ledger, "j-1")
+    ledger.hear(attempt)
+    ledger.sql("UPDATE corporation.factories SET last_seen_at = now() - interval '1 hour'")
+    ledger.lapse(attempt)
+    assert ledger.rescue(AT_ONCE) == 1
+    return attempt
+
+
+def test_a_factory_that_is_heard_of_and_does_not_name_an_attempt_lost_its_worker_with_it(ledger: LedgerAtWork) -> None:
+    [attempt] = taken(ledger, "j-1")
+    ledger.hear(attempt)
+    ledger.lapse(attempt)
+    ledger.rescue()
+
+    assert [(one.state, one.took_worker) for one in ledger.attempts()] == [("lost", True)]
+
+
+def test_a_factory_that_sleeps_proves_nothing_about_its_mission(ledger: LedgerAtWork) -> None:
+    """Three nights are no three lost workers."""
+    asleep(ledger)
+
+    assert [(one.state, one.took_worker) for one in ledger.attempts()] == [("lost", False)]
+
+
+def test_that_the_worker_died_counts_also_when_it_is_said_late(ledger: LedgerAtWork) -> None:
+    attempt = asleep(ledger)
+    ledger.report(attempt, Lost("the process that ran the attempt died"))
+    ledger.collect()
+
+    assert [(one.state, one.took_worker) for one in ledger.attempts()] == [("lost", True)]
+    assert ledger.events()[-1] == "late_result"
+
+
+def test_a_late_result_that_is_none_of_a_death_blames_nobody(ledger: LedgerAtWork) -> None:
+    attempt = asleep(ledger)
+    ledger.report(attempt, Done({}))
+    ledger.collect()
+
+    assert [one.took_worker for one in ledger.attempts()] == [False]
