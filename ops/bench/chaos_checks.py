@@ -85,27 +85,34 @@ class _Run:
                 yield Problem("I4", mission.job_id, f"attempt {attempt.number} ran under another number")
 
     def _attempt(self, mission: MissionRow, wish: Wish, attempt: Attempt) -> Iterator[Problem]:
-        answer = wish.answer(attempt.number)
         if attempt.sends > 1 and not self._explained(attempt, None):
             what = f"attempt {attempt.number} was handed out {attempt.sends} times, and nothing touched it"
             yield Problem("sent again for nothing", mission.job_id, what)
         if attempt.state == "lost":
             yield from self._lost(mission, attempt)
-        elif attempt.state == "timed_out" and not wish.times_out:
-            yield Problem("false failure", mission.job_id, f"attempt {attempt.number} timed out; it had time enough")
-        elif attempt.state == "failed" and answer not in ("failed", "later", "stop"):
-            if self._explained(attempt, frozenset({"fill_disk"})):
-                self.spared["failed by a full disk"] += 1
-            else:
-                yield Problem(
-                    "false failure", mission.job_id, f"attempt {attempt.number} failed; it would have {answer}"
-                )
+        elif attempt.state in ("timed_out", "failed"):
+            yield from self._failed(mission, wish, attempt)
         elif attempt.state == "withdrawn" and self.marks[attempt.attempt_id]:
             yield Problem("I3", mission.job_id, f"attempt {attempt.number} was taken back unreceived, and it ran")
         elif attempt.state == "succeeded" and not self._did(attempt):
             yield Problem("I3", mission.job_id, f"attempt {attempt.number} succeeded and left no effect")
         elif attempt.state in LIVE and mission.state in FINAL:
             yield Problem("I7", mission.job_id, f"attempt {attempt.number} is still {attempt.state}")
+
+    def _failed(self, mission: MissionRow, wish: Wish, attempt: Attempt) -> Iterator[Problem]:
+        answer = wish.answer(attempt.number)
+        if attempt.state == "timed_out":
+            if not wish.times_out:
+                yield Problem(
+                    "false failure", mission.job_id, f"attempt {attempt.number} timed out; it had time enough"
+                )
+        elif answer in ("failed", "later", "stop"):
+            return
+        elif self._explained(attempt, frozenset({"fill_disk"})):
+            self.spared["failed by a full disk"] += 1
+        else:
+            what = f"attempt {attempt.number} failed; it would have {answer}"
+            yield Problem("false failure", mission.job_id, what)
 
     def _lost(self, mission: MissionRow, attempt: Attempt) -> Iterator[Problem]:
         """Something must have happened to it, and neither its report nor its done work may have been thrown away."""

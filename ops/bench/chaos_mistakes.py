@@ -265,6 +265,17 @@ def report_before_spooling() -> None:
     Spool.finish, Spool.mark_reported = later, now
 
 
+def forget_to_cancel() -> None:
+    """Whoever wants a mission cancelled is told that it is, and nothing happens."""
+    from corporation.missions.cancel import Cancelling
+    from hq_api.routers import cancelling
+
+    def forget(_: Any, job_id: str, *__: Any) -> Cancelling:
+        return Cancelling(job_id, "cancelled")
+
+    cancelling.cancel = forget
+
+
 def leave_children_alone() -> None:
     """Nobody ends what a mission started when its process dies."""
     from factory_tasks import attempt_mark, process_tree, tether

@@ -29,6 +29,7 @@ class Mutant:
     missions: int = 60
     asked: Mapping[str, Any] = field(default_factory=dict[str, Any])
     twins: float = 0.0
+    cancels: float = 0.0
     drain_seconds: float = 60.0
     """Less where the mistake keeps missions from ending at all."""
 
@@ -36,8 +37,8 @@ class Mutant:
         """The small chaos with the mistake of this name built in, or without any."""
         asked = {"answers": ("done",), "max_retries": 20, "child": False, "talks": False, **self.asked}
         return Plan(
-            self.missions, 0, seed, only=self.faults, asked=asked, slow=0.0, mutant=mutant, twins=self.twins, timeouts=0.0,
-            drain_seconds=self.drain_seconds, window=60,
+            self.missions, 0, seed, only=self.faults, asked=asked, slow=0.0, mutant=mutant, twins=self.twins,
+            timeouts=0.0, cancels=self.cancels, drain_seconds=self.drain_seconds, window=60,
         )  # fmt: skip
 
     def build_into(self, module: str) -> None:
@@ -102,6 +103,7 @@ MUTANTS: Final[Mapping[str, Mutant]] = {
             Fault("kill_worker", 0.0, 0.5, "beta-1"),
         ),
     ),
+    "cancel-forgotten": Mutant(api=mistakes.forget_to_cancel, missions=40, cancels=0.5, asked={"sleep_seconds": 0.5}),
     "children-left-alone": Mutant(
         worker=mistakes.leave_children_alone,
         faults=_often("kill_child", 4, 0.5),
