@@ -117,8 +117,10 @@ def replay_dead_letter(
         with transaction(ledger) as connection:
             if edited is not None:
                 _judge(connection, edited, wait=wait)
+            before = find(connection, number)
             job_id = replay_letter(connection, number, edited, made_up, settings.default_ttl_seconds)
-            check_room(connection, settings.waiting_limit)
+            if before is not None and before.status == "open":
+                check_room(connection, settings.waiting_limit)
     except (LetterResolvedError, ReplayRefused) as error:
         raise Refusal(409, error.code, str(error)) from None
     if job_id is None:

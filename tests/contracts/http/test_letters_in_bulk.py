@@ -134,6 +134,7 @@ def test_no_more_run_again_than_missions_may_wait(api: Api, three: list[str]) ->
     assert (len(first.json()["replayed"]), first.json()["queue_full"], first.json()["remaining"]) == (2, True, 1)
     assert (full.status_code, full.headers["retry-after"]) == (429, "30")
     assert api.ops.post(f"{DLQ}/{three[2]}/replay").status_code == 429
+    assert api.ops.post(f"{DLQ}/{three[0]}/replay").json()["job_id"] == "j-1-r1"
     assert [entry["dlq_id"] for entry in entries(api)] == [three[2]]
 
 
