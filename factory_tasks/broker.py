@@ -9,6 +9,7 @@ from uuid import UUID
 
 import redis
 import redis.exceptions
+import structlog
 from celery import Celery
 from kombu.exceptions import KombuError
 
@@ -19,6 +20,8 @@ from corporation.missions.queues import TakenBack, Whereabouts
 from corporation.missions.store.sending import AttemptMessage, StopMessage
 from corporation.roles import private_queue
 from corporation.settings import Settings
+
+log = structlog.get_logger()
 
 KILL_MARGIN_SECONDS = 15
 """Celery's hard limit stands this far behind our own, which also ends a script's children and keeps its output."""
@@ -69,16 +72,22 @@ class CeleryBroker:
     def stop(self, messages: Sequence[StopMessage]) -> None:
         """What lay in its queue and was never received is gone; of the rest, each factory that listens is told.
 
-        Raises BrokerUnavailableError; then some of it may be done, and doing it again is safe.
+        Raises BrokerUnavailableError; then some of it may be done, and doing it again is safe. What Redis is there for
+        and refuses (a spoilt key, a missing right) is logged and left: progress and beats tell the factory as well.
         """
-        queues: dict[str, set[str]] = {}
-        for message in messages:
-            queues.setdefault(message.queue, set()).add(message.attempt_id)
-        unreceived = {gone for queue, wanted in queues.items() for gone in self.withdraw(queue, wanted).unreceived}
+        unreceived: set[str] = set()
+        for queue, ours in _grouped(messages, lambda message: message.queue).items():
+            with _refusals_logged(queue):
+                unreceived |= self.withdraw(queue, {message.attempt_id for message in ours}).unreceived
+        told = [message for message in messages if message.attempt_id not in unreceived]
+        for queue, ours in _grouped(told, lambda message: message.control_queue).items():
+            with _refusals_logged(queue):
+                self._order_stops(queue, ours)
+
+    def _order_stops(self, control_queue: str, messages: Sequence[StopMessage]) -> None:
         with _asking(), self._app.producer_pool.acquire(block=True, timeout=10) as producer, producer.batch():
             for message in messages:
-                if message.control_queue is not None and message.attempt_id not in unreceived:
-                    self._order_stop(producer, message, message.control_queue)
+                self._order_stop(producer, message, control_queue)
 
     def _order_stop(self, producer: Any, message: StopMessage, control_queue: str) -> None:
         self._app.send_task(
@@ -211,9 +220,35 @@ def _read(body: bytes, *, inside: bool = False) -> _Message | None:
         return None
 
 
+def _grouped(messages: Sequence[StopMessage], by: Callable[[StopMessage], str | None]) -> dict[str, list[StopMessage]]:
+    groups: dict[str, list[StopMessage]] = {}
+    for message in messages:
+        if (name := by(message)) is not None:
+            groups.setdefault(name, []).append(message)
+    return groups
+
+
 @contextmanager
 def _asking() -> Generator[None]:
     try:
         yield
     except _AWAY as error:
-        raise BrokerUnavailableError(f"Redis cannot be asked ({type(error).__name__})") from error
+        why = f": {str(error)[:200]}" if _is_refusal(error) else ""
+        raise BrokerUnavailableError(f"Redis cannot be asked ({type(error).__name__}{why})") from error
+
+
+@contextmanager
+def _refusals_logged(queue: str) -> Generator[None]:
+    """What a Redis that is there refuses is said and passed over; one that is away still raises."""
+    try:
+        yield
+    except BrokerUnavailableError as error:
+        if error.__cause__ is None or not _is_refusal(error.__cause__):
+            raise
+        log.warning("stop_not_sent", queue=queue, error=str(error))
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether Redis answered, and said no; kombu wraps what it said."""
+    refused = redis.exceptions.ResponseError
+    return isinstance(error, refused) or isinstance(error.__cause__, refused)

@@ -25,7 +25,6 @@ from corporation.federation.message_gate import (
 )
 from corporation.federation.processes import my_identity
 from corporation.federation.refused_messages import refused_message
-from corporation.federation.spool import Fresh
 from corporation.missions.outcomes import Failed, Stop, to_report
 from corporation.roles import control_queue
 from factory_tasks import gated_transport
@@ -131,9 +130,8 @@ class Gatekeeper:
     def _answer(self, answer: Answer) -> None:
         """The pulse of a mission worker tells HQ of it; an attempt that is known here already has an end of its own."""
         spool, at = self._here.spool, clock.iso(self._now())
-        if spool.accept(answer.attempt_id, answer.job_id, answer.attempt, my_identity(), at) == Fresh():
-            outcome = Stop(answer.why) if answer.permanent else Failed(answer.why)
-            spool.finish(answer.attempt_id, to_report(outcome))
+        report = to_report(Stop(answer.why) if answer.permanent else Failed(answer.why))
+        if spool.refuse(answer.attempt_id, answer.job_id, answer.attempt, my_identity(), at, report):
             self._tell()
 
 

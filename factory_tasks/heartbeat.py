@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import sqlite3
 from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
@@ -92,11 +93,15 @@ def send_beat(here: Node, source: str) -> bool:
         here.spool.note(FAILURES, str(failures))
         log.warning("beat_failed", source=source, failures=failures, error=str(error))
         return False
-    here.spool.note(LATENCY, f"{(clock.monotonic() - began) * 1000:.1f}")
-    here.spool.note(SENT_AT, str(clock.monotonic()))
-    here.spool.note(FAILURES, "0")
-    for order in orders_in(answer):
-        write_down(here.spool, order)
+    try:
+        here.spool.note(LATENCY, f"{(clock.monotonic() - began) * 1000:.1f}")
+        here.spool.note(SENT_AT, str(clock.monotonic()))
+        here.spool.note(FAILURES, "0")
+        for order in orders_in(answer):
+            write_down(here.spool, order)
+    except sqlite3.Error as error:
+        # HQ has heard of us. What it wants stopped it says again with the next beat.
+        log.warning("beat_not_noted", source=source, error=str(error))
     return True
 
 

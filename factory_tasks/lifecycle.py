@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import sqlite3
 import sys
 from contextlib import suppress
 from typing import Any
@@ -11,6 +12,7 @@ import structlog
 from celery import signals
 from celery.concurrency.prefork import TaskPool
 
+from corporation import clock
 from corporation.errors import EXIT_CONFIG
 from corporation.federation.processes import my_identity
 from corporation.federation.spool import report_all
@@ -21,7 +23,7 @@ from factory_tasks.attempt_mark import end_leftovers_of_the_dead
 from factory_tasks.handlers import labels
 from factory_tasks.heartbeat import running_version
 from factory_tasks.mailbox import MailboxBackend
-from factory_tasks.mission_task import register_all
+from factory_tasks.mission_task import FULL_DISK_SECONDS, register_all
 from factory_tasks.node import Node, node
 from factory_tasks.process_tree import adopt_orphans, become_pool_process
 from factory_tasks.pulse import Pulse
@@ -61,8 +63,24 @@ def take_private_queue(sender: str, instance: Any, **_: Any) -> None:
     instance.app.amqp.queues.select_add(private_queue(here.settings.factory_id))
     MailboxBackend.known_report = staticmethod(here.spool.report_of)
     adopt_orphans()
-    if not any(here.settings.mission_queue in worker.queues for worker in here.spool.workers()):
-        _waits_for_redis[:] = [] if put_back(instance.app) else [instance.app]
+    _wait_for_room(here)
+    _waits_for_redis[:] = [] if put_back(instance.app, _at_work(here)) else [instance.app]
+
+
+def _at_work(here: Node) -> set[str]:
+    return {one.attempt_id for one in here.spool.running()}
+
+
+def _wait_for_room(here: Node) -> None:
+    """A worker that cannot write down what it does takes nothing: it waits until its disk takes a word."""
+    while True:
+        try:
+            here.spool.note("worker_starts", clock.iso(clock.utc_now()))
+        except sqlite3.OperationalError as error:
+            log.error("spool_refuses", error=str(error), what_next="make room on the disk of UA_VP_DB_PATH")
+            clock.pause(FULL_DISK_SECONDS)
+        else:
+            return
 
 
 def join_the_pool(**_: Any) -> None:
@@ -87,7 +105,18 @@ def _why_no_missions(settings: Settings) -> str | None:
 
 
 def be_ready(sender: Any, **_: Any) -> None:
-    """The worker takes missions now: what died before is reported, and HQ hears of it."""
+    """The worker takes missions now: what died before is reported, and HQ hears of it.
+
+    One that cannot get so far ends with 74: without warden and pulse it would work on unseen.
+    """
+    try:
+        _begin(sender)
+    except sqlite3.Error as error:
+        sys.stderr.write(f"the spool of this factory cannot be used ({error}); look at the disk of UA_VP_DB_PATH\n")
+        raise SystemExit(os.EX_IOERR) from error
+
+
+def _begin(sender: Any) -> None:
     here = node()
     queues = list(sender.app.amqp.queues.consume_from)
     here.spool.put_worker(
@@ -96,7 +125,7 @@ def be_ready(sender: Any, **_: Any) -> None:
     if _takes_missions(here, sender.app):
         _settle_the_past(here)
         while _waits_for_redis:
-            put_back(_waits_for_redis.pop())
+            put_back(_waits_for_redis.pop(), _at_work(here))
         running_version()  # asks git once, before the warden takes a child of ours for a stranger
         pulse = Pulse(here, sender.app.backend.fill)
         _pulses.append(pulse)

@@ -34,6 +34,8 @@ LONGEST_ERROR = 4_000
 DEATH_SECONDS = 5.0
 """How long a process whose attempt the warden has reported waits for the SIGKILL that follows within milliseconds."""
 
+SOFT_LIMIT_LEAD_SECONDS = 2.0
+"""Celery counts the soft limit from when the worker heard that the attempt was taken up, a moment before us."""
 FULL_DISK_SECONDS = 5.0
 """Between two looks whether a disk that took nothing does now; a slot waits so long, and takes nothing else."""
 
@@ -121,7 +123,7 @@ def attempt(here: Node, registration: Registration, attempt_id: str, order: Orde
         case Fresh():
             if not _until_written(lambda: here.spool.begin(attempt_id, me, clock.monotonic(), order.timeout_seconds)):
                 raise Ignore
-            return _the_report_that_counts(here, attempt_id, run(here, registration, attempt_id, order))
+            return _the_report_that_counts(here, attempt_id, _run_safely(here, registration, attempt_id, order))
 
 
 def _receive(accept: Callable[[], Reception]) -> Reception:
@@ -155,6 +157,15 @@ def _the_report_that_counts(here: Node, attempt_id: str, report: dict[str, Any])
     return here.spool.report_of(attempt_id) or report
 
 
+def _run_safely(here: Node, registration: Registration, attempt_id: str, order: Order) -> dict[str, Any]:
+    """A report in any case: an attempt that has begun and has none would be taken for one that still runs."""
+    try:
+        return run(here, registration, attempt_id, order)
+    except Exception as error:
+        log.exception("attempt_failed", job_id=order.job_id, attempt_id=attempt_id, kind=registration.kind)
+        return to_report(Failed(f"the factory could not report on the attempt ({type(error).__name__})"))
+
+
 def run(here: Node, registration: Registration, attempt_id: str, order: Order) -> dict[str, Any]:
     """Run the handler and return what came of it, with how long it took; nothing it raises gets past here.
 
@@ -179,19 +190,30 @@ def _outcome(registration: Registration, mission: Mission) -> Outcome:
 
 def _answer(registration: Registration, mission: Mission) -> Outcome:
     try:
-        with interruptible(mission.stop, by_exception=not registration.stops_itself):
+        limit_at = clock.monotonic() + mission.timeout_seconds - min(SOFT_LIMIT_LEAD_SECONDS, mission.timeout_seconds)
+        with interruptible(mission.stop, by_exception=not registration.stops_itself, limit_at=limit_at):
             mission.stop.check()  # it may have come before the attempt began
             answer: Any = registration.run(mission)
     except AttemptStopped as stopped:
         return Cancelled(stopped.why)
     except SoftTimeLimitExceeded:
         return TimedOut(f"the time limit of {mission.timeout_seconds} s passed")
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit in a handler ends the attempt, not its worker
         log.exception("handler_failed", job_id=mission.job_id, attempt_id=mission.attempt_id, kind=mission.kind)
         return Failed(f"{type(error).__name__}: {error}")
-    if isinstance(answer, Outcome):
-        return answer
-    return Stop(f"the handler of {mission.kind} answered {type(answer).__name__}; it must return Done, Later or Stop")
+    return _checked(answer, mission.kind)
+
+
+def _checked(answer: Any, kind: str) -> Outcome:
+    """The outcome that a handler answered; what is none, or no object, will not become one by trying again."""
+    if not isinstance(answer, Outcome):
+        return Stop(f"the handler of {kind} answered {type(answer).__name__}; it must return Done, Later or Stop")
+    result = getattr(answer, "result", {})
+    if not isinstance(result, Mapping):
+        return Stop(
+            f"the handler of {kind} answered with a result that is {type(result).__name__}; it must be an object"
+        )
+    return answer
 
 
 def fit(report: dict[str, Any]) -> dict[str, Any]:

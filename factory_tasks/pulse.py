@@ -5,6 +5,7 @@ with `celery -A factory_tasks worker -Q local_factory` alone, with a full pool o
 heard of, and the leases of what it runs are still renewed.
 """
 
+import sqlite3
 from collections.abc import Callable
 from datetime import timedelta
 from threading import Event, Thread
@@ -62,10 +63,10 @@ class Pulse:
         failures, wait, late = 0, 0.0, 0.0
         while not self._rested(wait):
             try:
-                self._report_the_past()
-                self._forget_the_old()
                 if seconds_since_beat(self._here) > late:
                     failures = 0 if send_beat(self._here, "pulse") else failures + 1
+                self._report_the_past()
+                self._forget_the_old()
                 wait = self._patience(failures, interval) if failures else interval / 4
             except Exception as error:
                 # A full disk or a locked spool must not end the pulse: it is the last thing that still speaks.
@@ -81,15 +82,15 @@ class Pulse:
 
     def _forget_the_old(self) -> None:
         if clock.monotonic() - self._forgot_at >= FORGET_EVERY_SECONDS:
-            self._here.spool.forget(clock.iso(clock.utc_now() - REMEMBERED))
             self._forgot_at = clock.monotonic()
+            self._here.spool.forget(clock.iso(clock.utc_now() - REMEMBERED))
 
     def _report_the_past(self) -> None:
         """What was finished and never told, because of a crash or an absent database, is told now or the next time."""
         try:
             if told := report_all(self._here.spool, self._deliver):
                 log.warning("reported_later", reports=told)
-        except psycopg.Error as error:
+        except (psycopg.Error, sqlite3.Error) as error:
             log.warning("report_waits", error=type(error).__name__)
 
     def _patience(self, failures: int, interval: float) -> float:

@@ -141,7 +141,8 @@ class LiveReporter:
     def _hear(self, why: str | None) -> None:
         if why is not None and not self.stop.is_set():
             self._obey(why)
-            write_down(self._here.spool, StopOrder(self._attempt_id, why))
+            with suppress(sqlite3.OperationalError):  # a full disk; the handler was told
+                write_down(self._here.spool, StopOrder(self._attempt_id, why))
 
     def _obey(self, why: str) -> None:
         self.stop.set(why)

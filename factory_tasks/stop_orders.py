@@ -22,7 +22,8 @@ MOST_AT_ONCE: Final = 1_000
 """Orders taken from one answer; a factory runs no more missions at once, and what is missing comes with the next."""
 SUPERSEDED: Final = "headquarters no longer counts on this attempt"
 CANCELLED: Final = "cancelled at headquarters"
-STOP_STATUSES: Final = frozenset({404, 409})
+STOP_CAUSES: Final = frozenset({"unknown_attempt", "not_current"})
+"""HQ's own words with 404 and 409 (H-30). A proxy that does not find HQ answers 404 as well, and stops nobody."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def orders_in(answer: Mapping[str, Any]) -> list[StopOrder]:
 def why_to_stop(answer: Mapping[str, Any] | HqRefusedError) -> str | None:
     """What HQ's answer to progress means for the attempt: why it must stop, or None."""
     if isinstance(answer, HqRefusedError):
-        return SUPERSEDED if answer.status in STOP_STATUSES else None
+        return SUPERSEDED if answer.cause in STOP_CAUSES else None
     if answer.get("cancel_requested") is not True:
         return None
     return _printable(answer.get("cancel_reason")) or CANCELLED

@@ -15,6 +15,8 @@ from typing import Final
 from billiard.pool import soft_timeout_sighandler
 from celery.exceptions import SoftTimeLimitExceeded
 
+from corporation import clock
+
 INTERRUPT: Final = signal.SIGUSR1
 """The signal by which billiard (`pool.py`, SIG_SOFT_TIMEOUT) tells a pool process of its soft limit."""
 
@@ -63,13 +65,14 @@ class _Door:
 
     def __init__(self) -> None:
         self.stop: StopFlag | None = None
+        self.limit_at = float("-inf")
         self.locks = 0
         self.knocked = False
 
     def knock(self, number: int = 0, frame: FrameType | None = None) -> None:
         """Throw the handler out, now or as soon as the door is unlocked; once, and only while it is open."""
-        if self.stop is None:
-            return
+        if self.stop is None or not (self.stop.is_set() or clock.monotonic() >= self.limit_at):
+            return  # a word about an attempt that has ended meanwhile
         if self.locks:
             self.knocked = True
             return
@@ -82,12 +85,13 @@ _door = _Door()
 
 
 @contextmanager
-def interruptible(stop: StopFlag, *, by_exception: bool) -> Generator[None]:
+def interruptible(stop: StopFlag, *, by_exception: bool, limit_at: float = float("-inf")) -> Generator[None]:
     """For the block, `interrupt` and Celery's soft limit end it with AttemptStopped or SoftTimeLimitExceeded.
 
     Catch both around the block, not in it: they may come at its very end. Afterwards the signal means nothing until the
     next block: a report may have to wait for a database that is away, and must not be thrown out of that. Without
-    `by_exception`, and outside the main thread, which alone can be signalled, only `stop` tells the handler.
+    `by_exception`, and outside the main thread, which alone can be signalled, only `stop` tells the handler. Before
+    `limit_at` (monotonic) a signal without a stop is about an earlier attempt, and means nothing.
     """
     if current_thread() is not main_thread():
         yield
@@ -95,6 +99,7 @@ def interruptible(stop: StopFlag, *, by_exception: bool) -> Generator[None]:
     before = signal.signal(INTERRUPT, _door.knock)
     _door.knocked = False
     try:
+        _door.limit_at = limit_at
         _door.stop = stop if by_exception else None
         yield
     finally:

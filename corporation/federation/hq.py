@@ -86,7 +86,7 @@ class Hq:
         if answer.status_code >= 500 or answer.status_code == 429:
             raise HqUnavailableError(f"HQ answered {answer.status_code}")
         if answer.status_code not in (200, 201, 202):
-            raise HqRefusedError(answer.status_code, f"HQ answered {answer.status_code}")
+            raise HqRefusedError(answer.status_code, f"HQ answered {answer.status_code}", _cause_of(answer))
 
     def _client(self) -> httpx.Client:
         # One client a process: its sockets, and the lock of its token, must not be shared over a fork.
@@ -107,3 +107,12 @@ class Hq:
         if self._credential:
             return FactoryToken(self._base_url, self._factory_id, self._credential)
         return OpsToken(self._ops_token) if self._ops_token else None
+
+
+def _cause_of(answer: httpx.Response) -> str:
+    """The code before the colon of an error of ours (contract http H-3); empty for any other body."""
+    try:
+        detail = answer.json().get("detail") if answer.is_stream_consumed else None
+    except (ValueError, AttributeError, httpx.HTTPError):
+        return ""
+    return detail.partition(":")[0] if isinstance(detail, str) else ""

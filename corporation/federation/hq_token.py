@@ -34,8 +34,10 @@ class HqRefusedError(CorporationError):
 
     code = "hq_refused"
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, cause: str = "") -> None:
         self.status = status
+        self.cause = cause
+        """The word with which HQ's own refusals begin, as `not_current`; empty when somebody else answered."""
         super().__init__(message)
 
 

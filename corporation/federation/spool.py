@@ -114,6 +114,18 @@ class Spool(SpoolFile):
             )
             return Fresh()
 
+    def refuse(
+        self, attempt_id: str, job_id: str, attempt: int, owner: ProcessIdentity, at: str, report: Mapping[str, Any]
+    ) -> bool:
+        """An attempt that cannot be run is finished with this report at once; False when it is known here already."""
+        with self._write(durable=True) as db:
+            kept = db.execute(
+                "INSERT INTO attempts (attempt_id, job_id, attempt, state, owner_pid, owner_born, started_at, report)"
+                " VALUES (?, ?, ?, 'finished', ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (attempt_id, job_id, attempt, owner.pid, owner.born, at, json.dumps(dict(report))),
+            )
+            return kept.rowcount == 1
+
     def begin(self, attempt_id: str, owner: ProcessIdentity, now: float, time_limit: float) -> bool:
         """The attempt runs from `now` (monotonic) for at most `time_limit` seconds; False when it is not `owner`'s."""
         with self._write() as db:

@@ -36,13 +36,20 @@ def send_some(connection: Connection, broker: Broker, limit: int) -> int:
     """Send up to `limit` messages of the outbox, the oldest first, and return how many.
 
     The rows go with the commit that follows the sending. A crash in between sends a message twice, and the factory's
-    spool drops the second copy.
+    spool drops the second copy. Orders to stop that cannot be sent hold up no attempt: they wait for the next time.
     """
     messages = sending.take_unsent(connection, limit)
-    if attempts := [message for message in messages if isinstance(message, AttemptMessage)]:
+    attempts = [message for message in messages if isinstance(message, AttemptMessage)]
+    stops = [message for message in messages if isinstance(message, StopMessage)]
+    if attempts:
         broker.send(attempts)
-    if stops := [message for message in messages if isinstance(message, StopMessage)]:
-        broker.stop(stops)
-    if messages:
-        sending.mark_sent(connection, [message.outbox_id for message in messages])
+        sending.mark_sent(connection, [message.outbox_id for message in attempts])
+    if stops:
+        try:
+            broker.stop(stops)
+        except BrokerUnavailableError:
+            if not attempts:
+                raise
+        else:
+            sending.mark_sent(connection, [message.outbox_id for message in stops])
     return len(messages)

@@ -123,8 +123,9 @@ def _take_back(connection: Connection, queues: Queues, silent: Sequence[Standing
     is gone whose attempt is still queued; it is handed out again, or given up at the next sweep.
     """
     unreceived: set[str] = set()
-    for queue, lapsed in leases.queues_of(connection, [standing.attempt_id for standing in silent]).items():
-        with suppress(BrokerUnavailableError):
+    # A broker that is away is not asked for each queue: our locks hold up the beats of these factories.
+    with suppress(BrokerUnavailableError):
+        for queue, lapsed in leases.queues_of(connection, [standing.attempt_id for standing in silent]).items():
             unreceived |= queues.withdraw(queue, lapsed).unreceived
     reasons = {
         standing.attempt_id: f"{standing.factory_id} did not come for it; it was taken back before anybody received it"

@@ -71,6 +71,8 @@ class SeenHq(AbstractContextManager["SeenHq"]):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server.server_port}"
 
+    detail = "not_current: the attempt is no longer current; stop it, and do not retry"
+
     def answer(self, path: str) -> tuple[int, dict[str, Any]]:
         if path.endswith("/registrations"):
             self.heard[""].append(time.monotonic())
@@ -78,7 +80,7 @@ class SeenHq(AbstractContextManager["SeenHq"]):
         attempt_id = path.split("/")[-2]
         self.heard[attempt_id].append(time.monotonic())
         if status := self.status.get(attempt_id):
-            return status, {"error": "no longer current"}
+            return status, {"detail": self.detail}
         why = self.cancel.get(attempt_id)
         told = {"cancel_requested": True, "cancel_reason": why} if why else {"cancel_requested": False}
         return 200, {"attempt_id": attempt_id, "lease_expires_at": "2026-06-01T08:07:00+00:00", **told}

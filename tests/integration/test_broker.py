@@ -259,3 +259,12 @@ def test_a_redis_that_is_away_is_said_to_be_away() -> None:
         broker.withdraw("local_factory", {str(uuid4())})
     with pytest.raises(BrokerUnavailableError):
         broker.incarnation()
+
+
+def test_a_spoilt_control_queue_holds_up_no_other_order(broker: CeleryBroker, redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        client.set("desk-7.control", "spoilt")
+        broker.stop([stop(message(1, QUEUE)), stop(message(2, QUEUE), control_queue="desk-9.control")])
+
+        assert client.llen("desk-9.control") == 1
+        assert client.get("desk-7.control") == b"spoilt"

@@ -11,6 +11,7 @@ import pytest
 from billiard.pool import soft_timeout_sighandler
 from celery.exceptions import SoftTimeLimitExceeded
 
+from corporation import clock
 from factory_tasks.stopping import INTERRUPT, AttemptStopped, StopFlag, interrupt, interruptible, undisturbed
 
 
@@ -41,6 +42,13 @@ def test_with_a_stop_it_says_why_and_passes_what_catches_errors() -> None:
         suppress(Exception),
     ):
         interrupt()
+
+
+def test_a_word_about_an_earlier_attempt_does_not_reach_this_one() -> None:
+    """HQ's answer may come when that one has ended and its process is at the next."""
+    with interruptible(StopFlag(), by_exception=True, limit_at=clock.monotonic() + 60):
+        interrupt()
+        the_soft_limit()
 
 
 def test_it_comes_once_so_that_cleaning_up_is_not_disturbed() -> None:

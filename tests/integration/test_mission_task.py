@@ -1,6 +1,7 @@
 """One attempt on a factory: run once, written down before it is told, and honest about every way to fail."""
 
 import sqlite3
+import sys
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -296,6 +297,40 @@ def test_a_handler_that_forgets_its_answer_fails_for_good_and_says_why(here: Nod
 
     assert report["outcome"] == "stop"
     assert "NoneType" in report["error"]
+
+
+@pytest.mark.parametrize("result", ["all good", None, 7, ["a"]])
+def test_a_result_that_is_no_object_fails_for_good_and_leaves_nothing_under_way(here: Node, result: Any) -> None:
+    _, registration = counting(lambda: Done(result))
+    report = attempt(here, registration, str(uuid4()), order())
+
+    assert report["outcome"] == "stop"
+    assert "it must be an object" in report["error"]
+    assert here.spool.under_way() == []
+
+
+def test_an_error_that_cannot_be_written_is_reported_all_the_same(here: Node) -> None:
+    class UnspeakableError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    def fail() -> Outcome:
+        raise UnspeakableError
+
+    _, registration = counting(fail)
+    report = attempt(here, registration, str(uuid4()), order())
+
+    assert (report["outcome"], here.spool.under_way()) == ("failed", [])
+
+
+def test_a_handler_that_exits_fails_and_does_not_take_its_worker_along(here: Node) -> None:
+    def leave() -> Outcome:
+        sys.exit("usage: no such option")
+
+    _, registration = counting(leave)
+    report = attempt(here, registration, str(uuid4()), order())
+
+    assert (report["outcome"], report["error"]) == ("failed", "SystemExit: usage: no such option")
 
 
 def test_what_a_handler_says_of_a_secret_is_masked_before_it_is_stored(tmp_path: Path) -> None:

@@ -77,6 +77,19 @@ def test_an_attempt_that_hq_no_longer_counts_on_stops(factory: Factory, hq: Seen
     assert "no longer counts" in sent.report()["error"]
 
 
+def test_a_proxy_that_does_not_find_hq_stops_nobody(factory: Factory, hq: SeenHq) -> None:
+    """Only HQ's own words do; 404 from whatever else answers at its address is no order."""
+    hq.detail = "Not Found"
+    sent = factory.send("patient", finished=True).begun()
+    hq.status[sent.attempt_id] = 404
+    factory.wait(lambda: "progress_refused" in factory.log().rpartition(sent.attempt_id)[0], 20, "the refusal")
+    del hq.detail
+
+    assert factory.spool.stop_requested(sent.attempt_id) is None
+    factory.spool.request_stop(sent.attempt_id, "enough")
+    assert sent.report()["outcome"] == "done"
+
+
 def test_a_handler_that_stops_itself_is_told_and_not_interrupted(factory: Factory, hq: SeenHq) -> None:
     sent = factory.send("patient").begun()
     hq.cancel[sent.attempt_id] = "no longer wanted"

@@ -4,6 +4,7 @@ import json
 import signal
 import sqlite3
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,31 @@ def test_a_full_disk_has_the_message_go_back_and_uses_up_no_attempt(factory: Fac
     assert sent.report()["outcome"] == "done"
     with redis.Redis.from_url(factory.redis_url) as client:
         assert client.llen(private_queue(FACTORY)) == 0
+
+
+def test_a_worker_waits_for_room_before_it_takes_anything(factory: Factory) -> None:
+    """Without pulse and warden it would work on unseen."""
+    factory.kill("worker")
+    factory.more_environment["UA_SQLITE_BUSY_TIMEOUT_MS"] = "250"
+    sent = factory.send(then="end")
+    with ThreadPoolExecutor(1) as pool:
+        with taking_nothing(factory.folder / "spool.db"):
+            starting = pool.submit(factory.start_worker)
+            factory.wait(lambda: "spool_refuses" in factory.log(), 20, "the worker's complaint")
+            assert not sent.told.exists()
+        starting.result(30)
+
+    assert sent.report()["outcome"] == "done"
+
+
+def test_beats_go_on_while_the_disk_takes_nothing(factory: Factory) -> None:
+    factory.kill("worker")
+    factory.more_environment |= {"UA_SQLITE_BUSY_TIMEOUT_MS": "250", "UA_HEARTBEAT_INTERVAL_SECONDS": "10"}
+    factory.start_worker()
+    factory.wait(lambda: factory.hq.heard[""], 20, "the first beat")
+    with taking_nothing(factory.folder / "spool.db"):
+        before = len(factory.hq.heard[""])
+        factory.wait(lambda: len(factory.hq.heard[""]) > before, 40, "another beat")
 
 
 def test_a_worker_that_is_going_keeps_what_it_works_on(factory: Factory) -> None:

@@ -1,6 +1,7 @@
 """A mission that somebody wants stopped: at once while nobody works on it, else when its factory has stopped it."""
 
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import Mock
 
 import pytest
 from builders import submission
@@ -9,6 +10,7 @@ from ledger_at_work import AT_ONCE, LedgerAtWork
 from corporation.db import transaction
 from corporation.factories.staleness import Thresholds
 from corporation.missions.cancel import Cancelling, CancelRefused
+from corporation.missions.outbox import BrokerUnavailableError
 from corporation.missions.outcomes import Cancelled, Done, Failed, Later, Lost, Outcome, Stop, TimedOut
 from corporation.missions.store import cancelling
 from corporation.missions.store.broadcasting import end_broadcasts, spread_one
@@ -185,6 +187,23 @@ def test_cancelling_twice_changes_nothing_and_the_first_reason_stays(ledger: Led
         before = ledger.mission(job_id)
         assert ledger.cancel(job_id, "second") == first
         assert ledger.mission(job_id) == before
+
+
+def test_an_order_that_cannot_be_sent_holds_up_no_attempt(
+    ledger: LedgerAtWork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits; the attempts are sent once and not with every try."""
+    running(ledger, "j-1")
+    ledger.cancel("j-1")
+    ledger.publish("j-2")
+    ledger.dispatch()
+    monkeypatch.setattr(ledger.broker, "stop", Mock(side_effect=BrokerUnavailableError("no")))
+
+    ledger.send()
+    assert (len(ledger.broker.sent), outbox(ledger)) == (2, ["stop"])
+    with pytest.raises(BrokerUnavailableError):
+        ledger.send()
+    assert len(ledger.broker.sent) == 2
 
 
 def test_a_factory_that_was_told_is_told_once_more_when_somebody_asks_again(ledger: LedgerAtWork) -> None:
