@@ -180,10 +180,12 @@ class _Run:
     def _may_fail(self, mission: MissionRow, wish: Wish, last: Attempt) -> bool:
         if (mission.error or "").startswith(QUARANTINED):
             return sum(self._died_with(attempt) for attempt in mission.attempts) >= QUARANTINE_AFTER
+        if wish.times_out:
+            # It never succeeds; a kill may take the last attempt before its time is up.
+            ends = {"timed_out": "timed_out", "failed": "lost"}
+            return last.state == ends.get(mission.state) and self._used(mission, last, wish)
         if last.state == "lost":
             return wish.attempts_total == 1
-        if wish.times_out:
-            return mission.state == "timed_out" and last.state == "timed_out" and self._used(mission, last, wish)
         if wish.answer(last.number) == "stop":
             return True
         return last.state == mission.state == "failed" and self._used(mission, last, wish)
