@@ -290,6 +290,16 @@ def leave_children_alone() -> None:
     process_tree.end = attempt_mark.end = end_nobody
 
 
+def go_on_unheard() -> None:
+    """A factory of an older version, which does not stop what HQ no longer counts on; no mistake by itself."""
+    from factory_tasks import reporter
+
+    def never(_: Any) -> None:
+        return None
+
+    reporter.why_to_stop = never
+
+
 def say_done_without_doing() -> None:
     """Each tenth mission is reported as done and never run."""
     from corporation.missions.outcomes import Done

@@ -55,7 +55,9 @@ def _often(kind: Kind, times: int, every_seconds: float, seconds: float = 0.0, h
 SILENCE: Final = _often("lapse", 2, 1.5)
 LONG: Final = {"sleep_seconds": 7.0}
 MUTANTS: Final[Mapping[str, Mutant]] = {
-    "no-attempt-fence": Mutant(engine=mistakes.take_any_report, faults=SILENCE, missions=6, asked=LONG),
+    "no-attempt-fence": Mutant(
+        engine=mistakes.take_any_report, worker=mistakes.go_on_unheard, faults=SILENCE, missions=6, asked=LONG
+    ),
     "final-overwritten": Mutant(
         engine=mistakes.end_what_has_ended,
         ledger=mistakes.NO_REFUSALS,
