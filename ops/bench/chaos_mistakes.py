@@ -270,8 +270,8 @@ def forget_to_cancel() -> None:
     from corporation.missions.cancel import Cancelling
     from hq_api.routers import cancelling
 
-    def forget(_: Any, job_id: str, *__: Any) -> Cancelling:
-        return Cancelling(job_id, "cancelled")
+    def forget(_: Any, job_id: str, *__: Any) -> Cancelling | None:
+        return Cancelling(job_id, "cancelled") if job_id.startswith("m-") else None
 
     cancelling.cancel = forget
 
@@ -292,12 +292,15 @@ def leave_children_alone() -> None:
 
 def go_on_unheard() -> None:
     """A factory of an older version, which does not stop what HQ no longer counts on; no mistake by itself."""
-    from factory_tasks import reporter
+    from factory_tasks import heartbeat, reporter
 
     def never(_: Any) -> None:
         return None
 
-    reporter.why_to_stop = never
+    def nothing(_: Any) -> list[Any]:
+        return []
+
+    reporter.why_to_stop, heartbeat.orders_in = never, nothing
 
 
 def say_done_without_doing() -> None:

@@ -60,6 +60,7 @@ MUTANTS: Final[Mapping[str, Mutant]] = {
     ),
     "final-overwritten": Mutant(
         engine=mistakes.end_what_has_ended,
+        worker=mistakes.go_on_unheard,
         ledger=mistakes.NO_REFUSALS,
         faults=SILENCE,
         missions=3,
