@@ -52,7 +52,7 @@ def _often(kind: Kind, times: int, every_seconds: float, seconds: float = 0.0, h
     return tuple(Fault(kind, 0.0, seconds, how, after_seconds=every_seconds) for _ in range(times))
 
 
-SILENCE: Final = _often("lapse", 2, 1.5)
+SILENCE: Final = _often("lapse", 5, 1.1)
 LONG: Final = {"sleep_seconds": 7.0}
 MUTANTS: Final[Mapping[str, Mutant]] = {
     "no-attempt-fence": Mutant(
