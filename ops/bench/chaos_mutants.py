@@ -52,17 +52,20 @@ def _often(kind: Kind, times: int, every_seconds: float, seconds: float = 0.0, h
     return tuple(Fault(kind, 0.0, seconds, how, after_seconds=every_seconds) for _ in range(times))
 
 
-SILENCE: Final = _often("lapse", 5, 1.1)
 LONG: Final = {"sleep_seconds": 7.0}
 MUTANTS: Final[Mapping[str, Mutant]] = {
     "no-attempt-fence": Mutant(
-        engine=mistakes.take_any_report, worker=mistakes.go_on_unheard, faults=SILENCE, missions=6, asked=LONG
+        engine=mistakes.take_any_report,
+        worker=mistakes.go_on_unheard,
+        faults=_often("lapse", 2, 1.5),
+        missions=6,
+        asked=LONG,
     ),
     "final-overwritten": Mutant(
         engine=mistakes.end_what_has_ended,
         worker=mistakes.go_on_unheard,
         ledger=mistakes.NO_REFUSALS,
-        faults=SILENCE,
+        faults=_often("lapse", 5, 1.1),
         missions=3,
         asked={**LONG, "slow_once": True},
     ),
