@@ -108,7 +108,7 @@ def _act(client: HqClient, what: str, wanted: Json, more: Json, *, dry_run: bool
     count = int(preview.get("count", 0))
     if not as_json:
         _say_preview(preview)
-    if dry_run or not count:
+    if dry_run or not (count or "dlq_ids" in wanted):
         if as_json:
             say_json(preview)
         return
@@ -153,7 +153,7 @@ def _carry_out(client: HqClient, what: str, body: Json, count: int, *, as_json: 
     finally:
         _conclude(what, done, refused, as_json=as_json)
     if refused:
-        raise Refusal(exits.DATA, f"{len(refused)} of {count} were left as they were\n{_why(refused)}")
+        raise Refusal(exits.DATA, f"{len(refused)} of {len(done) + len(refused)} were left as they were\n{_why(refused)}")
 
 
 def _done(what: str, answer: Json) -> list[Json]:

@@ -34,7 +34,7 @@ def start_workers(factory_id: str) -> Advice:
 
 def start_named(factory_id: str) -> Advice:
     """There is a factory of this name."""
-    command = f"FACTORY_ID={argument(factory_id)} {START}"
+    command = f"UA_FACTORY_ID={argument(factory_id)} {START}"
     return Advice(f"Start a factory named {factory_id}; the mission goes there as soon as it registers", command)
 
 

@@ -18,6 +18,7 @@ from corporation.missions.store.locking import lock_missions
 MOST_AT_ONCE: Final = 200
 """Letters of one call, which is one transaction; whoever means more calls again."""
 
+NO_LETTER: Final = "no dead letter is called so"
 NO_ORDER: Final = "it holds no order that could be run again; replay it with an envelope"
 
 
@@ -51,7 +52,7 @@ class Bulk:
 
 def count_letters(connection: Connection, wanted: LetterFilter, expected: int | None = None) -> Tally:
     """How many open letters are meant, by cause and by kind; raises CountChangedError when it is not `expected`."""
-    tally = letter_selection.tally(connection, replace(wanted, status="open"))
+    tally = letter_selection.tally(connection, _meant(wanted))
     if expected is not None and tally.count != expected:
         why = f"{tally.count} dead letters match now and not {expected}; nothing was done, look again and repeat it"
         raise CountChangedError(why)
@@ -96,11 +97,11 @@ def _each(
     room: int | None = None,
 ) -> Bulk:
     """`decide` on each of the first `limit` letters that match, in a savepoint of its own, while there is `room`."""
-    meant = replace(wanted, status="open")
+    meant = _meant(wanted)
     chosen = [one.letter_id for one in letter_selection.oldest(connection, meant, limit)]
     lock_missions(connection, letter_selection.missions_of(connection, chosen))
     letter_selection.lock_letters(connection, chosen)
-    bulk = Bulk()
+    bulk = Bulk(not_done=[NotDone(letter_id, NO_LETTER) for letter_id in _unknown(connection, wanted)])
     for letter_id in chosen:
         if room is not None and len(bulk.done) >= room:
             bulk.is_full = True
@@ -110,6 +111,19 @@ def _each(
     matching = replace(meant, after=bulk.last if bulk.last is not None else meant.after)
     bulk.remaining = letter_selection.tally(connection, matching).count
     return bulk
+
+
+def _meant(wanted: LetterFilter) -> LetterFilter:
+    """Open ones; but of those that are named, whoever named them is told what became of each."""
+    return replace(wanted, status="open" if wanted.ids is None else None)
+
+
+def _unknown(connection: Connection, wanted: LetterFilter) -> list[int]:
+    """Those of the letters that are named which do not exist; said by the first of several calls."""
+    if wanted.ids is None or wanted.after is not None:
+        return []
+    known = letter_selection.oldest(connection, LetterFilter(status=None, ids=wanted.ids), len(wanted.ids))
+    return sorted(set(wanted.ids) - {one.letter_id for one in known})
 
 
 def _decide(connection: Connection, letter_id: int, decide: Callable[[int], str | None], bulk: Bulk) -> None:

@@ -184,7 +184,7 @@ def _more_time(facts: Facts) -> Advice:
 def _again(facts: Facts) -> list[Advice]:
     if facts.dead_letter is None:
         return []
-    return [Advice("Run it again as it was", f"corporation streams replay-dlq {facts.dead_letter}")]
+    return [Advice("Run it again as it was", f"corporation dead-letters replay {facts.dead_letter}")]
 
 
 def _of(facts: Facts, attempt: AttemptFacts) -> str:

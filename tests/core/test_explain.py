@@ -332,7 +332,7 @@ def test_a_known_cause_is_evidence_and_comes_first_of_what_would_help() -> None:
     assert answer.evidence[0] == "The error suggests that a disk of the factory is full."
     assert [(one.what, one.command) for one in answer.advice] == [
         ("Free space on the factory's machine", None),
-        ("Run it again as it was", "corporation streams replay-dlq dl-12"),
+        ("Run it again as it was", "corporation dead-letters replay dl-12"),
         ("Look at its history and its result", "corporation missions show j-1"),
     ]
 
@@ -432,7 +432,7 @@ def test_a_command_can_be_copied_whatever_a_name_is_made_of() -> None:
     hostile = "x'; rm -rf ~ #"
     answer = explain(facts(meant_for(hostile), factory("desk-7")))
 
-    assert answer.advice[0].command == """FACTORY_ID='x'"'"'; rm -rf ~ #' corporation up --role worker"""
+    assert answer.advice[0].command == """UA_FACTORY_ID='x'"'"'; rm -rf ~ #' corporation up --role worker"""
 
 
 @pytest.mark.parametrize(("job_id", "word"), [("j-1", "j-1"), ("a b", "'a b'"), ("-rf", "-- -rf")])

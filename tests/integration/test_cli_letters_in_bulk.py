@@ -63,7 +63,7 @@ def test_what_was_left_as_it_was_is_told_with_the_reason(hq: Headquarters) -> No
 
     assert ended.returncode == 65
     assert "dl-7  runs again as j-7-r1" in ended.stdout
-    assert "1 of 3 were left as they were\ndl-8: it holds no order" in ended.stderr
+    assert "1 of 2 were left as they were\ndl-8: it holds no order" in ended.stderr
 
 
 def test_an_error_in_the_middle_does_not_hide_what_was_done(hq: Headquarters) -> None:  # noqa: F811

@@ -215,7 +215,7 @@ def test_dead_letters_are_listed_shown_and_put_away(hq: Cluster, said: Said, dat
     machine = json.loads(letters("show", "dl-1", "--json")[1])
     put_away = letters("discard", "dl-3", "dl-3", "--reason", "a test", "--yes")
     unknown = letters("show", "dl-99")
-    nothing = letters("discard", "dl-99")
+    nothing = letters("discard", "dl-99", "--yes")
     left = json.loads(letters("list", "--json")[1])["entries"]
     stranger = letters("list", UA_OPS_TOKEN="not-the-token-of-this-headquarters-1")
     late = said("streams", "replay-dlq", "dl-3", "--yes", **there)
@@ -226,7 +226,7 @@ def test_dead_letters_are_listed_shown_and_put_away(hq: Cluster, said: Said, dat
     assert machine["envelope"]["payload"]["task"] == "x"
     assert (put_away[0], put_away[1].splitlines()[-1]) == (0, "dl-3  discarded")
     assert unknown == (66, "", "No dead letter is called dl-99; `corporation dead-letters list` shows them\n")
-    assert nothing[:2] == (0, "No open dead letter matches; nothing to do\n")
+    assert (nothing[0], "dl-99: no dead letter is called so" in nothing[2]) == (65, True)
     assert [one["dlq_id"] for one in left] == ["dl-2", "dl-1"]
     assert (stranger[0], "does not accept the token" in stranger[2]) == (77, True)
     assert (late[0], "discarded for good" in late[2]) == (65, True)

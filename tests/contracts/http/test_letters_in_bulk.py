@@ -58,6 +58,21 @@ def test_one_that_cannot_run_again_stops_no_other(api: Api, three: list[str]) ->
     )
 
 
+def test_whoever_names_letters_is_told_what_became_of_each(api: Api, three: list[str]) -> None:
+    api.ops.post(f"{DLQ}/{three[0]}/replay")
+    api.ops.post(f"{DLQ}/{three[1]}/discard")
+    answer = api.ops.post(REPLAY, json={"dlq_ids": [*three, "dl-99"]}).json()
+
+    assert answer["replayed"] == [
+        {"dlq_id": three[0], "job_id": "j-1-r1"},
+        {"dlq_id": three[2], "job_id": "j-3-r1"},
+    ]
+    assert {one["dlq_id"]: one["why"] for one in answer["refused"]} == {
+        three[1]: "the dead letter was discarded; publish its mission anew instead",
+        "dl-99": "no dead letter is called so",
+    }
+
+
 def test_a_count_that_changed_stops_it(api: Api, three: list[str]) -> None:
     answer = api.ops.post(REPLAY, json={"all": True, "expect": 7})
 
