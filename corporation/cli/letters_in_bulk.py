@@ -153,7 +153,8 @@ def _carry_out(client: HqClient, what: str, body: Json, count: int, *, as_json: 
     finally:
         _conclude(what, done, refused, as_json=as_json)
     if refused:
-        raise Refusal(exits.DATA, f"{len(refused)} of {len(done) + len(refused)} were left as they were\n{_why(refused)}")
+        looked_at = len(done) + len(refused)
+        raise Refusal(exits.DATA, f"{len(refused)} of {looked_at} were left as they were\n{_why(refused)}")
 
 
 def _done(what: str, answer: Json) -> list[Json]:
