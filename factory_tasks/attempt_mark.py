@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from hashlib import blake2b
 from threading import current_thread, main_thread
 from typing import Final
@@ -24,6 +25,8 @@ from factory_tasks.process_tree import end
 log = structlog.get_logger()
 
 VARIABLE: Final = "UA_ATTEMPT_ID"
+MOST_LOOKS: Final = 5
+"""After so many rounds whoever is still there starts others faster than they can be ended."""
 _PREFIX: Final = "ua-"
 _PR_SET_NAME: Final = 15
 _PR_GET_NAME: Final = 16
@@ -56,18 +59,29 @@ def end_leftovers_of_the_dead(spool: Spool) -> int:
     """No process of this user works any more for an attempt of this factory whose own process is dead.
 
     Returns how many were ended. Safe at any time: what living processes started is left alone, and so is this process
-    with those that it descends from, whatever they carry.
+    with those that it descends from, whatever they carry. Looked for until none is found: a shell that loses its
+    command goes on to the next one, while it is being ended itself.
     """
-    carried = _signs_by_process()
-    if not carried:
-        return 0
-    dead = _signs_of_the_dead(spool.owners())
-    found = [process for process, signs in carried.items() if signs & dead]
-    if found:
+    ended = 0
+    for _ in range(MOST_LOOKS):
+        found = _left_by_the_dead(spool)
+        if not found:
+            break
         everybody = _with_descendants(found)
-        left = end(lambda: {process.pid for process in everybody if _lives(process)})
+        left = end(partial(_pids_of_the_living, everybody))
         log.warning("leftovers_ended", processes=len(everybody), left=left)
-    return len(found)
+        ended += len(found)
+    return ended
+
+
+def _left_by_the_dead(spool: Spool) -> list[psutil.Process]:
+    carried = _signs_by_process()
+    dead = _signs_of_the_dead(spool.owners()) if carried else set[str]()
+    return [process for process, signs in carried.items() if signs & dead]
+
+
+def _pids_of_the_living(processes: set[psutil.Process]) -> set[int]:
+    return {process.pid for process in processes if _lives(process)}
 
 
 def _signs_by_process() -> dict[psutil.Process, set[str]]:

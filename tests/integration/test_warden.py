@@ -131,7 +131,7 @@ def test_a_worker_that_is_drained_kills_what_does_not_stop_and_tells_of_it(facto
     sent = factory.send(starts=ALL, then="ignore").begun()
     worker = factory.processes.pop("worker")
     worker.send_signal(signal.SIGTERM)
-    factory.wait(lambda: not factory.spool.workers(), 10, "the worker going")
+    factory.wait(lambda: [one.slots for one in factory.spool.workers()] == [0], 10, "the worker going")
     factory.spool.request_stop(sent.attempt_id, "no longer wanted")
     worker.wait(30)
 
