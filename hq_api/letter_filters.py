@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 from corporation.envelope import EnvelopeRefused, Problem
 from corporation.missions.letters_in_bulk import MOST_AT_ONCE
 from corporation.missions.store.letter_selection import LetterFilter
-from hq_api.paging import Moment, Text
+from hq_api.paging import Moment, Text, words
 from hq_api.shown_letters import number_of
 
 Status = Literal["open", "replayed", "discarded", "all"]
@@ -50,8 +50,8 @@ def letter_filter(
     """
     return LetterFilter(
         status=None if status == "all" else status,
-        causes=_words(cause),
-        kinds=_words(mission_kind),
+        causes=words(cause),
+        kinds=words(mission_kind),
         factory_id=factory_id,
         job_id=job_id,
         error=error,
@@ -100,7 +100,3 @@ class ChoiceForm(BaseModel):
             after=number_of(self.after) if self.after else None,
             up_to=number_of(self.up_to) if self.up_to else None,
         )
-
-
-def _words(text: str | None) -> list[str] | None:
-    return [word.strip() for word in text.split(",") if word.strip()] if text is not None else None

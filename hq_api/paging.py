@@ -62,8 +62,8 @@ def mission_filter(
 ) -> MissionFilter:
     """The filters of the query; `state` and `mission_kind` are lists with commas, times without a zone are UTC."""
     return MissionFilter(
-        states=_words(state),
-        kinds=_words(mission_kind),
+        states=words(state),
+        kinds=words(mission_kind),
         factory_id=factory_id,
         target_factory_id=target_factory_id,
         source=source,
@@ -93,5 +93,6 @@ def read_cursor(cursor: str | None) -> Position | None:
     return Position(moment, job_id)
 
 
-def _words(text: str | None) -> list[str] | None:
+def words(text: str | None) -> list[str] | None:
+    """The words of a list with commas; None when there is none."""
     return None if text is None else [word.strip() for word in text.split(",") if word.strip()]
