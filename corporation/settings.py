@@ -166,6 +166,12 @@ class Settings(BaseModel):
     factory_slots: int = _env("UA_FACTORY_SLOTS", default=1, ge=1)
     factory_stale_seconds: int = _env("UA_FACTORY_STALE_SECONDS", default=300, ge=1)
     factory_offline_seconds: int = _env("UA_FACTORY_OFFLINE_SECONDS", default=900, ge=1)
+    factory_sweep_seconds: int = _env("UA_FACTORY_SWEEP_SECONDS", default=60, ge=1, le=LONGEST_SECONDS)
+    factory_redis_url: Redis | None = _env("UA_FACTORY_REDIS_URL", default=None)
+    """The broker's address as a joining factory is told it; without one it gets its missions over HTTPS."""
+    factory_update_remote: str = _env("UA_FACTORY_UPDATE_REMOTE", default="origin")
+    bootstrap_claim_ttl_seconds: int = _env("UA_TUTORIAL_BOOTSTRAP_CLAIM_TTL_SECONDS", default=1800, ge=60)
+    bootstrap_jobs_max: int = _env("UA_TUTORIAL_BOOTSTRAP_JOBS_MAX", default=300, ge=1, le=500)
     spool_path: Path = _env("UA_VP_DB_PATH", "UA_RUNTIME_DB_PATH", default=Path("vp_state.db"))
     sqlite_busy_timeout_ms: int = _env("UA_SQLITE_BUSY_TIMEOUT_MS", default=15000, ge=250)
     repositories_root: Path = _env(

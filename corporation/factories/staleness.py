@@ -11,12 +11,17 @@ class Thresholds:
     offline_seconds: float = 900.0
 
 
-def judge_status(said: str, silent_seconds: float, paused: bool, thresholds: Thresholds) -> str:
-    """The status of a factory that last `said` one and was then silent; the first row of fleet §5 that applies."""
+def judge_status(
+    said: str, silent_seconds: float, paused: bool, thresholds: Thresholds, *, draining: bool = False
+) -> str:
+    """The status of a factory that last `said` one and was then silent; the first row of fleet §5 that applies.
+
+    `paused` and `draining` are HQ's own flags; of the two only one can be set.
+    """
     if silent_seconds > thresholds.offline_seconds:
         return "offline"
     if silent_seconds > thresholds.stale_seconds:
         return "stale"
     if paused:
         return "paused"
-    return said
+    return "draining" if draining else said
