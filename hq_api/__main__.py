@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Final
 
 import uvicorn
+from fastapi import FastAPI
 
 from corporation.settings import Settings
 from hq_api.app import create_app, settings_or_exit
+from hq_api.long_poll import Waiting
 
 MAX_CONNECTIONS: Final = 4000
 """Far more than a fleet holds open, a connection for each process of a node and each mission that is told about."""
@@ -23,8 +25,9 @@ LARGEST_FRAME_BYTES: Final = 4096
 class Server(uvicorn.Server):
     """The library's server, which shows by a file that it listens."""
 
-    def __init__(self, config: uvicorn.Config, ready_file: Path | None) -> None:
+    def __init__(self, app: FastAPI, config: uvicorn.Config, ready_file: Path | None) -> None:
         super().__init__(config)
+        self._app = app
         self._ready_file = ready_file
         self._set_ready(False)  # one that a killed process left
 
@@ -34,8 +37,11 @@ class Server(uvicorn.Server):
         self._set_ready(self.started)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """The file is gone before the first connection is refused."""
+        """The file is gone before the first connection is refused; who waits for missions has an answer at once."""
         self._set_ready(False)
+        waiting: Waiting | None = getattr(self._app.state, "waiting", None)
+        if waiting is not None:
+            waiting.end()
         await super().shutdown(sockets)
 
     def _set_ready(self, ready: bool) -> None:
@@ -49,8 +55,9 @@ class Server(uvicorn.Server):
 
 def serve(settings: Settings) -> None:
     """Serve until told to stop; a request that runs then has ten seconds to end."""
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         host=settings.gateway_host,
         port=settings.gateway_port,
         http="httptools",
@@ -66,7 +73,7 @@ def serve(settings: Settings) -> None:
         access_log=False,  # the edge writes that line, without what follows the question mark
     )
     with suppress(KeyboardInterrupt):  # raised again by the library, once everything has ended
-        Server(config, settings.ready_file).run()
+        Server(app, config, settings.ready_file).run()
 
 
 def allow_open_files(most: int = MOST_OPEN_FILES) -> int:

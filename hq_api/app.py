@@ -29,6 +29,7 @@ from hq_api.cors import Cors
 from hq_api.dependencies import principal_with
 from hq_api.edge import Edge
 from hq_api.gates import HealthOnly, hide_operators_addresses
+from hq_api.long_poll import Waiting
 from hq_api.metrics import HistoryCount
 from hq_api.own_health import OwnHealth
 from hq_api.routers import (
@@ -144,10 +145,13 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     app.state.history_count = HistoryCount()
     app.state.health = OwnHealth(settings.database_url, app.state.redis)
     app.state.broker_sight = BrokerSight(app.state.health.broker_answers)
+    app.state.waiting = Waiting(settings.database_url)
+    app.state.waiting.start()
     try:
         with _registered(app.state.ledger, app.state.redis, settings):
             yield
     finally:
+        app.state.waiting.close()
         app.state.health.close()
         app.state.redis.close()
         if app.state.ledger is not None:

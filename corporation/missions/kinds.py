@@ -54,6 +54,8 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
 )
 ALIASES: Final[Mapping[str, str]] = MappingProxyType({"tutorial_bootstrap_repo": "bootstrap_repo"})
 SYSTEM_PREFIX: Final = "system:"
+SYSTEM_ORDERS: Final = frozenset({"system:pause_factory", "system:resume_factory"})
+"""Orders that a factory carries out itself, also while it takes no missions (F-22)."""
 
 
 def resolve(envelope: MissionEnvelope, advertised: frozenset[str] = frozenset()) -> ResolvedKind:

@@ -74,6 +74,8 @@ _WORDS: dict[type[Outcome], str] = {
     Cancelled: "cancelled",
 }
 
+WORDS = frozenset(_WORDS.values())
+"""What the `outcome` of a report may be."""
 _WITH_EVIDENCE = {"stop": Stop, "failed": Failed, "timed_out": TimedOut, "cancelled": Cancelled}
 
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from corporation.clock import iso
 from corporation.db import transaction
-from corporation.missions.store import leases, progress
+from corporation.missions.store import https_results, leases, progress
 from corporation.missions.store.leases import Renewed, Sign
 from corporation.missions.store.progress import AttemptRow
 from corporation.strict_json import dump
@@ -24,9 +24,18 @@ from hq_api.validation import checked, refuse_unstorable
 MOST_LINES: Final = 1000
 LONGEST_RUN_SECONDS: Final = 86_400 * 7
 """Beyond this a duration is a mistake: no mission runs longer than a day."""
+Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
 Caller = Annotated[Principal, Depends(principal_with(FACTORY))]
 
 router = APIRouter(prefix="/api/v1/factory/missions", tags=["attempts"])
+
+
+class ModelUsageForm(BaseModel):
+    """What one model was used for by an attempt so far."""
+
+    requests: Count = 0
+    input_tokens: Count = 0
+    output_tokens: Count = 0
 
 
 class ProgressForm(BaseModel):
@@ -37,6 +46,7 @@ class ProgressForm(BaseModel):
 
     percent: Annotated[int, Field(ge=0, le=100)] | None = None
     message: Annotated[str, StringConstraints(max_length=2000)] | None = None
+    usage: dict[Annotated[str, StringConstraints(min_length=1, max_length=200)], ModelUsageForm] | None = None
     log: Annotated[list[Annotated[str, StringConstraints(max_length=65_536)]], Field(max_length=MOST_LINES)] = []
     elapsed_seconds: Annotated[float, Field(ge=0, le=LONGEST_RUN_SECONDS)] = 0.0
     log_from: Annotated[int, Field(ge=1, le=10**9 - 1 - MOST_LINES)] | None = None
@@ -84,6 +94,9 @@ def tell_progress(
         sign = Sign(_id_of(attempt_id), known, form.elapsed_seconds)
         attempt, renewed = _renew(connection, caller, sign, settings.attempt_lease_seconds)
         progress.add_lines(connection, attempt, form.log, form.log_from)
+        if form.usage:
+            used = {model: usage.model_dump() for model, usage in form.usage.items()}
+            https_results.set_usage(connection, renewed.attempt_id, dump(used))
     return Json(
         {
             "attempt_id": renewed.attempt_id,

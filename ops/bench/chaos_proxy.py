@@ -21,11 +21,15 @@ NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 @dataclass
 class Proxy:
-    """Listens on `port`, taken when the block begins, and leads to `target` on loopback; `way` says how well."""
+    """Listens on `port`, taken when the block begins, and leads to `target` on loopback; `way` says how well.
+
+    `host` is loopback, or an address of a network that the caller made for itself.
+    """
 
     target: int
     port: int = 0
     way: Way = "open"
+    host: str = "127.0.0.1"
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
     _gates: dict[str, asyncio.Event] = field(default_factory=dict[str, asyncio.Event])
     _open: set[asyncio.StreamWriter] = field(default_factory=set[asyncio.StreamWriter])
@@ -61,7 +65,7 @@ class Proxy:
         self._gates = {"up": asyncio.Event(), "down": asyncio.Event()}
         for gate in self._gates.values():
             gate.set()
-        server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", self.port))
+        server = self._loop.run_until_complete(asyncio.start_server(self._serve, self.host, self.port))
         self.port = server.sockets[0].getsockname()[1]
         self._listening.set()
         self._loop.run_forever()

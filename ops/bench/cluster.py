@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, Self
 import httpx
 
 from corporation.embedded.ports import free_port
+from corporation.roles import control_queue
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TOKEN = "a-token-for-one-minute-on-loopback"  # noqa: S105
@@ -77,6 +78,24 @@ class Cluster:
         arguments = ["-m", "celery", "-A", "factory_tasks", "worker", "-Q", queue, "-n", f"{name}@%h", "-l", "INFO"]
         env = {**self._factory(factory), "UA_FACTORY_SLOTS": str(slots), "UA_READY_FILE": str(ready)}
         self._start(name, [*arguments, *alone], env)
+        self.wait(ready.exists)
+
+    def start_control(self, name: str = "control", factory: str = "bench") -> None:
+        """The control worker of `factory` hears HQ when this returns."""
+        ready = self._fresh(name)
+        arguments = ["-m", "celery", "-A", "factory_tasks", "worker", "-Q", control_queue(factory), "-P", "solo"]
+        env = {**self._factory(factory), "UA_READY_FILE": str(ready)}
+        self._start(name, [*arguments, "-n", f"{name}@%h", "--without-mingle", "--without-gossip"], env)
+        self.wait(ready.exists)
+
+    def start_pull(self, name: str = "pull", slots: int = 2, factory: str = "bench", *, standby: bool = True) -> None:
+        """The process that gets `factory` its missions over HTTPS is ready: always, or with `standby` without Redis."""
+        ready = self._fresh(name)
+        env = {**self._factory(factory), "UA_FACTORY_SLOTS": str(slots), "UA_READY_FILE": str(ready)}
+        if not standby:
+            del env["UA_RESULT_BACKEND_URL"], env["UA_REDIS_URL"]
+            env["UA_DELEGATION_REDIS_ENABLED"] = "0"
+        self._start(name, ["-m", "factory_tasks.pull", *(["--standby"] if standby else [])], env)
         self.wait(ready.exists)
 
     def kill(self, name: str) -> None:
