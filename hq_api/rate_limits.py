@@ -26,6 +26,8 @@ FAILURES: Final = RateLimitItemPerMinute(60, namespace="failures")
 """Wrong tokens a minute from one address."""
 LOGIN_FAILURES: Final = RateLimitItemPerMinute(5, namespace="login-failures")
 """Wrong credentials a minute from one address where a long-lived secret is exchanged for a token or a cookie."""
+JOIN_FAILURES: Final = RateLimitItemPerMinute(10, namespace="join-failures")
+"""Wrong join codes a minute from one address; a right one is never held up."""
 MINTS: Final = RateLimitItemPerMinute(300, namespace="mints")
 """Tokens a minute for one credential: every process of a node mints its own, and all of them start at once."""
 MOST_KEYS: Final = 20_000
@@ -52,7 +54,8 @@ class RateLimits:
     def _refusal(self, limit: RateLimitItem, key: str) -> Refusal:
         wait = ceil(self._windows.get_window_stats(limit, key).reset_time - self._clock())
         seconds = min(max(1, wait), limit.get_expiry())
-        what = f"more than {limit.amount} in a minute; try again in {seconds} s"
+        window = "a minute" if limit.get_expiry() == 60 else f"{limit.get_expiry()} s"
+        what = f"more than {limit.amount} in {window}; try again in {seconds} s"
         return Refusal(429, "too_many_requests", what, {"Retry-After": str(seconds)})
 
 

@@ -13,7 +13,7 @@ from corporation.clock import utc_now
 from corporation.db import transaction
 from corporation.errors import LedgerUnavailableError
 from corporation.factories.labels import earned_among, headquarters_labels
-from corporation.factories.store import BY_GATEWAY, Beat, record_beat, workers_heard_lately
+from corporation.factories.store import BY_GATEWAY, Beat, forget_random_ids, record_beat, workers_heard_lately
 from corporation.missions.store.leases import extend_all
 from corporation.settings import Settings
 from hq_api.own_node import DelegationLink, factory_block, look_at_delegation
@@ -51,6 +51,7 @@ class SelfRegistration:
                 with transaction(self._ledger) as connection:
                     if not forgiven:
                         extend_all(connection, self._settings.attempt_lease_seconds)
+                        forget_random_ids(connection, self._settings.factory_id, self._settings.factory_stale_seconds)
                     register(connection, self._settings, link)
                 forgiven = True
                 self._stop.wait(EVERY_SECONDS)

@@ -1,174 +1,172 @@
-"""Factories say that they live, and are told what to do (contract http §5, fleet §2 and §3)."""
+"""Factories say that they live and are told what to do; operators see all of them (contract http §5, fleet §2, §3)."""
 
 from typing import Annotated, Any, Final
-from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+import structlog
+from fastapi import APIRouter, Depends, Query, Request
+from limits import RateLimitItemPerSecond
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 from starlette.responses import Response
 
 from corporation.db import transaction
-from corporation.factories.store import Beat, record_beat
+from corporation.factories.access import is_known, shut_out
+from corporation.factories.costs import put_snapshot
+from corporation.factories.registry import Wanted, list_registrations, remove
+from corporation.factories.signs_of_life import dead_workers
+from corporation.factories.staleness import Thresholds
+from corporation.factories.store import Beat, Heard, hear
 from corporation.missions.store import cancelling, leases
-from corporation.missions.store.leases import Sign
 from corporation.missions.store.sending import NOT_CURRENT
 from corporation.roles import FactoryRole
-from corporation.strict_json import dump
+from corporation.settings import Settings
 from hq_api.access import FACTORY, Principal
+from hq_api.beat_form import MOST_RUNNING, BeatForm, beat_of, is_id, signs_of, snapshot_of
 from hq_api.dependencies import JsonObject, Ledger, ReadSettings, principal_with
 from hq_api.gates import Headquarters
+from hq_api.rate_limits import limits_of
 from hq_api.responses import Json, Refusal
-from hq_api.validation import checked, refuse_unstorable
+from hq_api.validation import UNSTORABLE, checked, refuse_unstorable
 
-STATUSES: Final = ("online", "paused", "draining", "stale", "offline")
-MOST_LABELS: Final = 500
-MOST_RUNNING: Final = 10_000
+REGISTRATIONS: Final = "/api/v1/factory/registrations"
+BEATS: Final = RateLimitItemPerSecond(30, 10, namespace="beats")
+"""Beats of one factory within ten seconds; at its fastest one process beats once in that time."""
+MOST_SHOWN: Final = 1000
+LONGEST_ID: Final = 200
 
+log = structlog.get_logger()
 router = APIRouter(tags=["factories"])
-
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
-Label = Annotated[str, StringConstraints(min_length=1, max_length=200)]
-
-
-class RunningForm(BaseModel):
-    """One attempt that a factory says it runs."""
-
-    attempt_id: str
-    job_id: str = ""
-    progress: dict[str, Any] | None = None
+Caller = Annotated[Principal, Depends(principal_with(FACTORY))]
+Operator = Annotated[Principal, Depends(principal_with())]
 
 
-class BeatForm(BaseModel):
-    """A heartbeat's body; everything but `factory_id` may be left out (F-6), and unknown keys are ignored (H-2)."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    factory_id: Name
-    factory_role: FactoryRole | None = None
-    deployment_profile: Label | None = None
-    registration_status: str = "online"
-    heartbeat_latency_ms: Annotated[float, Field(ge=0, le=86_400_000)] | None = None
-    capabilities: Annotated[list[Label], Field(max_length=MOST_LABELS)] | None = None
-    metadata: dict[str, Any] | None = None
-    running: Annotated[list[RunningForm], Field(max_length=MOST_RUNNING)] = []
-    slots: Annotated[int, Field(ge=0, le=10_000)] | None = None
-    queues: Annotated[list[Label], Field(max_length=50)] | None = None
-    version: Label | None = None
-
-    @field_validator("factory_role", "registration_status", mode="before")
-    @classmethod
-    def _trim(cls, value: Any, info: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        return value.strip().upper() if info.field_name == "factory_role" else value.strip().lower()
-
-    @field_validator("registration_status")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in STATUSES:
-            raise ValueError(f"must be one of {', '.join(STATUSES)}")
-        return value
-
-
-@router.post("/api/v1/factory/registrations")
+@router.post(REGISTRATIONS)
 def register(
-    request: Request,
-    caller: Annotated[Principal, Depends(principal_with(FACTORY))],
-    _: Headquarters,
-    document: JsonObject,
-    ledger: Ledger,
-    settings: ReadSettings,
+    request: Request, caller: Caller, _: Headquarters, document: JsonObject, ledger: Ledger, settings: ReadSettings
 ) -> Response:
-    """The factory was heard of now, and what it runs has a fresh lease; the answer says what it must stop."""
+    """The factory was heard of now, and what it runs has a fresh lease; the answer says what it must do.
+
+    409 `split_brain` while another instance speaks for it, 429 when it beats too often; both change nothing else.
+    """
     refuse_unstorable(document)
     form = checked(BeatForm, document)
     if caller.scope == FACTORY:
         _must_be_itself(caller, form)
-    signs = list(_signs(form.running))
+    limits_of(request).count(BEATS, form.factory_id)
+    beat = beat_of(form, request.client.host if request.client else None)
     try:
         with transaction(ledger) as connection:
-            registration = record_beat(connection, _beat(form, request))
-            renewed = leases.renew(connection, form.factory_id, signs, settings.attempt_lease_seconds) if signs else {}
-            stops = _stops(connection, form, set(renewed))
+            heard = hear(connection, beat, _thresholds(settings))
+            stops = _live(connection, form, heard, settings.attempt_lease_seconds)
     except IntegrityError:
         raise Refusal(409, "name_taken", "another factory has this name once it is written in a queue's name") from None
-    return Json(
-        {
-            "ok": True,
-            "registration": registration,
-            "instructions": {
-                "cancel": stops,
-                "desired_version": None,
-                "paused": registration["paused"],
-                "shared_config_version": 0,
-            },
-        }
+    if heard.verdict == "split_brain":
+        log.warning("split_brain", factory_id=form.factory_id)
+        message = "another instance speaks for this factory; stop one of them, or join again under a name of its own"
+        raise Refusal(409, "split_brain", message)
+    return Json({"ok": True, "registration": heard.registration, "instructions": _instructions(heard, beat, stops)})
+
+
+@router.get(REGISTRATIONS)
+def list_factories(
+    caller: Caller,
+    _: Headquarters,
+    ledger: Ledger,
+    settings: ReadSettings,
+    limit: int = 200,
+    registration_status: Annotated[str | None, Query()] = None,
+) -> Response:
+    """The registered factories, last heard of first, each under the status it has now; a factory sees itself only."""
+    wanted = Wanted(
+        limit=min(max(limit, 1), MOST_SHOWN),
+        status=(registration_status or "").strip().lower() or None,
+        only=caller.factory_id if caller.scope == FACTORY else None,
     )
+    if UNSTORABLE.search(wanted.status or ""):
+        return Json(_page([], 0, settings))  # no status holds such a character
+    with transaction(ledger) as connection:
+        rows, count = list_registrations(connection, wanted, _thresholds(settings), settings.attempt_lease_seconds)
+    return Json(_page(rows, count, settings))
+
+
+@router.delete(REGISTRATIONS + "/{factory_id:path}")
+def remove_factory(
+    caller: Operator, _: Headquarters, ledger: Ledger, settings: ReadSettings, factory_id: str
+) -> Response:
+    """HQ knows this factory no more, and its credential and tokens are worth nothing.
+
+    Safe to call twice: then `deleted` is 0. It comes back by enrolling, or by a beat that an operator's token sends.
+    """
+    if factory_id == settings.factory_id:
+        raise Refusal(409, "own_registration", "headquarters cannot remove itself; it would register again at once")
+    deleted = False
+    if len(factory_id) <= LONGEST_ID and not UNSTORABLE.search(factory_id):
+        with transaction(ledger) as connection:
+            known = is_known(connection, factory_id)
+            deleted = remove(connection, factory_id, caller.subject[:300])
+            if known:
+                shut_out(connection, factory_id)
+    return Json({"ok": True, "factory_id": factory_id, "deleted": int(deleted)})
 
 
 def _must_be_itself(caller: Principal, form: BeatForm) -> None:
     if caller.factory_id != form.factory_id:
+        log.warning("beat_for_another_factory", factory_id=caller.factory_id)
         raise Refusal(403, "forbidden", "this token speaks for another factory")
     if form.factory_role is FactoryRole.HEADQUARTERS:
         raise Refusal(403, "forbidden", "a factory cannot make itself headquarters")
 
 
-def _beat(form: BeatForm, request: Request) -> Beat:
-    metadata = form.metadata
-    if metadata is not None and request.client is not None:
-        metadata = {"remote_host": request.client.host, **metadata}
-    return Beat(
-        factory_id=form.factory_id,
-        source="api_registration",
-        factory_role=str(form.factory_role) if form.factory_role else None,
-        deployment_profile=form.deployment_profile,
-        registration_status=form.registration_status,
-        heartbeat_latency_ms=form.heartbeat_latency_ms,
-        capabilities=form.capabilities,
-        metadata=metadata,
-        slots=form.slots,
-        queues=form.queues,
-        version=form.version,
-    )
+def _live(connection: Connection, form: BeatForm, heard: Heard, lease_seconds: float) -> list[dict[str, str]]:
+    """What the factory runs goes on living, what it spent is stored; returned is what it has to stop.
+
+    A beat that came too late is asked nothing: what it says is over. Who may not speak is told nothing.
+    """
+    if heard.verdict == "split_brain":
+        return []
+    if heard.verdict == "older":
+        return _cancelled(connection, form.factory_id)
+    if (snapshot := snapshot_of(form)) is not None:
+        put_snapshot(connection, snapshot)
+    signs = signs_of(form.running)
+    renewed = leases.renew(connection, form.factory_id, signs, lease_seconds) if signs else {}
+    return [*_cancelled(connection, form.factory_id), *_no_longer_current(connection, form, set(renewed))]
 
 
-def _signs(running: list[RunningForm]) -> list[Sign]:
-    """One sign per attempt, ids that are none left out; they come back as attempts to stop."""
-    signs: dict[UUID, Sign] = {}
-    for one in running:
-        try:
-            attempt_id = UUID(one.attempt_id)
-        except ValueError:
-            continue
-        progress = dump(one.progress).replace("\\u0000", "\\u2400") if one.progress else None
-        signs[attempt_id] = Sign(attempt_id, progress)
-    return list(signs.values())
+def _cancelled(connection: Connection, factory_id: str) -> list[dict[str, str]]:
+    stops = cancelling.to_stop(connection, factory_id, MOST_RUNNING)
+    return [{"attempt_id": one.attempt_id, "job_id": one.job_id, "reason": one.reason} for one in stops]
 
 
-def _stops(connection: Connection, form: BeatForm, current: set[str]) -> list[dict[str, str]]:
-    """What the factory is to stop: attempts that were cancelled, and what it runs without holding it any more."""
+def _no_longer_current(connection: Connection, form: BeatForm, current: set[str]) -> list[dict[str, str]]:
+    """What the factory runs without holding it any more."""
     stale = [one for one in form.running if one.attempt_id.lower() not in current]
-    known = [one.attempt_id for one in stale if _is_id(one.attempt_id)]
+    known = [one.attempt_id for one in stale if is_id(one.attempt_id)]
     reasons = cancelling.reasons(connection, form.factory_id, known) if known else {}
-    cancelled = cancelling.to_stop(connection, form.factory_id, MOST_RUNNING)
     return [
-        *({"attempt_id": one.attempt_id, "job_id": one.job_id, "reason": one.reason} for one in cancelled),
-        *(
-            {
-                "attempt_id": one.attempt_id,
-                "job_id": one.job_id,
-                "reason": reasons.get(one.attempt_id.lower(), NOT_CURRENT),
-            }
-            for one in stale
-        ),
+        {
+            "attempt_id": one.attempt_id,
+            "job_id": one.job_id,
+            "reason": reasons.get(one.attempt_id.lower(), NOT_CURRENT),
+        }
+        for one in stale
     ]
 
 
-def _is_id(text: str) -> bool:
-    try:
-        UUID(text)
-    except ValueError:
-        return False
-    return True
+def _instructions(heard: Heard, beat: Beat, stops: list[dict[str, str]]) -> dict[str, Any]:
+    return {
+        "cancel": stops,
+        "desired_version": heard.desired_version,
+        "paused": heard.paused,
+        "shared_config_version": 0,
+        "draining": heard.draining,
+        "restart_workers": dead_workers(beat.workers or ()),
+    }
+
+
+def _page(rows: list[dict[str, Any]], count: int, settings: Settings) -> dict[str, Any]:
+    return {"registrations": rows, "count": count, "headquarters_factory_id": settings.factory_id}
+
+
+def _thresholds(settings: Settings) -> Thresholds:
+    return Thresholds(settings.factory_stale_seconds, settings.factory_offline_seconds)

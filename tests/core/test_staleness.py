@@ -42,3 +42,18 @@ def test_a_factory_long_silent_is_offline_whatever_it_said(said: str, silent: fl
 @given(st.sampled_from(SAYINGS), st.floats(-1e6, 1e12))
 def test_a_paused_factory_is_never_online(said: str, silent: float) -> None:
     assert judge_status(said, silent, True, LIMITS) != "online"
+
+
+@pytest.mark.parametrize(
+    ("silent", "paused", "draining", "status"),
+    [
+        (0, False, True, "draining"),
+        (0, True, False, "paused"),
+        (301, False, True, "stale"),
+        (901, True, False, "offline"),
+    ],
+)
+def test_hqs_own_flags_count_once_the_factory_is_heard_of(
+    silent: float, paused: bool, draining: bool, status: str
+) -> None:
+    assert judge_status("online", silent, paused, LIMITS, draining=draining) == status

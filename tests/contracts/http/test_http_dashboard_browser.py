@@ -55,8 +55,9 @@ def test_nothing_a_factory_says_runs_or_breaks_the_policy(api: Api, page: Page) 
 
     page.on("console", hear_console)
     page.on("dialog", hear_dialog)
-    beat = {"factory_id": HOSTILE, "capabilities": [HOSTILE] * 9, "version": HOSTILE, "metadata": {"hostname": HOSTILE}}
+    beat = {"factory_id": HOSTILE, "capabilities": [HOSTILE] * 9, "version": HOSTILE}
     api.ops.post("/api/v1/factory/registrations", json=beat)
+    api.sql("UPDATE corporation.factories SET metadata = json_build_object('hostname', :host)", host=HOSTILE)
     page.reload()
     page.get_by_text("3 more").click()
 

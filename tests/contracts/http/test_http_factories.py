@@ -21,6 +21,36 @@ RECORD = {
     "factory_id", "factory_role", "deployment_profile", "source", "registration_status", "heartbeat_latency_ms",
     "capabilities", "metadata", "first_seen_at", "last_seen_at", "updated_at", "paused",
 }  # fmt: skip
+COSTS = {
+    "factory_id": "odd",
+    "period_start": "2026-06-01T00:00:00.000000+00:00",
+    "period_end": "2026-06-01T08:00:00.000000+00:00",
+    "total_input_tokens": 51200,
+    "total_output_tokens": 6400,
+    "total_requests": 44,
+    "estimated_cost_usd": 0.21,
+    "breakdown_by_model": {
+        "glm-x": {"requests": 44, "input_tokens": 51200, "output_tokens": 6400, "estimated_cost_usd": 0.21}
+    },
+}
+BAD_COSTS: list[dict[str, Any]] = [
+    {"factory_id": "another"},
+    {"period_start": None},
+    {"period_start": "yesterday"},
+    {"period_start": 1780300800},
+    {"period_start": "9999-12-31T23:59:59-14:00"},
+    {"period_end": "2026-05-31T00:00:00+00:00"},
+    {"total_input_tokens": -1},
+    {"total_requests": 1.5},
+    {"estimated_cost_usd": -0.01},
+    {"estimated_cost_usd": 1e308},
+    {"estimated_cost_usd": "a lot"},
+    {"breakdown_by_model": []},
+    {"breakdown_by_model": {"": {}}},
+    {"breakdown_by_model": {"glm-x": 7}},
+    {"breakdown_by_model": {"glm-x": {"requests": -1}}},
+    {"breakdown_by_model": {f"m-{n}": {} for n in range(201)}},
+]
 
 
 def factory(api: Api, factory_id: str) -> httpx.Client:
@@ -62,7 +92,14 @@ def test_a_small_beat_of_an_existing_client_is_taken(api: Api) -> None:
     assert set(body["registration"]) == RECORD
     assert body["registration"]["source"] == "api_registration"
     assert body["registration"]["metadata"]["remote_host"] == "127.0.0.1"
-    assert set(body["instructions"]) == {"cancel", "desired_version", "paused", "shared_config_version"}
+    assert body["instructions"] == {
+        "cancel": [],
+        "desired_version": None,
+        "paused": False,
+        "shared_config_version": 0,
+        "draining": False,
+        "restart_workers": [],
+    }
 
 
 def test_what_a_beat_leaves_out_keeps_its_value_and_an_empty_list_replaces_it(api: Api) -> None:
@@ -92,6 +129,8 @@ def test_a_new_factory_that_says_little_gets_the_documented_defaults(api: Api) -
         {"factory_id": "x" * 201},
         {"capabilities": "vp_coder"},
         {"capabilities": ["x"] * 10_000},
+        {"capabilities": [""]},
+        {"capabilities": [7]},
         {"factory_role": "BOSS"},
         {"registration_status": "asleep"},
         {"heartbeat_latency_ms": -1},
@@ -100,7 +139,28 @@ def test_a_new_factory_that_says_little_gets_the_documented_defaults(api: Api) -
         {"running": {}},
         {"metadata": []},
         {"metadata": {"x": "a\0b"}},
+        {"metadata": {"hostname": "<b>desk</b>"}},
+        {"metadata": {"hostname": "\x1b[31mdesk"}},
+        {"metadata": {"hostname": "desk\u202e7"}},
+        {"metadata": {"hostname": "desk\n7"}},
+        {"metadata": {"hostname": ["desk"]}},
+        {"metadata": {"hostname": "d" * 256}},
         {"version": "a\0b"},
+        {"instance_id": " "},
+        {"instance_id": "i" * 201},
+        {"beat_number": 0},
+        {"beat_number": 1.5},
+        {"interval_seconds": 0},
+        {"interval_seconds": -15},
+        {"workers": {}},
+        {"workers": [{}]},
+        {"workers": [{"name": "w", "slots": -1}]},
+        {"workers": [{"name": "w", "loop_age_seconds": -1}]},
+        {"workers": [{"name": "\x1b[31m"}]},
+        {"workers": [{"name": "w"}] * 101},
+        {"cost_snapshot": []},
+        {"cost_snapshot": {}},
+        *({"cost_snapshot": COSTS | change} for change in BAD_COSTS),
     ],
     ids=str,
 )

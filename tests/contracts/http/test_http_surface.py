@@ -16,6 +16,9 @@ MISSIONS = "/api/v1/missions"
 CAPABILITIES = "/api/v1/factory/capabilities"
 FLEET = [
     ("POST", "/api/v1/factory/registrations"),
+    ("GET", "/api/v1/factory/registrations"),
+    ("DELETE", "/api/v1/factory/registrations/desk-7"),
+    ("GET", "/api/v1/ops/fleet/cost-summary"),
     ("GET", MISSIONS),
     ("GET", f"{MISSIONS}/j-1"),
     ("GET", f"{MISSIONS}/j-1/events"),
@@ -283,7 +286,7 @@ def test_a_stranger_does_not_learn_what_is_there_for_operators(api: Api) -> None
         assert (method, path, nobody.status_code, guess.status_code) == (method, path, 401, 401)
         assert (nobody.json(), nobody.headers["www-authenticate"]) == ({"detail": "Unauthorized"}, "Bearer")
         assert "allow" not in nobody.headers
-        assert (method, path, known.status_code) == (method, path, 405 if path in (BUNDLE[1], REVOKE) else 404)
+        assert (method, path, known.status_code) == (method, path, 405 if path in (BUNDLE[1], REVOKE, OPS) else 404)
         assert ("allow" in known.headers) is (known.status_code == 405)
     with api.as_token(token("factory", factory_id="desk-7")) as factory:
         assert factory.get("/api/v1/ops/nowhere").status_code == 404

@@ -9,6 +9,7 @@ from sqlalchemy import Engine, text
 
 from corporation import clock
 from corporation.db import transaction
+from corporation.factories.staleness import Thresholds
 from corporation.factories.store import record_beat
 from corporation.missions.cancel import DEFAULT_REASON, Cancelling, cancel
 from corporation.missions.collect import collect_some
@@ -16,10 +17,11 @@ from corporation.missions.dispatch import DispatchRules, dispatch_some, explain_
 from corporation.missions.outbox import BrokerUnavailableError, send_some
 from corporation.missions.outcomes import Done, Outcome
 from corporation.missions.queues import TakenBack, Whereabouts
+from corporation.missions.recall import recall_some
 from corporation.missions.rescue import LookedAfter, look_after_queued, rescue_some
 from corporation.missions.retry import RetryPolicy
 from corporation.missions.store.leases import Renewed, Sign, renew
-from corporation.missions.store.sending import AttemptMessage, StopMessage
+from corporation.missions.store.sending import AttemptMessage, EchoMessage, StopMessage
 from corporation.missions.submit import Receipt, Submission, submit
 
 POLICY = RetryPolicy()
@@ -28,7 +30,9 @@ AT_ONCE = RetryPolicy(base_seconds=0)
 EMPTY = text("""
     TRUNCATE corporation.missions, corporation.mission_aliases, corporation.attempts, corporation.mission_events,
              corporation.outbox, corporation.mission_log, corporation.factories, mailbox.celery_taskmeta,
-             corporation.dead_letters, corporation.stream_outbox
+             corporation.dead_letters, corporation.stream_outbox, corporation.factory_access,
+             corporation.factory_echoes, corporation.factory_events, corporation.notifications,
+             corporation.factory_costs
      RESTART IDENTITY
 """)
 
@@ -48,11 +52,13 @@ class RememberingBroker:
         self.sent: list[AttemptMessage] = []
         self.stopped: list[StopMessage] = []
         """The orders to stop that factories were sent."""
+        self.echoes: list[EchoMessage] = []
         self.came_back: set[str] = set()
         """Attempts whose messages a worker had before."""
         self.run = 1
         """Which run of the server this is: a restart has another number."""
         self.foreign = 0
+        """How many entries of each mission queue are no messages."""
         self._lying: dict[str, list[AttemptMessage]] = {}
         self._held: dict[str, list[AttemptMessage]] = {}
         self._lock = Lock()
@@ -73,6 +79,11 @@ class RememberingBroker:
             if message.control_queue is not None and not unreceived:
                 self.stopped.append(message)
 
+    def echo(self, messages: Sequence[EchoMessage]) -> None:
+        """Remember that they were asked for."""
+        self._refuse_when_away()
+        self.echoes += messages
+
     def lying_in(self, queue: str) -> set[str]:
         """The attempts whose messages nobody took yet."""
         self._refuse_when_away()
@@ -82,7 +93,8 @@ class RememberingBroker:
     def look_into(self, queue: str) -> Whereabouts:
         """What lies there, and what its factory took."""
         lying = frozenset(self.lying_in(queue))
-        return Whereabouts(lying, frozenset(one.attempt_id for one in self._held.get(queue, [])), self.foreign)
+        held = frozenset(one.attempt_id for one in self._held.get(queue, []))
+        return Whereabouts(lying, held, self.foreign if queue.startswith("factory.") else 0)
 
     def withdraw(self, queue: str, attempt_ids: Collection[str]) -> TakenBack:
         """Take these attempts' messages out of the queue."""
@@ -91,7 +103,7 @@ class RememberingBroker:
             lying = self._lying.get(queue, [])
             self._lying[queue] = [message for message in lying if message.attempt_id not in attempt_ids]
             gone = frozenset(message.attempt_id for message in lying if message.attempt_id in attempt_ids)
-            return TakenBack(gone, gone - self.came_back - held)
+            return TakenBack(gone, gone - self.came_back - held, gone & held)
 
     def incarnation(self) -> str:
         """The number of this run."""
@@ -216,7 +228,12 @@ class LedgerAtWork:
     def look(self, lease_seconds: float = 180, **changes: Any) -> LookedAfter:
         """Look for the messages of queued attempts."""
         with transaction(self.engine) as connection:
-            return look_after_queued(connection, self.broker, lease_seconds, 900.0, **changes)
+            return look_after_queued(connection, self.broker, lease_seconds, lease_seconds, **changes)
+
+    def recall(self, limit: int = 200, *, sent_too: bool = True) -> int:
+        """Take back what lies with factories that do not come for it."""
+        with transaction(self.engine) as connection:
+            return recall_some(connection, self.broker, Thresholds(), limit, sent_too=sent_too)
 
     def lapse(self, *attempt_ids: str) -> None:
         """Their leases are over now."""
