@@ -22,6 +22,14 @@ A message of a dead worker is not waited for: its attempt's lease lapses within 
 
 HEARTBEAT_TASK = "corporation.heartbeat"
 
+ECHO_TASK = "corporation.echo"
+"""Sent by HQ through a factory's own mission queue, with the argument `echo_id`: its consumer answers it."""
+
+SWEEP_TASK = "corporation.sweep_factories"
+ASK_TASK = "corporation.echo_factories"
+ASK_SECONDS = 60
+"""Between two looks which factories are due for an echo; each is asked every five minutes."""
+
 STOP_TASK = "corporation.stop_attempt"
 """Sent by HQ to a factory's control queue, with the arguments `attempt_id` and `reason`."""
 
@@ -123,7 +131,8 @@ def _delivery() -> dict[str, Any]:
 
 
 def _results(settings: Settings) -> dict[str, Any]:
-    mailbox = f"factory_tasks.mailbox:MailboxBackend+{settings.mailbox_url}" if settings.mailbox_url else None
+    https = "factory_tasks.https_backend:HttpsBackend" if settings.hq_base_url else None
+    mailbox = f"factory_tasks.mailbox:MailboxBackend+{settings.mailbox_url}" if settings.mailbox_url else https
     return {
         "result_backend": mailbox,
         "result_extended": True,  # kind, worker and queue beside the result, for people who read the table
@@ -138,7 +147,7 @@ def _results(settings: Settings) -> dict[str, Any]:
 
 def _worker(settings: Settings) -> dict[str, Any]:
     return {
-        "imports": [*our_modules(), *further_modules(settings), "factory_tasks.control"],
+        "imports": [*our_modules(), *further_modules(settings), *OWN_MODULES, *_jobs_of(settings)],
         "worker_concurrency": settings.factory_slots,
         # Hold nothing that is not running: what lies in Redis can still be looked at, and given to nobody twice.
         "worker_prefetch_multiplier": 1,
@@ -160,6 +169,19 @@ def _worker(settings: Settings) -> dict[str, Any]:
     }
 
 
+OWN_MODULES = ("factory_tasks.control", "factory_tasks.system_missions")
+"""What every worker knows beside its kinds; the queues decide who does it."""
+
+
+def _jobs_of(settings: Settings) -> list[str]:
+    """The modules with jobs that only this kind of node has."""
+    return ["factory_tasks.fleet_jobs"] if _keeps_fleet(settings) else []
+
+
+def _keeps_fleet(settings: Settings) -> bool:
+    return settings.policy.is_headquarters and settings.database_url is not None
+
+
 def our_modules() -> list[str]:
     """The modules of our own kinds; a new kind is one file, named here."""
     return ["factory_tasks.bootstrap_repo"]
@@ -171,20 +193,21 @@ def further_modules(settings: Settings) -> list[str]:
 
 
 def _beat(settings: Settings) -> dict[str, Any]:
-    every = settings.heartbeat_interval_seconds
+    jobs = {HEARTBEAT_TASK: settings.heartbeat_interval_seconds}
+    more: dict[str, Any] = {}
+    if _keeps_fleet(settings):
+        jobs |= {SWEEP_TASK: settings.factory_sweep_seconds, ASK_TASK: ASK_SECONDS}
+        # Two beats of one HQ, one of them forgotten on another machine, must not do every job twice.
+        more = {"beat_scheduler": "factory_tasks.locked_scheduler:LockedScheduler"}
     return {
-        "beat_schedule": {
-            "heartbeat": {
-                "task": HEARTBEAT_TASK,
-                "schedule": float(every),  # seconds
-                # A beat that waited for longer than an interval is old news.
-                "options": {
-                    "queue": control_queue(settings.factory_id),
-                    "expires": float(every),
-                    "ignore_result": True,
-                },
-            }
-        },
+        "beat_schedule": {name.rpartition(".")[2]: _job(name, every, settings) for name, every in jobs.items()},
         "beat_schedule_filename": str(settings.spool_path.parent / "celerybeat-schedule"),
         "beat_max_loop_interval": 5,  # seconds
+        **more,
     }
+
+
+def _job(task: str, every: int, settings: Settings) -> dict[str, Any]:
+    """A job of this node's control worker, `every` so many seconds; one that waited for longer is old news."""
+    options = {"queue": control_queue(settings.factory_id), "expires": float(every), "ignore_result": True}
+    return {"task": task, "schedule": float(every), "options": options}

@@ -3,8 +3,9 @@
 import structlog
 
 import celeryconfig
+from corporation.federation import notes
 from factory_tasks.app import app
-from factory_tasks.heartbeat import send_beat
+from factory_tasks.heartbeat import is_too_early, send_beat
 from factory_tasks.node import node
 from factory_tasks.stop_orders import read_order, write_down
 
@@ -13,8 +14,16 @@ log = structlog.get_logger()
 
 @app.task(name=celeryconfig.HEARTBEAT_TASK, ignore_result=True, acks_late=False)
 def heartbeat() -> None:
-    """Tell HQ that this node lives and what it runs; a beat that fails is not repeated, the next one comes anyway."""
-    send_beat(node(), "beat")
+    """Tell HQ that this node lives and what it runs; a beat that fails is not repeated, a later one comes anyway."""
+    here = node()
+    if not is_too_early(here):
+        send_beat(here, "beat")
+
+
+@app.task(name=celeryconfig.ECHO_TASK, ignore_result=True, acks_late=False)
+def echo(echo_id: str) -> None:
+    """HQ asks whether the consumer of this queue takes messages; the gatekeeper has answered before this would run."""
+    node().spool.note(notes.ECHO_HEARD, str(echo_id)[:100])
 
 
 @app.task(name=celeryconfig.STOP_TASK, ignore_result=True)

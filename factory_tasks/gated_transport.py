@@ -41,11 +41,26 @@ class Gate(Protocol):
 
 
 _gates: list[Gate] = []
+_closed: list[bool] = []
+"""Filled while this worker is to take nothing."""
 
 
 def set_gate(gate: Gate) -> None:
     """Everything this process pops from now on goes through `gate`; it replaces an earlier one."""
     _gates[:] = [gate]
+
+
+def close_gate() -> None:
+    """This process pops nothing from its queues from now on, but for a message that it asks for this very second.
+
+    What lies there stays. It holds over reconnects, and from every thread; safe to call twice.
+    """
+    _closed[:] = [True]
+
+
+def open_gate() -> None:
+    """This process takes messages again within about a second; safe to call twice."""
+    _closed.clear()
 
 
 def install() -> None:
@@ -60,7 +75,17 @@ def install() -> None:
 
 
 class GatedQoS(kombu_redis.QoS):
-    """Of the unacknowledged messages, what is none does not stop the others from being put back."""
+    """Of the unacknowledged messages, what is none does not stop the others from being put back.
+
+    And it is asked before each message is taken: not while the gate is closed.
+    """
+
+    def can_consume(self) -> bool:
+        """Whether this worker may take another message now, or read the one that it has asked for already.
+
+        What Redis has popped for us would otherwise lie in the socket, where neither it nor HQ can find it.
+        """
+        return (not _closed or bool(self.channel._in_poll)) and bool(super().can_consume())
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
         """Put the message back to its queue, where it is judged again; or refuse what is no message."""

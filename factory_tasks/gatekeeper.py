@@ -12,8 +12,10 @@ import structlog
 from celery import Celery, signals
 
 from corporation import clock
-from corporation.federation.message_frame import Reason
+from corporation.federation import notes
+from corporation.federation.message_frame import Reason, json_in
 from corporation.federation.message_gate import (
+    ECHO,
     Accepted,
     Answer,
     Refused,
@@ -33,6 +35,7 @@ from factory_tasks.node import Node, node
 
 log = structlog.get_logger()
 
+LONGEST_ECHO: Final = 100
 LINES_A_MINUTE: Final = 20
 """A flood of bad messages must not fill the disk with lines; how many went unsaid is in the next one."""
 
@@ -70,7 +73,8 @@ class Gatekeeper:
     def admit(self, raw: bytes, queue: str) -> dict[str, Any] | None:
         """The message for kombu, or None when it was refused, kept and counted."""
         if queue in self._app.amqp.queues:
-            return self._let_in(judge(raw, queue, self._rules, self._now()), raw, queue)
+            document = self._let_in(judge(raw, queue, self._rules, self._now()), raw, queue)
+            return None if document is not None and self._is_echo(document) else document
         return self._let_in(judge_broadcast(raw), raw, queue)  # what others answer to this process's own questions
 
     def admit_broadcast(self, raw: bytes, channel: str) -> bool:
@@ -89,6 +93,17 @@ class Gatekeeper:
     def not_restorable(self, raw: bytes, key: str) -> None:
         """What lay at `key` as an unacknowledged message cannot be put back to any queue, and is gone from there."""
         self._refuse(Refused(Reason.not_restorable, "kombu cannot have written this"), raw, key)
+
+    def _is_echo(self, document: Mapping[str, Any]) -> bool:
+        """An echo is answered here, in the consumer's own loop: it asks whether that takes messages, and no slot."""
+        if document["headers"]["task"] != ECHO:
+            return False
+        try:
+            args, kwargs, _ = json_in(document["body"])
+            self._here.spool.note(notes.ECHO_HEARD, str([*args, *kwargs.values()][0])[:LONGEST_ECHO])
+        except (sqlite3.Error, IndexError) as error:
+            log.warning("echo_not_answered", error=type(error).__name__)
+        return True
 
     def _signature_of(self, name: str) -> Signature | None:
         task = self._app.tasks.get(name)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from corporation.factories.permissions import permits
+from corporation.missions.kinds import SYSTEM_ORDERS
 from corporation.missions.outcomes import Outcome
 from corporation.roles import FactoryRuntimePolicy
 from factory_tasks.stopping import StopFlag
@@ -91,5 +92,5 @@ def registered(policy: FactoryRuntimePolicy) -> Mapping[str, Registration]:
 
 
 def labels(policy: FactoryRuntimePolicy) -> list[str]:
-    """The capability labels a node with `policy` earns by the kinds it runs, sorted."""
-    return sorted({registration.label for registration in registered(policy).values()})
+    """The capability labels a node with `policy` earns by its kinds, sorted; orders need none."""
+    return sorted({one.label for kind, one in registered(policy).items() if kind not in SYSTEM_ORDERS})

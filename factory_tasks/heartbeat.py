@@ -1,102 +1,64 @@
-"""What a node says of itself to HQ, and saying it (contract fleet §2 to §4)."""
+"""Saying to HQ how this node is, and writing down what it answers (contract fleet §2 to §4)."""
 
-import json
-import os
-import platform
 import sqlite3
-from collections.abc import Sequence
-from functools import cache
-from importlib.metadata import version
-from pathlib import Path
-from subprocess import DEVNULL, CalledProcessError, run
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import structlog
 
 from corporation import clock
-from corporation.broker_link import open_link, why_not_connected
 from corporation.errors import CorporationError
-from corporation.factories.labels import factory_labels, headquarters_labels
-from corporation.federation.spool import WorkerRow
-from corporation.settings import Settings
+from corporation.federation import notes
+from corporation.federation.hq import HqRefusedError
+from factory_tasks.beat_body import FAILURES, LATENCY, beat_body
+from factory_tasks.beat_body import running_version as running_version
 from factory_tasks.node import Node
 from factory_tasks.stop_orders import orders_in, write_down
+from factory_tasks.usage import told_with
+from factory_tasks.worker_signs import RESTART
 
 log = structlog.get_logger()
 
-STARTED = clock.monotonic()
-SENT_AT, LATENCY, FAILURES = "beat_sent_at", "beat_latency_ms", "beat_failures"
-"""Notes in the spool, so that beat, control worker and pulse know of each other's beats."""
-
-
-def beat_body(here: Node, source: str) -> dict[str, Any]:
-    """The whole heartbeat: all that lives on this node, read from its spool."""
-    settings = here.settings
-    workers = here.spool.workers()
-    missions = [worker for worker in workers if settings.mission_queue in worker.queues]
-    latency = here.spool.noted(LATENCY)
-    return {
-        "factory_id": settings.factory_id,
-        "factory_role": str(settings.policy.factory_role),
-        "deployment_profile": settings.deployment_profile,
-        "registration_status": "online",
-        "heartbeat_latency_ms": float(latency) if latency else None,
-        "capabilities": _labels(settings, missions),
-        "metadata": {
-            "hostname": settings.host,
-            "pid": os.getpid(),
-            "uptime_seconds": round(clock.monotonic() - STARTED, 1),
-            "platform": platform.system(),
-            "deployment_profile": settings.deployment_profile,
-            "heartbeat_source": source,
-            "policy_snapshot": settings.policy.snapshot(),
-            "refused_messages": here.refused.summary(),
-        },
-        "running": [
-            {
-                "attempt_id": one.attempt_id,
-                "job_id": one.job_id,
-                "started_at": one.started_at,
-                "progress": json.loads(one.progress) if one.progress else None,
-            }
-            for one in here.spool.running()
-        ],
-        "slots": sum(worker.slots for worker in missions),
-        "queues": list(dict.fromkeys(queue for worker in [*missions, *workers] for queue in worker.queues)),
-        "version": running_version(),
-    }
-
-
-def _labels(settings: Settings, workers: Sequence[WorkerRow]) -> list[str]:
-    """This node's labels; of kinds, those that every mission worker can run: any of them may get the message."""
-    earned = set.intersection(*(set(worker.labels) for worker in workers)) if workers else set[str]()
-    connected = settings.redis_delegation_enabled and _broker_answers(settings)
-    if settings.policy.is_headquarters:
-        return headquarters_labels(settings.policy, earned, connected, settings.llm_provider_override)
-    return factory_labels(settings.policy, earned, connected, settings.llm_provider_override)
-
-
-def _broker_answers(settings: Settings) -> bool:
-    with open_link(settings.redis_url) as client:
-        return why_not_connected(client) is None
+SENT_AT: Final = "beat_sent_at"
+"""A note in the spool, so that beat, control worker and pulse know of each other's beats."""
+TRIED_AT: Final = "beat_tried_at"
+"""A note likewise: when the last beat that HQ did not take was begun."""
+LONGEST_WAIT_SECONDS: Final = 300.0
+SPLIT_BRAIN: Final = "split_brain"
+REFUSED_SAID: Final = "beat_refused_said"
+LONGEST_COMMIT: Final = 64
+MOST_NAMES: Final = 100
+REFUSED_ADVICE: Final = {
+    401: "HQ does not accept this factory's credential any more; join again with `corporation factory join`",
+    403: "HQ knows this credential as another factory's; look at UA_FACTORY_ID",
+}
+TWO_ADVICE: Final = "give one of the two machines another UA_FACTORY_ID, by joining it again with a code of its own"
 
 
 def send_beat(here: Node, source: str) -> bool:
-    """Send one heartbeat, note how long it took and pass on what HQ wants stopped; False when HQ did not take it."""
+    """Send one heartbeat, note how long it took and what HQ wants; False when HQ did not take it."""
     if here.hq is None:
         return False
+    body = beat_body(here, source)
+    # Making it may take longer than sending it, and says nothing of the way to HQ.
     began = clock.monotonic()
     try:
-        answer = here.hq.beat(beat_body(here, source))
+        answer = here.hq.beat(body)
     except CorporationError as error:
-        failures = int(here.spool.noted(FAILURES) or 0) + 1
-        here.spool.note(FAILURES, str(failures))
-        log.warning("beat_failed", source=source, failures=failures, error=str(error))
+        _note_failure(here, source, error, began)
         return False
     try:
-        here.spool.note(LATENCY, f"{(clock.monotonic() - began) * 1000:.1f}")
-        here.spool.note(SENT_AT, str(clock.monotonic()))
-        here.spool.note(FAILURES, "0")
+        here.spool.note_all(
+            {
+                LATENCY: f"{(clock.monotonic() - began) * 1000:.1f}",
+                SENT_AT: str(clock.monotonic()),
+                FAILURES: "0",
+                REFUSED_SAID: "",
+                notes.SPLIT_BRAIN: "",
+                **told_with(body.get("cost_snapshot")),
+                **wishes_in(answer),
+            }
+        )
         for order in orders_in(answer):
             write_down(here.spool, order)
     except sqlite3.Error as error:
@@ -105,20 +67,66 @@ def send_beat(here: Node, source: str) -> bool:
     return True
 
 
+def wishes_in(answer: Mapping[str, Any]) -> dict[str, str]:
+    """What HQ's answer wants of this factory, as notes; what it does not say stays as it was (F-20)."""
+    instructions = answer.get("instructions")
+    if not isinstance(instructions, Mapping):
+        return {}
+    flags = {notes.PAUSED: instructions.get("paused"), notes.DRAINING: instructions.get("draining")}
+    wishes = {
+        name: notes.SET if value is True else notes.UNSET for name, value in flags.items() if isinstance(value, bool)
+    }
+    version, number = instructions.get("desired_version"), instructions.get("shared_config_version")
+    if "desired_version" in instructions:
+        commit = version.get("commit") if isinstance(version, Mapping) else ""
+        wishes[notes.DESIRED_VERSION] = commit[:LONGEST_COMMIT] if isinstance(commit, str) else ""
+    if isinstance(number, int) and not isinstance(number, bool):
+        wishes[notes.SHARED_CONFIG_VERSION] = str(number)
+    dead = instructions.get("restart_workers")
+    names = [name for name in dead[:MOST_NAMES] if isinstance(name, str)] if isinstance(dead, list) else []
+    return wishes | {f"{RESTART}{name[:200]}": notes.SET for name in names}
+
+
+def patience(failures: int, interval: float, *, works: bool) -> float:
+    """Seconds from one beat to the next after so many failures in a row (fleet §4).
+
+    While an attempt runs never more than an interval, so that its lease holds.
+    """
+    wait = min(interval * 2.0 ** min(failures, 10), LONGEST_WAIT_SECONDS) if failures else interval
+    return min(wait, interval) if works else wait
+
+
+def is_too_early(here: Node) -> bool:
+    """Whether HQ is away and the next beat should still be waited with; a quarter of an interval does not matter."""
+    failures = int(here.spool.noted(FAILURES) or 0)
+    interval = float(here.settings.heartbeat_interval_seconds)
+    wait = patience(failures, interval, works=bool(here.spool.running()))
+    return failures > 0 and _seconds_since(here, TRIED_AT) < wait - interval / 4
+
+
+def _note_failure(here: Node, source: str, error: CorporationError, began: float) -> None:
+    failures = int(here.spool.noted(FAILURES) or 0) + 1
+    here.spool.note_all({FAILURES: str(failures), TRIED_AT: str(began)})
+    status = error.status if isinstance(error, HqRefusedError) else 0
+    if isinstance(error, HqRefusedError) and error.cause == SPLIT_BRAIN:
+        here.spool.note(notes.SPLIT_BRAIN, "another process beats under this factory's name")
+        log.error("split_brain", factory_id=here.settings.factory_id, what_next=TWO_ADVICE)
+    elif status in REFUSED_ADVICE:
+        # Once: every beat says the same until somebody does something.
+        if here.spool.noted(REFUSED_SAID) != str(status):
+            log.error("beat_refused", source=source, status=status, what_next=REFUSED_ADVICE[status])
+            here.spool.note(REFUSED_SAID, str(status))
+    else:
+        log.warning("beat_failed", source=source, failures=failures, error=str(error))
+
+
 def seconds_since_beat(here: Node) -> float:
     """Seconds since any process of this node last reached HQ; infinite before the first time."""
-    sent = here.spool.noted(SENT_AT)
-    age = clock.monotonic() - float(sent) if sent else float("inf")
+    return _seconds_since(here, SENT_AT)
+
+
+def _seconds_since(here: Node, name: str) -> float:
+    noted = here.spool.noted(name)
+    age = clock.monotonic() - float(noted) if noted else float("inf")
     # The clock counts from the machine's start: a note from before a reboot lies in the future.
     return age if age >= 0 else float("inf")
-
-
-@cache
-def running_version() -> str:
-    """The full commit of the running code, or the package's version where there is no git checkout."""
-    root = Path(__file__).resolve().parent.parent
-    try:
-        answer = run(["git", "rev-parse", "HEAD"], cwd=root, check=True, capture_output=True, stdin=DEVNULL, timeout=5)
-        return answer.stdout.decode().strip()
-    except (OSError, CalledProcessError):
-        return version("corporation")

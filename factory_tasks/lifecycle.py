@@ -11,28 +11,33 @@ import psycopg
 import structlog
 from celery import signals
 from celery.concurrency.prefork import TaskPool
+from celery.worker import state
 
 from corporation import clock
-from corporation.errors import EXIT_CONFIG
+from corporation.errors import EXIT_CONFIG, CorporationError
 from corporation.federation.processes import my_identity
 from corporation.federation.spool import report_all
 from corporation.own_process import hide_environment
 from corporation.roles import private_queue
 from corporation.settings import Settings
 from factory_tasks.attempt_mark import end_leftovers_of_the_dead
+from factory_tasks.gated_transport import close_gate
 from factory_tasks.handlers import labels
 from factory_tasks.heartbeat import running_version
+from factory_tasks.loop_watch import LoopWatch
 from factory_tasks.mailbox import MailboxBackend
-from factory_tasks.mission_task import FULL_DISK_SECONDS, register_all
+from factory_tasks.mission_task import FULL_DISK_SECONDS, register_all, register_orders
 from factory_tasks.node import Node, node
 from factory_tasks.process_tree import adopt_orphans, become_pool_process
 from factory_tasks.pulse import Pulse
 from factory_tasks.taken_messages import put_back
 from factory_tasks.warden import Warden
+from factory_tasks.worker_signs import WorkerSigns, is_kept_away
 
 log = structlog.get_logger()
 
 _pulses: list[Pulse] = []
+_signs: list[WorkerSigns] = []
 _wardens: list[Warden] = []
 _waits_for_redis: list[Any] = []
 """The app, if Redis was away when the messages of the worker before this one were to be put back."""
@@ -46,7 +51,7 @@ def connect() -> None:
     signals.worker_process_init.connect(hide_environment)
     signals.worker_process_init.connect(join_the_pool)
     signals.worker_ready.connect(be_ready)
-    signals.worker_shutting_down.connect(stop_the_pulse)
+    signals.worker_shutting_down.connect(begin_to_leave)
     signals.worker_shutdown.connect(be_gone)
 
 
@@ -55,6 +60,7 @@ def take_private_queue(sender: str, instance: Any, **_: Any) -> None:
     here = node()
     _main.add(os.getpid())
     if not _takes_missions(here, instance.app):
+        take_orders(here, instance.app)
         return
     if problem := _why_no_missions(here.settings):
         sys.stderr.write(f"{problem}\n")
@@ -62,9 +68,18 @@ def take_private_queue(sender: str, instance: Any, **_: Any) -> None:
     register_all(instance.app, here.settings.policy)
     instance.app.amqp.queues.select_add(private_queue(here.settings.factory_id))
     MailboxBackend.known_report = staticmethod(here.spool.report_of)
+    instance.app.steps["consumer"].add(LoopWatch)
     adopt_orphans()
     _wait_for_room(here)
+    if is_kept_away(here.spool.noted_all()):
+        close_gate()  # until HQ says otherwise (F-20)
     _waits_for_redis[:] = [] if put_back(instance.app, _at_work(here)) else [instance.app]
+
+
+def take_orders(here: Node, app: Any) -> None:
+    """The control worker carries out HQ's orders to the factory itself, also while no missions are taken (F-22)."""
+    MailboxBackend.known_report = staticmethod(here.spool.report_of)
+    register_orders(app, here.settings.policy)
 
 
 def _at_work(here: Node) -> set[str]:
@@ -96,10 +111,10 @@ def _why_no_missions(settings: Settings) -> str | None:
             f"this {policy.factory_role} takes no missions: its delegation mode is {policy.delegation_mode}; "
             "UA_CAPABILITY_DELEGATION_MODE=listen_only lets it"
         )
-    if settings.mailbox_url is None:
+    if settings.mailbox_url is None and not settings.hq_base_url:
         return (
-            "UA_RESULT_BACKEND_URL is missing: this worker could not report what it did; "
-            "`corporation env` prints a working set"
+            "UA_RESULT_BACKEND_URL is missing, and so is UA_HQ_BASE_URL: this worker could not report what it did; "
+            "`corporation env` prints a working set, `corporation factory join` gets one from HQ"
         )
     return None
 
@@ -127,12 +142,21 @@ def _begin(sender: Any) -> None:
         while _waits_for_redis:
             put_back(_waits_for_redis.pop(), _at_work(here))
         running_version()  # asks git once, before the warden takes a child of ours for a stranger
-        pulse = Pulse(here, sender.app.backend.fill)
+        pulse = Pulse(here, sender.app.backend.fill, _signs_of(here, sender).look)
         _pulses.append(pulse)
         pulse.start()
         _watch(here, sender.controller.pool, pulse)
     if here.settings.ready_file:
         here.settings.ready_file.touch()
+
+
+def _signs_of(here: Node, sender: Any) -> WorkerSigns:
+    """The signs of this worker; what was wanted of the one before it has happened."""
+    is_watched = isinstance(sender.controller.pool, TaskPool)
+    signs = WorkerSigns(here, sender.hostname, lambda: len(state.active_requests), watched=is_watched)
+    signs.forget()
+    _signs.append(signs)
+    return signs
 
 
 def _settle_the_past(here: Node) -> None:
@@ -170,23 +194,29 @@ def tell_now() -> None:
         pulse.report_now()
 
 
-def stop_the_pulse(sender: Any, **_: Any) -> None:
-    """No beat, of whatever process, claims free slots of a worker that is going.
+def begin_to_leave(sender: Any, **_: Any) -> None:
+    """No beat, of whatever process, claims free slots of a worker that is going; HQ hears that it drains (F-23).
 
     It stays on the list while it works on: what it holds is not for a worker that starts meanwhile to put back.
     """
+    for signs in _signs:
+        signs.leave()
     node().spool.rest_worker(str(sender))
-    while _pulses:
-        _pulses.pop().stop()
+    for pulse in _pulses:
+        pulse.beat_now()
 
 
 def be_gone(sender: Any, **_: Any) -> None:
     """The worker takes nothing any more, nothing that its missions started is left, and HQ knows what came of them."""
     here = node()
+    while _pulses:
+        _pulses.pop().stop()
     _dismiss_the_wardens()
     if _takes_missions(here, sender.app):
-        with suppress(psycopg.Error):  # then the next worker tells it
+        with suppress(psycopg.Error, CorporationError):  # then the next worker tells it
             report_all(here.spool, sender.app.backend.fill)
+    while _signs:
+        _signs.pop().forget()
     here.spool.remove_worker(str(getattr(sender, "hostname", sender)))
     if here.settings.ready_file:
         here.settings.ready_file.unlink(missing_ok=True)

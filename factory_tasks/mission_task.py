@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from corporation import clock, strict_json
 from corporation.federation.hq import Hq
 from corporation.federation.processes import my_identity
 from corporation.federation.spool import Died, Duplicate, Finished, Fresh, Reception
+from corporation.missions.kinds import SYSTEM_ORDERS
 from corporation.missions.outcomes import Cancelled, Done, Failed, Outcome, Stop, TimedOut, to_report
 from corporation.roles import FactoryRuntimePolicy
 from factory_tasks.attempt_mark import end_leftovers_of_the_dead, marked
@@ -60,7 +61,9 @@ class MissionTask(Task):
     throws = (MissionFailed,)  # logged as a line, not as a crash
 
     def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
-        """Called by Celery after the result is stored: HQ has the report now."""
+        """Called by Celery after the result is stored: HQ has the report now, unless the backend says that itself."""
+        if getattr(self.backend, "marks_reported", False):
+            return
         try:
             node().spool.mark_reported(task_id)
         except sqlite3.OperationalError as error:
@@ -69,7 +72,16 @@ class MissionTask(Task):
 
 def register_all(app: Celery, policy: FactoryRuntimePolicy) -> None:
     """Every kind that `policy` permits is a task `mission.<kind>` of `app`; safe to call twice."""
-    for registration in registered(policy).values():
+    _register(app, (one for kind, one in registered(policy).items() if kind not in SYSTEM_ORDERS))
+
+
+def register_orders(app: Celery, policy: FactoryRuntimePolicy) -> None:
+    """Every order to the factory itself is a task `mission.system:…` of `app`; safe to call twice."""
+    _register(app, (one for kind, one in registered(policy).items() if kind in SYSTEM_ORDERS))
+
+
+def _register(app: Celery, registrations: Iterable[Registration]) -> None:
+    for registration in registrations:
         app.task(_body_of(registration), name=f"mission.{registration.kind}", base=MissionTask, bind=True)
 
 

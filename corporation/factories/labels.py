@@ -9,6 +9,8 @@ from corporation.roles import FactoryRuntimePolicy
 CODER: Final = "vp_coder"
 OF_KINDS: Final = (CODER, "vp_general", "tutorial_bootstrap_consumer")
 """The labels that the contract's kinds need, in the order of a factory's beat."""
+OVER_HTTPS: Final = "transport:http"
+"""This factory asks for its missions over HTTPS: nothing is sent to it over Redis."""
 KIND_PREFIX: Final = "kind:"
 """Before the name of a kind that the contract does not know."""
 
@@ -33,17 +35,23 @@ def headquarters_labels(
 
 
 def factory_labels(
-    policy: FactoryRuntimePolicy, earned: Collection[str], delegation_connected: bool, llm_override: str | None
+    policy: FactoryRuntimePolicy,
+    earned: Collection[str],
+    delegation_connected: bool,
+    llm_override: str | None,
+    *,
+    over_https: bool = False,
 ) -> list[str]:
     """The labels of a factory's beat, each once, in the contract's order; labels of further kinds come last, sorted."""
     permitted = {label for label in earned if permits(policy, label)}
     labels = [
-        *_delegation(policy, delegation_connected),
+        *_delegation(policy, delegation_connected and not over_https),
         *(label for label in OF_KINDS if label in permitted),
         f"gateway_mode:{policy.gateway_mode}",
         *_modes(policy),
         *_surface(policy),
         *_override(llm_override),
+        *([OVER_HTTPS] if over_https and policy.can_listen_delegations else []),
         *sorted(permitted - {*OF_KINDS}),
     ]
     return list(dict.fromkeys(labels))

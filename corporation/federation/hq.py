@@ -49,6 +49,19 @@ class Hq:
         """Tell how an attempt is going, which also renews its lease (H-31); waits `patience` seconds for each step."""
         return self._json("POST", f"/api/v1/factory/missions/{quote(attempt_id, safe='')}/progress", body, patience)
 
+    def claim(self, body: Mapping[str, Any], wait_seconds: float) -> dict[str, Any]:
+        """Ask for missions, and wait up to `wait_seconds` for some (contract http §8); what is answered is ours now."""
+        asked = {**body, "wait_seconds": wait_seconds}
+        return self._json("POST", "/api/v1/factory/missions/claim", asked, wait_seconds + REQUEST_SECONDS)
+
+    def start(self, attempt_id: str) -> dict[str, Any]:
+        """The attempt runs; HqRefusedError with a cause of HQ's when it must not. Saying it again changes nothing."""
+        return self._json("POST", f"/api/v1/factory/missions/{quote(attempt_id, safe='')}/start", {})
+
+    def result(self, attempt_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Bring the attempt's result home; the same again has the same answer. HqRefusedError when it is too late."""
+        return self._json("POST", f"/api/v1/factory/missions/{quote(attempt_id, safe='')}/result", body)
+
     def bundle(self, job_id: str) -> bytes:
         """Download the bundle (tar.gz) of a mission, at most 50 MB."""
         # Quoted as one path segment: a job_id is any text.

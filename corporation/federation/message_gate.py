@@ -28,6 +28,8 @@ from corporation.federation.message_frame import (
 LONGEST_NAME: Final = 200
 MISSION: Final = "mission."
 CONTROL: Final = "corporation."
+ECHO: Final = "corporation.echo"
+"""The one order of HQ's that travels through a queue of missions: its consumer answers it."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +203,7 @@ def _checked_body(body: object) -> tuple[list[Any], dict[str, Any]]:
 def _check_task(headers: Mapping[str, Any], queue: str, args: list[Any], kwargs: dict[str, Any], rules: Rules) -> None:
     """A task of ours, in a queue where it belongs, with arguments that it takes."""
     name = headers["task"]
-    ours = name.startswith(MISSION) or (name.startswith(CONTROL) and queue == rules.control_queue)
+    ours = name.startswith(MISSION) or name == ECHO or (name.startswith(CONTROL) and queue == rules.control_queue)
     signature = rules.signature_of(name) if ours else None
     if signature is None:
         refuse(Reason.unknown_task, f"no task of this worker on this queue is called {name!r}")

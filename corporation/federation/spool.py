@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from corporation import clock
 from corporation.federation.processes import ProcessIdentity, is_alive
-from corporation.federation.spool_file import SpoolFile
+from corporation.federation.spool_notes import SpoolNotes
 from corporation.federation.spool_schema import CHANGES, SCHEMA
 
 ALWAYS_REMEMBERED: Final = 10_000
@@ -89,7 +89,7 @@ class WorkerRow:
     labels: tuple[str, ...] = ()
 
 
-class Spool(SpoolFile):
+class Spool(SpoolNotes):
     """The attempts, the workers and the notes of this factory in the file at `path`."""
 
     schema = SCHEMA
@@ -270,16 +270,6 @@ class Spool(SpoolFile):
             for row in rows
             if is_alive(ProcessIdentity(row["pid"], row["born"]))
         ]
-
-    def note(self, name: str, value: str) -> None:
-        """Remember one small fact for the other processes of this factory."""
-        with self._write() as db:
-            db.execute("INSERT OR REPLACE INTO notes (name, value) VALUES (?, ?)", (name, value))
-
-    def noted(self, name: str) -> str | None:
-        """The fact last noted under `name`."""
-        rows = self._read("SELECT value FROM notes WHERE name = ?", (name,))
-        return rows[0]["value"] if rows else None
 
 
 def lost_report() -> dict[str, Any]:

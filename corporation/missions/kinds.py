@@ -53,6 +53,8 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
     }
 )
 ALIASES: Final[Mapping[str, str]] = MappingProxyType({"tutorial_bootstrap_repo": "bootstrap_repo"})
+AGENT_KINDS: Final = frozenset(kind.name for kind in KINDS.values() if kind.executor.startswith("vp."))
+"""Kinds that an agent does. This version runs none: they need a handler of somebody's own."""
 SYSTEM_PREFIX: Final = "system:"
 SYSTEM_ORDERS: Final = frozenset({"system:pause_factory", "system:resume_factory"})
 """Orders that a factory carries out itself, also while it takes no missions (F-22)."""

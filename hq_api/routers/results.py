@@ -46,7 +46,7 @@ class UsageForm(BaseModel):
 
 
 class ResultForm(BaseModel):
-    """How an attempt ended; ours is `report`, the outcome in the words of our own factories."""
+    """How an attempt ended; ours is `report`: the outcome in our factories' own words, beside result and error."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -75,11 +75,15 @@ class ResultForm(BaseModel):
         """The spool's report of this result; `retryable: false` ends the mission (H-31)."""
         more = {name: value for name, value in (("memo", self.memo), ("usage", self._used())) if value is not None}
         if self.report is not None:
-            return {**self.report, **more}
+            words = {"error": self._why()} if self.status == "FAILED" else {}
+            return {"result": self.result or {}, **words, **self.report, **more}
         if self.status == "SUCCESS":
             return {"outcome": "done", "result": self.result or {}, **more}
-        why = (self.error or "no reason was given")[-LONGEST_ERROR:]
-        return {"outcome": "failed" if self.retryable else "stop", "error": why, "result": self.result or {}, **more}
+        outcome = "failed" if self.retryable else "stop"
+        return {"outcome": outcome, "error": self._why(), "result": self.result or {}, **more}
+
+    def _why(self) -> str:
+        return (self.error or "no reason was given")[-LONGEST_ERROR:]
 
     def _used(self) -> dict[str, Any] | None:
         return self.usage.model_dump() if self.usage is not None else None

@@ -173,6 +173,12 @@ class FaultyCluster(Cluster):
             [seconds],
         )
 
+    def spool_owner(self, job_id: str, factory: str = "bench") -> int:
+        """The pid of the process that works on this mission."""
+        with closing(sqlite3.connect(self.spool_of(factory), timeout=15)) as spool:
+            [(pid,)] = spool.execute("SELECT owner_pid FROM attempts WHERE job_id = ? AND state = 'running'", [job_id])
+            return int(pid)
+
     def heard_of(self, factory: str) -> None:
         """HQ hears of a factory that has no slot and runs nothing, so that it knows itself to be reachable."""
         beat = {"factory_id": factory, "registration_status": "online", "capabilities": [], "slots": 0, "queues": []}

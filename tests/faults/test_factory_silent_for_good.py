@@ -31,5 +31,5 @@ def test_what_a_silent_factory_held_is_done_by_another_and_its_late_word_changes
     for number in range(2):
         assert cluster.story(f"begun-{number}") == Story("succeeded", ("lost", "succeeded"), (1, 2))
         assert cluster.story(f"queued-{number}") == Story("succeeded", ("withdrawn", "succeeded"), (2,))
-    assert cluster.left("spare") == {}
+    wait_until(lambda: not cluster.left("spare"), 10, "the late word is collected as well")
     assert cluster.value("SELECT count(*) FROM corporation.mission_events WHERE type = 'late_result'") == 2

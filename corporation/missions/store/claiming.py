@@ -68,6 +68,7 @@ CLAIM_QUEUED = text("""
     SELECT id, event_seq, 'claimed', attempt, factory_id, CAST(:detail AS json) FROM moved
 """)
 
+# Queued and claimed in one step: no message is needed where somebody waits for one.
 CLAIM_WAITING = text("""
     WITH given AS (
       SELECT * FROM unnest(CAST(:mission_ids AS bigint[]), CAST(:attempts AS integer[]), CAST(:attempt_ids AS uuid[]))
@@ -75,7 +76,7 @@ CLAIM_WAITING = text("""
     ), moved AS (
       UPDATE corporation.missions m
          SET state = 'claimed', state_reason = NULL, attempt = m.attempt + 1, attempt_id = g.attempt_id,
-             factory_id = :factory_id, next_attempt_at = NULL, updated_at = now(), event_seq = m.event_seq + 1
+             factory_id = :factory_id, next_attempt_at = NULL, updated_at = now(), event_seq = m.event_seq + 2
         FROM given g
        WHERE m.id = g.mission_id AND m.state = 'waiting' AND m.attempt = g.attempt
       RETURNING m.id, m.attempt, m.attempt_id, m.mission_kind, m.event_seq
@@ -86,6 +87,9 @@ CLAIM_WAITING = text("""
              now() + CAST(:lease_seconds AS double precision) * interval '1 second' FROM moved
     ), told AS (
       INSERT INTO corporation.mission_events (mission_id, seq, type, attempt, factory_id, detail)
+      SELECT id, event_seq - 1, 'queued', attempt, :factory_id, json_build_object('queue', CAST(:queue AS text))
+        FROM moved
+      UNION ALL
       SELECT id, event_seq, 'claimed', attempt, :factory_id, CAST(:detail AS json) FROM moved
     )
     INSERT INTO mailbox.celery_taskmeta (task_id, name, queue, factory)

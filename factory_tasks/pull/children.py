@@ -1,0 +1,127 @@
+"""A process for each attempt, forked from a parent that has imported everything: it takes some ten milliseconds."""
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Final
+
+import structlog
+from celery.exceptions import Ignore, Reject
+
+from corporation.errors import CorporationError
+from corporation.federation.hq import HqRefusedError
+from corporation.own_process import hide_environment
+from factory_tasks.handlers import Registration
+from factory_tasks.mission_task import attempt
+from factory_tasks.node import Node
+from factory_tasks.process_tree import become_pool_process
+from factory_tasks.pull.orders import Claimed
+from factory_tasks.stop_orders import STOP_CAUSES
+
+log = structlog.get_logger()
+
+_PR_SET_PDEATHSIG: Final = 1
+FAILED: Final = 70
+
+
+class Children:
+    """The processes of the attempts that run now; for the main thread only, but for `pids`."""
+
+    def __init__(self, here: Node, registered: Mapping[str, Registration]) -> None:
+        self._here = here
+        self._registered = registered
+        self._attempts: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._attempts)
+
+    def pids(self) -> set[int]:
+        """The living and the dead that were not collected yet; from every thread."""
+        return set(list(self._attempts))
+
+    def attempt_ids(self) -> set[str]:
+        """The attempts that were given to a process and whose end nobody has noticed."""
+        return set(self._attempts.values())
+
+    def start(self, claimed: Claimed) -> None:
+        """A process of its own works on the attempt from now on."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid:
+            self._attempts[pid] = claimed.attempt_id
+            return
+        status = FAILED
+        try:
+            status = _work(self._here, self._registered.get(claimed.kind), claimed)
+        except BaseException as error:
+            # Nothing may get out of here: below lies the parent's own loop.
+            log.error("attempt_process_failed", attempt_id=claimed.attempt_id, error=type(error).__name__)
+        finally:
+            with suppress(OSError, ValueError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(status)
+
+    def collect(self) -> int:
+        """How many have ended since the last call; what a dead one had begun is reported as lost by the spool."""
+        ended = [pid for pid in self._attempts if _has_ended(pid)]
+        for pid in ended:
+            del self._attempts[pid]
+        return len(ended)
+
+    def kill(self) -> None:
+        """SIGKILL to all; what they had begun is lost."""
+        for pid in self.pids():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True
+
+
+def _work(here: Node, registration: Registration | None, claimed: Claimed) -> int:
+    """In the child: run the attempt unless HQ or the spool says no. Its report is in the spool when this returns."""
+    _become_child()
+    if registration is None:
+        log.error("kind_unknown", attempt_id=claimed.attempt_id, kind=claimed.kind)
+        return FAILED
+    if not _is_wanted(here, claimed.attempt_id):
+        return 0
+    with suppress(Ignore, Reject):
+        attempt(here, registration, claimed.attempt_id, claimed.order)
+    return 0
+
+
+def _become_child() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    # Ctrl-C is for the parent, which lets its attempts finish.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        # Without its parent nobody would keep its time limit, or tell what became of it before the next start.
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    hide_environment()
+    become_pool_process()
+
+
+def _is_wanted(here: Node, attempt_id: str) -> bool:
+    """Tell HQ that it begins; False when HQ says that it must not. An absent HQ has handed it out all the same."""
+    if here.hq is None:
+        return False
+    try:
+        here.hq.start(attempt_id)
+    except HqRefusedError as refused:
+        if refused.cause in STOP_CAUSES:
+            log.warning("not_begun", attempt_id=attempt_id, why=refused.cause)
+            return False
+    except CorporationError as error:
+        log.warning("begun_untold", attempt_id=attempt_id, error=str(error))
+    return True
