@@ -1,9 +1,9 @@
 """What happened to a factory and by whom, kept for people; nothing is decided from it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from corporation.strict_json import dump
 
@@ -27,6 +27,16 @@ ADD = text("""
     INSERT INTO corporation.factory_events (factory_id, type, by, detail)
     VALUES (:factory_id, :type, :by, CAST(:detail AS json))
 """)
+
+READ = text("""
+    SELECT id, at, type, by, detail FROM corporation.factory_events WHERE factory_id = :factory_id
+     ORDER BY id DESC LIMIT :limit
+""")
+
+
+def read_events(connection: Connection, factory_id: str, limit: int) -> Sequence[Row[Any]]:
+    """The newest `limit` entries of the factory's history (`id`, `at`, `type`, `by`, `detail`), newest first."""
+    return connection.execute(READ, {"factory_id": factory_id, "limit": limit}).all()
 
 
 def note_event(

@@ -30,6 +30,7 @@ ALTER TABLE corporation.factories
 CREATE TABLE corporation.factory_access (
   factory_id      text PRIMARY KEY CHECK (btrim(factory_id) <> '' AND length(factory_id) <= 200),
   epoch           integer NOT NULL DEFAULT 0 CHECK (epoch >= 0),        -- tokens of an earlier one are refused
+  epoch_since     timestamptz NOT NULL DEFAULT now(),                   -- a token that names none must be younger
   quarantined_at  timestamptz,
   quarantined_by  text CHECK (length(quarantined_by) <= 300),
   quarantine_note text CHECK (length(quarantine_note) <= 1000)
@@ -105,6 +106,9 @@ ALTER TABLE corporation.attempts
   ADD COLUMN result_digest bytea CHECK (octet_length(result_digest) = 32),  -- of the result that was taken over HTTPS
   ADD COLUMN result_state  text,                                        -- what the sender was told then
   ADD COLUMN usage         json;
+-- What a factory ended last, however many attempts it ever had.
+CREATE INDEX attempts_ended_by_factory ON corporation.attempts (factory_id, finished_at DESC)
+  WHERE finished_at IS NOT NULL;
 """
 
 
@@ -116,6 +120,7 @@ def downgrade() -> None:
     """Echoes that wait in the outbox are dropped, and quarantines, join codes and costs are forgotten."""
     op.execute("""
         DELETE FROM corporation.outbox WHERE topic = 'echo';
+        DROP INDEX corporation.attempts_ended_by_factory;
         ALTER TABLE corporation.attempts
           DROP COLUMN worker_id, DROP COLUMN over_https, DROP COLUMN result_digest, DROP COLUMN result_state,
           DROP COLUMN usage;
