@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import redis
@@ -17,8 +17,8 @@ import celeryconfig
 from corporation.clock import new_id
 from corporation.missions.outbox import BrokerUnavailableError
 from corporation.missions.queues import TakenBack, Whereabouts
-from corporation.missions.store.sending import AttemptMessage, StopMessage
-from corporation.roles import private_queue
+from corporation.missions.store.sending import AttemptMessage, EchoMessage, StopMessage
+from corporation.roles import control_queue, private_queue
 from corporation.settings import Settings
 
 log = structlog.get_logger()
@@ -28,6 +28,13 @@ KILL_MARGIN_SECONDS = 15
 
 ENTRIES_AT_ONCE = 100
 """How many entries of a queue are read in one round trip: at most some 25 MB, with the largest orders HQ takes."""
+
+ECHO_TASK: Final = celeryconfig.ECHO_TASK
+ECHO_SECONDS: Final = 300
+"""How long an echo is wanted: then the next one is asked for."""
+
+OURS: Final = "corporation."
+"""How the tasks begin that are no attempts: beats, stops, echoes."""
 
 MARK = "corporation:incarnation"
 """A key of our own in Redis. Without it, whoever comes by writes a new one: then all else may be gone as well."""
@@ -99,6 +106,25 @@ class CeleryBroker:
             kwargsrepr=f"attempt_id={message.attempt_id!r}",
         )
 
+    def echo(self, messages: Sequence[EchoMessage]) -> None:
+        """Each queue has this echo, and no earlier one, behind what lies there; BrokerUnavailableError otherwise.
+
+        Doing it again is safe. What Redis is there for and refuses is logged and left.
+        """
+        for message in messages:
+            with _refusals_logged(message.queue), _asking():
+                for body in [body for body in self._bodies(message.queue) if _task_of(body) == ECHO_TASK]:
+                    self._remove(message.queue, body)
+                self._app.send_task(
+                    ECHO_TASK,
+                    kwargs={"echo_id": message.echo_id},
+                    queue=celeryconfig.direct_queue(message.queue),
+                    expires=ECHO_SECONDS,
+                    ignore_result=True,
+                    argsrepr="()",
+                    kwargsrepr=f"echo_id={message.echo_id!r}",
+                )
+
     def look_into(self, queue: str) -> Whereabouts:
         """Where the messages of `queue` are; raises BrokerUnavailableError.
 
@@ -106,7 +132,7 @@ class CeleryBroker:
         or that a worker pops this very moment, is seen in neither.
         """
         with _asking():
-            seen = [_read(body) for body in self._bodies(queue)]
+            seen = [_read(body) for body in self._bodies(queue) if not str(_task_of(body)).startswith(OURS)]
             return Whereabouts(
                 lying=frozenset(message.attempt_id for message in seen if message),
                 held=self._held(queue),
@@ -126,7 +152,8 @@ class CeleryBroker:
             gone = [message for body, message in found if self._remove(queue, body)]
             removed = frozenset(message.attempt_id for message in gone)
             came_back = {message.attempt_id for message in gone if message.came_back}
-            return TakenBack(removed, removed - came_back - self._held(queue) if removed else removed)
+            held = removed & self._held(queue) if removed else removed
+            return TakenBack(removed, removed - came_back - held, held)
 
     def incarnation(self) -> str:
         """Which run of the server this is, and a mark that we left in its data; raises BrokerUnavailableError.
@@ -172,10 +199,10 @@ class CeleryBroker:
     def _held(self, queue: str) -> frozenset[str]:
         """The attempts whose messages the owner of `queue` took and has not acknowledged.
 
-        kombu keeps them as `[message, exchange, routing key]`, in a hash that celeryconfig names after the node as
-        `private_queue` names the queue.
+        kombu keeps them as `[message, exchange, routing key]`, in a hash that celeryconfig names after the node, as
+        `private_queue` and `control_queue` name its queues.
         """
-        entries = self._list(self._redis.hvals, f"unacked:{queue.removeprefix(private_queue(''))}")
+        entries = [entry for node in _nodes_of(queue) for entry in self._list(self._redis.hvals, f"unacked:{node}")]
         held = [_read(entry, inside=True) for entry in entries]
         return frozenset(message.attempt_id for message in held if message)
 
@@ -218,6 +245,21 @@ def _read(body: bytes, *, inside: bool = False) -> _Message | None:
         return _Message(str(UUID(headers["id"])), bool(headers.get("redelivered")))
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         return None
+
+
+def _task_of(body: bytes) -> str | None:
+    """Which task an entry of a queue is for; None for bytes that are no message."""
+    try:
+        return str(json.loads(body)["headers"]["task"])
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+        return None
+
+
+def _nodes_of(queue: str) -> list[str]:
+    """Whose queue this may be, by its name: a node's private queue or its control queue."""
+    before, behind = private_queue(""), control_queue("")
+    nodes = [queue.removeprefix(before)] if queue.startswith(before) else []
+    return [*nodes, queue.removesuffix(behind)] if queue.endswith(behind) else nodes or [queue]
 
 
 def _grouped(messages: Sequence[StopMessage], by: Callable[[StopMessage], str | None]) -> dict[str, list[StopMessage]]:

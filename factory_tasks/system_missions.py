@@ -4,17 +4,13 @@ or by whoever claims them over HTTPS; never by a mission worker, and in no slot.
 HQ's flag is the authority, and every beat's answer repeats it (F-20); the order only says it sooner.
 """
 
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any, Final
-
-from celery import Celery
+from typing import Final
 
 from corporation.federation.notes import DRAINING, PAUSED, SET, UNSET
 from corporation.federation.spool import Spool
 from corporation.missions.outcomes import Done, Outcome, Stop
-from factory_tasks.handlers import Mission, Registration, handles
-from factory_tasks.mission_task import MissionTask, attempt, deliver, read_order
+from factory_tasks.handlers import Mission, handles
+from factory_tasks.heartbeat import send_beat
 from factory_tasks.node import node
 
 PAUSE: Final = "system:pause_factory"
@@ -37,27 +33,6 @@ def resume(mission: Mission) -> Outcome:
     return _rest(mission, "resume", paused=False, draining=False) if _is_for(mission) else _not_ours(mission)
 
 
-SYSTEM_MISSIONS: Final[Mapping[str, Registration]] = MappingProxyType(
-    {kind: Registration(kind, None, handler, stops_itself=True) for kind, handler in ((PAUSE, pause), (RESUME, resume))}
-)
-"""By kind; no worker advertises them (`handlers.labels`), and HQ sends them to no mission queue."""
-
-
-def register_system_missions(app: Celery) -> None:
-    """The orders are tasks `mission.<kind>` of `app`, for a worker of the control queue; safe to call twice."""
-    for registration in SYSTEM_MISSIONS.values():
-        if (name := f"mission.{registration.kind}") not in app.tasks:
-            app.task(_body_of(registration), name=name, base=MissionTask, bind=True, shared=False)
-
-
-def _body_of(registration: Registration) -> Any:
-    def mission(self: Any, order: dict[str, Any]) -> dict[str, Any]:
-        return deliver(attempt(node(), registration, str(self.request.id), read_order(order)))
-
-    mission.__doc__ = registration.run.__doc__
-    return mission
-
-
 def write_flags(spool: Spool, *, paused: bool, draining: bool) -> None:
     """All processes of this factory know HQ's flags from now on, also after a restart (F-20)."""
     spool.note(PAUSED, SET if paused else UNSET)
@@ -66,6 +41,8 @@ def write_flags(spool: Spool, *, paused: bool, draining: bool) -> None:
 
 def _rest(mission: Mission, action: str, *, paused: bool, draining: bool) -> Outcome:
     write_flags(node().spool, paused=paused, draining=draining)
+    # HQ goes by what this factory last said of itself, too, and would hold that for true until the next beat.
+    send_beat(node(), "order")
     note = mission.context.get("note")
     said = note if isinstance(note, str) else ""
     return Done({"action": action, "note": said, **({"mode": "drain"} if draining else {})})

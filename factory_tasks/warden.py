@@ -66,10 +66,14 @@ class Warden:
         self._somebody_died = False
 
     def start(self) -> None:
-        """Watch from now on; what this process started before, other than its pool, stays its own affair."""
+        """Watch from now on, in a thread of its own."""
+        self.begin()
+        self._thread.start()
+
+    def begin(self) -> None:
+        """What this process started before, other than its pool, stays its own affair. Then `look`, again and again."""
         self._known = self._pool()
         self._spared = children_of(os.getpid()) - self._known
-        self._thread.start()
 
     def stop(self) -> None:
         """The thread ends within one look, and no orphan of the pool is left; safe to call twice."""

@@ -55,11 +55,15 @@ class Waiting:
         if self._thread is not None:
             self._thread.join(timeout=5)
 
-    async def until_woken(self, deadline: float) -> bool:
+    @property
+    def next_wake(self) -> asyncio.Event:
+        """What `until_woken` waits for; take it before the look, or what comes during the look is missed."""
+        return self._woken
+
+    async def until_woken(self, woken: asyncio.Event, deadline: float) -> bool:
         """Wait until there may be work, at most until `deadline` (monotonic); False when it is over."""
         if self._over or monotonic() >= deadline:
             return False
-        woken = self._woken
         self._waiters += 1
         try:
             with suppress(TimeoutError):

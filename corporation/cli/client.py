@@ -74,6 +74,21 @@ class HqClient:
         body = {"missions": list(envelopes)}
         return self._object(self._call("POST", "/api/v1/delegation/publish", json=body, key=key, params=_wait(wait)))
 
+    def factories(self, status: str | None, limit: int) -> Json:
+        """HQ's registry: `registrations`, `count`, `headquarters_factory_id`."""
+        given = {"limit": str(limit)} | ({"registration_status": status} if status else {})
+        return self._object(self._call("GET", "/api/v1/factory/registrations", params=given))
+
+    def workload(self) -> Json:
+        """Who works on what: `factories`, `unassigned`, `updated_at`."""
+        return self._object(self._call("GET", "/api/v1/ops/delegation/workload"))
+
+    def factory_events(self, factory_id: str, limit: int) -> list[Json]:
+        """What happened to the factory last, newest first."""
+        path = f"/api/v1/ops/factory/{quote(factory_id, safe='')}/events"
+        body = self._object(self._call("GET", path, params={"limit": str(limit)}))
+        return [event for event in body.get("events", []) if isinstance(event, dict)]
+
     def missions(self, filters: Mapping[str, str | int | None]) -> Page:
         """The missions that match; `filters` are the query parameters of the contract, None = not given."""
         given = {name: str(value) for name, value in filters.items() if value is not None}
@@ -140,6 +155,18 @@ class HqClient:
     def rebuild_queues(self, *, dry_run: bool) -> Json:
         """What HQ handed out again or, in a `dry_run`, would; calling again finds nothing more to do."""
         return self._object(self._call("POST", "/api/v1/ops/queues/rebuild", json={"dry_run": dry_run}))
+
+    def control_factory(self, order: Json, *, wait: bool = False) -> Json:
+        """What is true now of the factory that the order (contract http §6) names; saying it again changes little."""
+        return self._object(self._call("POST", "/api/v1/ops/factory/control", json=order, params=_wait(wait)))
+
+    def factory_order(self, what: str, order: Json) -> Json:
+        """HQ's answer to `join-codes`, `quarantine`, `release` or `rename` (contract http §5); may be repeated."""
+        return self._object(self._call("POST", f"/api/v1/ops/factory/{what}", json=order))
+
+    def remove_factory(self, factory_id: str) -> Json:
+        """How many factories of that name HQ has forgotten, credential included: 1, or 0 when it knew none."""
+        return self._object(self._call("DELETE", f"/api/v1/factory/registrations/{quote(factory_id, safe='')}"))
 
     def health(self) -> tuple[Json, float]:
         """What HQ says about itself, also when it is unhealthy, and how many seconds the answer took."""

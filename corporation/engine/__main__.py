@@ -79,8 +79,8 @@ def build_loops(settings: Settings, ledger: Engine, broker: Broker, only: Sequen
             policy,
             lease,
             clock.chance,
-            sweep_seconds=min(5.0, lease / 8),
-            offline_seconds=thresholds.offline_seconds,
+            sweep_seconds=min(2.0, lease / 8),
+            thresholds=thresholds,
         ),
     ]
     return [loop for loop in loops if not only or loop.name in only]

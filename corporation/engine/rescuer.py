@@ -1,4 +1,5 @@
-"""The rescuer: attempts that nobody speaks of any more are given up, but never because HQ itself was away."""
+"""The rescuer: attempts that nobody speaks of are given up, but never because HQ itself was away; and what lies with a
+factory that does not come for it is taken back."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,13 +9,16 @@ from sqlalchemy import Engine
 
 from corporation import clock
 from corporation.db import transaction
+from corporation.factories.staleness import Thresholds
 from corporation.factories.store import heard_lately
 from corporation.missions.orphans import sweep_orphans
 from corporation.missions.outbox import BrokerUnavailableError
 from corporation.missions.queues import Queues
+from corporation.missions.recall import recall_some
 from corporation.missions.rescue import MOST_SENDS, look_after_queued, rescue_some
 from corporation.missions.retry import RetryPolicy
 from corporation.missions.store.leases import extend_all
+from corporation.wakeups import RECALL
 
 log = structlog.get_logger()
 
@@ -36,10 +40,10 @@ class Rescuer:
     monotonic: Callable[[], float] = clock.monotonic
     batch: int = 200
     name: str = "rescuer"
-    channels: tuple[str, ...] = ()
-    sweep_seconds: float = 5.0
-    offline_seconds: float = 900.0
-    """A factory silent for this long holds no queued attempt any more."""
+    channels: tuple[str, ...] = (RECALL,)
+    sweep_seconds: float = 2.0
+    """A dead factory's missions are given to another one this long after the end of their lease, and no later."""
+    thresholds: Thresholds = field(default_factory=Thresholds)
     _swept_at: float = field(default=float("-inf"), init=False)
     _incarnation: str | None = field(default=None, init=False)
     _orphans_swept_at: float = field(default=float("-inf"), init=False)
@@ -52,11 +56,12 @@ class Rescuer:
             with transaction(self.ledger) as connection:
                 extend_all(connection, self.lease_seconds)
         could_look = self._look_into_queues()
+        recalled = self._recall(sent_too=could_look)
         rescued = self._give_up(queued_too=could_look)
         self._swept_at = self.monotonic()
         if could_look and self._swept_at - self._orphans_swept_at >= ORPHANS_EVERY_SECONDS:
             self._sweep_orphans()
-        return rescued == self.batch
+        return self.batch in (rescued, recalled)
 
     def _look_into_queues(self) -> bool:
         """False while the broker is away: then a message that lies in a queue cannot be told from a lost one.
@@ -72,7 +77,8 @@ class Rescuer:
                     connection,
                     self.broker,
                     self.lease_seconds,
-                    self.offline_seconds,
+                    # Who was silent for a whole lease has lost what it ran, and what lies in its queue goes with it.
+                    self.lease_seconds,
                     everything=incarnation != self._incarnation,
                     most_sends=None if forgot else MOST_SENDS,
                 )
@@ -82,6 +88,13 @@ class Rescuer:
         if forgot or looked.resent:
             log.warning("messages_sent_again", count=looked.resent, lying=looked.lying, broker_was_restarted=forgot)
         return True
+
+    def _recall(self, *, sent_too: bool) -> int:
+        with transaction(self.ledger) as connection:
+            recalled = recall_some(connection, self.broker, self.thresholds, self.batch, sent_too=sent_too)
+        if recalled:
+            log.warning("attempts_recalled", count=recalled)
+        return recalled
 
     def _give_up(self, *, queued_too: bool) -> int:
         with transaction(self.ledger) as connection:

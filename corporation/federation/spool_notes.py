@@ -1,6 +1,6 @@
 """Small facts in the spool, by which the processes of one factory tell each other what they know."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from corporation.federation.spool_file import SpoolFile
 
@@ -32,6 +32,12 @@ class SpoolNotes(SpoolFile):
             number = int(row[0]) + 1 if row else 1
             db.execute(KEEP, (name, str(number)))
             return number
+
+    def change_note(self, name: str, change: Callable[[str | None], str]) -> None:
+        """The fact under `name` is what `change` makes of it; of two who change it at once, both count."""
+        with self._write() as db:
+            row = db.execute("SELECT value FROM notes WHERE name = ?", (name,)).fetchone()
+            db.execute(KEEP, (name, change(str(row[0]) if row else None)))
 
     def noted(self, name: str) -> str | None:
         """The fact last noted under `name`."""

@@ -19,12 +19,23 @@ _SWITCHES: Final = {"vp_coder": " (ENABLE_VP_CODER=1)", "vp_general": " (ENABLE_
 
 def resume(factories: Sequence[FactoryFacts]) -> Advice:
     """They take missions again."""
-    return Advice(f"Resume {_names(factories)}")
+    # Who says of itself that it rests is not resumed by HQ's word.
+    by_hq = next((one.view.factory_id for one in factories if one.paused_by_hq), None)
+    return Advice(f"Resume {_names(factories)}", f"corporation factories resume {positional(by_hq)}" if by_hq else None)
 
 
 def start_again(factories: Sequence[FactoryFacts]) -> Advice:
     """They are heard of again."""
     return Advice(f"Start the workers of {_names(factories)} again", START)
+
+
+def let_in(factories: Sequence[FactoryFacts]) -> list[Advice]:
+    """They are heard of again; those in quarantine are let in first."""
+    barred = [one for one in factories if one.view.quarantined]
+    silent = [one for one in factories if not one.view.quarantined]
+    release = f"corporation factories release {positional(barred[0].view.factory_id)}" if barred else None
+    out = [Advice(f"Release {_names(barred)}, if what led to the quarantine is mended", release)] if barred else []
+    return [*out, *([start_again(silent)] if silent else [])]
 
 
 def start_workers(factory_id: str) -> Advice:
@@ -34,8 +45,8 @@ def start_workers(factory_id: str) -> Advice:
 
 def start_named(factory_id: str) -> Advice:
     """There is a factory of this name."""
-    command = f"UA_FACTORY_ID={argument(factory_id)} {START}"
-    return Advice(f"Start a factory named {factory_id}; the mission goes there as soon as it registers", command)
+    command = f"corporation join-code --factory-id {argument(factory_id)}"
+    return Advice(f"Let a factory named {factory_id} join; the mission goes there as soon as it registers", command)
 
 
 def start_another(need: Need) -> Advice:
@@ -45,9 +56,14 @@ def start_another(need: Need) -> Advice:
 
 def enable(need: Need, where: str) -> Advice:
     """The factory `where` has what the mission needs."""
-    if (need.label or "").startswith("kind:"):
+    if need.label is not None and need.label.startswith("kind:"):
         return Advice(f"Give {where} the module with {need_of(need)} (UA_HANDLER_MODULES) and restart its workers")
     return Advice(f"Enable {need.label} on {where}{_SWITCHES.get(need.label or '', '')} and restart its workers")
+
+
+def add_handler(kind: str, where: str) -> Advice:
+    """The factory `where` runs the kind, for which this version brings no agent."""
+    return Advice(f"Give {where} a module that handles {kind} (UA_HANDLER_MODULES) and restart its workers")
 
 
 def more_slots(where: str) -> Advice:

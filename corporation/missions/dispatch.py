@@ -7,8 +7,8 @@ from sqlalchemy import Connection
 
 from corporation.factories.staleness import Thresholds, judge_status
 from corporation.missions.broadcast import is_broadcast
-from corporation.missions.kinds import KINDS, known_kinds, needed_label
-from corporation.missions.routing import Assigned, FactoryView, Held, Need, plan, route
+from corporation.missions.kinds import KINDS, SYSTEM_ORDERS, known_kinds, needed_label
+from corporation.missions.routing import Assigned, FactoryView, Held, Need, obstacles, plan, route
 from corporation.missions.store import dispatching
 from corporation.missions.store.dispatching import Assignment, Due, FactoryRow
 from corporation.wakeups import SEND, wake
@@ -31,12 +31,7 @@ def dispatch_some(connection: Connection, rules: DispatchRules, new_id: Callable
     if not dispatching.take_dispatch_lock(connection):
         return 0
     factories = read_views(connection, rules.thresholds)
-    roomy = [factory for factory in factories if factory.status == "online" and factory.room > 0]
-    room = sum(factory.room for factory in roomy)
-    if not room:
-        return 0
-    able = [(factory.factory_id, kind) for factory in roomy for kind in kinds_of(factory)]
-    due = dispatching.take_due(connection, able, min(room, rules.batch))
+    due = [*_due_orders(connection, factories, rules.batch), *_due_missions(connection, factories, rules.batch)]
     assignments = _assignments(due, factories, new_id)
     if assignments:
         dispatching.assign(connection, assignments, rules.lease_seconds)
@@ -44,9 +39,29 @@ def dispatch_some(connection: Connection, rules: DispatchRules, new_id: Callable
     return len(assignments)
 
 
+def _due_orders(connection: Connection, factories: Sequence[FactoryView], limit: int) -> list[Due]:
+    """Orders to factories themselves wait for no slot."""
+    targets = dispatching.targets_of_orders(connection)
+    able = [
+        (factory.factory_id, kind)
+        for factory in factories
+        if factory.factory_id in targets
+        for kind in sorted(SYSTEM_ORDERS)
+        if not obstacles(need_of(0, kind, factory.factory_id), factory)
+    ]
+    return dispatching.take_orders(connection, able, limit)
+
+
+def _due_missions(connection: Connection, factories: Sequence[FactoryView], limit: int) -> list[Due]:
+    roomy = [one for one in factories if one.status == "online" and one.takes_messages and one.room > 0]
+    able = [(factory.factory_id, kind) for factory in roomy for kind in kinds_of(factory)]
+    return dispatching.take_due(connection, able, min(sum(factory.room for factory in roomy), limit))
+
+
 def _assignments(due: Sequence[Due], factories: Sequence[FactoryView], new_id: Callable[[], str]) -> list[Assignment]:
     by_id = {one.mission_id: one for one in due}
-    answers = plan([need_of(one.mission_id, one.kind, one.target) for one in due], factories)
+    needs = [replace(need_of(one.mission_id, one.kind, one.target), avoid=one.avoid) for one in due]
+    answers = plan(needs, factories)
     return [
         Assignment(by_id[need.mission_id], new_id(), answer) for need, answer in answers if isinstance(answer, Assigned)
     ]
@@ -75,14 +90,22 @@ def read_views(connection: Connection, thresholds: Thresholds) -> list[FactoryVi
 
 
 def judged(row: FactoryRow, thresholds: Thresholds) -> FactoryView:
-    """The factory of `row` as routing sees it: its status by when it was last heard of, and not only as it said."""
-    return replace(row.view, status=judge_status(row.view.status, row.silent_seconds, row.paused, thresholds))
+    """The factory of `row` as routing sees it: its status by when it was last heard of, and not only as it said.
+
+    One that is quarantined is `offline`, whatever it says.
+    """
+    status = judge_status(row.view.status, row.silent_seconds, row.paused, thresholds, draining=row.draining)
+    return replace(row.view, status="offline" if row.view.quarantined else status)
 
 
 def need_of(mission_id: int, kind: str, target: str | None) -> Need:
-    """What a mission of this kind and target needs of a factory."""
-    registered = KINDS.get(kind)
-    return Need(mission_id, needed_label(kind), target, routable=not (registered and registered.system))
+    """What a mission of this kind and target needs of a factory.
+
+    An order to the factory itself is sent only to a target: without one it is spread into one order for each.
+    """
+    system = kind in KINDS and KINDS[kind].system
+    routable = not system or (kind in SYSTEM_ORDERS and target is not None)
+    return Need(mission_id, needed_label(kind), target, routable=routable, system=system)
 
 
 def kinds_of(factory: FactoryView) -> list[str]:

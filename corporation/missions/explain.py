@@ -12,8 +12,8 @@ from corporation.missions.why_underway import explain_underway
 from corporation.missions.why_waiting import explain_waiting
 
 _NEAREST_FIRST: Final = (
-    "no_free_slot", "paused", "draining", "stale", "offline", "no_mission_worker", "lacks_label", "takes_no_orders",
-    "not_the_target",
+    "asks_itself", "no_free_slot", "paused", "draining", "stale", "offline", "no_mission_worker", "no_control_worker",
+    "quarantined", "lacks_label", "takes_no_orders", "not_the_target",
 )  # fmt: skip
 """How far an obstacle keeps a factory from a mission: a slot is free in minutes, another target is another mission."""
 

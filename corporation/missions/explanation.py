@@ -79,15 +79,27 @@ class AttemptFacts:
 
 
 @dataclass(frozen=True)
+class Restraint:
+    """HQ's word that keeps missions from a factory: whose it is, since when, why, and when it ends by itself."""
+
+    by: str | None = None
+    since: datetime | None = None
+    note: str | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True)
 class FactoryFacts:
     """A factory as routing sees it, and what else people want to know of one."""
 
     view: FactoryView
     silent_seconds: float = 0.0
     paused_by_hq: bool = False
-    """HQ's flag is set (F-20); without it a factory that is `paused` says so of itself."""
+    """HQ's flag is set (F-20); without it a factory that is `paused` or `draining` says so of itself."""
     running: int = 0
     """Attempts it runs, out of those it holds."""
+    restraint: Restraint | None = None
+    """Of whom HQ's flag is, or the quarantine."""
 
 
 @dataclass(frozen=True)

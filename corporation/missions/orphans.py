@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 
 from corporation.missions.queues import Queues
 from corporation.missions.store import resending
-from corporation.roles import private_queue
+from corporation.roles import control_queue, private_queue
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,13 @@ class Swept:
 
 
 def sweep_orphans(connection: Connection, queues: Queues, after: str, limit: int) -> Swept:
-    """Remove the orphans from the queues of up to `limit` factories, by rising id from right `after` one.
+    """Remove the orphans from both queues of up to `limit` factories, by rising id from right `after` one.
 
     Safe at any time and twice at once. Raises BrokerUnavailableError; then some may be removed.
     """
     factories = resending.known_factories(connection, after, limit)
     removed = foreign = 0
-    for queue in dict.fromkeys(private_queue(factory_id) for factory_id in factories):
+    for queue in dict.fromkeys(of(factory_id) for factory_id in factories for of in (private_queue, control_queue)):
         found = queues.look_into(queue)
         orphans, strangers = orphans_among(connection, sorted(found.lying))
         removed += len(queues.withdraw(queue, orphans).removed) if orphans else 0

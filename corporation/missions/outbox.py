@@ -1,4 +1,4 @@
-"""Handing committed attempts, and orders to stop, to the broker: nothing else in the project sends anything."""
+"""Handing committed attempts, orders to stop and echoes to the broker: nothing else in the project sends anything."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from corporation.errors import CorporationError
 from corporation.missions.queues import Queues
 from corporation.missions.store import sending
-from corporation.missions.store.sending import AttemptMessage, StopMessage
+from corporation.missions.store.sending import AttemptMessage, EchoMessage, StopMessage
 
 
 class BrokerUnavailableError(CorporationError):
@@ -31,25 +31,36 @@ class Broker(Queues, Protocol):
         """
         ...
 
+    def echo(self, messages: Sequence[EchoMessage]) -> None:
+        """Each queue has this echo, and no earlier one, behind what lies there.
+
+        Raises BrokerUnavailableError; then some may be there, and doing it again is safe.
+        """
+        ...
+
 
 def send_some(connection: Connection, broker: Broker, limit: int) -> int:
     """Send up to `limit` messages of the outbox, the oldest first, and return how many.
 
     The rows go with the commit that follows the sending. A crash in between sends a message twice, and the factory's
-    spool drops the second copy. Orders to stop that cannot be sent hold up no attempt: they wait for the next time.
+    spool drops the second copy. Orders to stop and echoes that cannot be sent hold up no attempt: they wait for the
+    next time.
     """
     messages = sending.take_unsent(connection, limit)
     attempts = [message for message in messages if isinstance(message, AttemptMessage)]
     stops = [message for message in messages if isinstance(message, StopMessage)]
+    echoes = [message for message in messages if isinstance(message, EchoMessage)]
     if attempts:
         broker.send(attempts)
         sending.mark_sent(connection, [message.outbox_id for message in attempts])
-    if stops:
-        try:
+    try:
+        if stops:
             broker.stop(stops)
-        except BrokerUnavailableError:
-            if not attempts:
-                raise
-        else:
             sending.mark_sent(connection, [message.outbox_id for message in stops])
+        if echoes:
+            broker.echo([message for message in echoes if message.echo_id is not None])
+            sending.mark_sent(connection, [message.outbox_id for message in echoes])
+    except BrokerUnavailableError:
+        if not attempts:
+            raise
     return len(messages)

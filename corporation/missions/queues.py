@@ -14,7 +14,8 @@ class Whereabouts:
     held: frozenset[str] = frozenset()
     """A worker of the factory took them and has not acknowledged them: it works on them, or it died with them."""
     foreign: int = 0
-    """How many entries of the queue are no message of ours at all; the worker's own gate deals with them."""
+    """How many entries of the queue are no message of ours at all; the worker's own gate deals with them. Orders of HQ
+    that are no attempt (a beat, a stop, an echo) are ours, and are not counted."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class TakenBack:
     unreceived: frozenset[str] = frozenset()
     """Those of them that no worker ever had: none of their messages had come back to the queue from a worker that
     died, and the factory holds no other copy."""
+    held: frozenset[str] = frozenset()
+    """What the factory holds of the removed ones: a worker took another copy and has not acknowledged it."""
 
 
 class Queues(Protocol):

@@ -2,17 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
 from corporation.missions.collect import apply, settle
-from corporation.missions.finish import Standing
+from corporation.missions.finish import Again, Standing
 from corporation.missions.outbox import BrokerUnavailableError
 from corporation.missions.outcomes import Lost
 from corporation.missions.queues import Queues
 from corporation.missions.retry import RetryPolicy
 from corporation.missions.store import cancelling, leases, resending, withdrawing
+from corporation.missions.store.finishing import Ended
 from corporation.wakeups import DISPATCH, SEND, wake
 
 SAFE_SECONDS = 30.0
@@ -37,7 +38,7 @@ def look_after_queued(
     connection: Connection,
     queues: Queues,
     lease_seconds: float,
-    offline_seconds: float,
+    silent_seconds: float,
     *,
     everything: bool = False,
     most_sends: int | None = MOST_SENDS,
@@ -47,14 +48,14 @@ def look_after_queued(
 
     A busy factory may leave a message for hours: it is not lost, and its attempt must not be used up. A message that a
     worker took and did not acknowledge renews nothing: the factory has to speak of it. Looked for is what was neither
-    renewed nor sent for SAFE_SECONDS, or `everything`; a factory that was silent for `offline_seconds`, or that runs no
-    mission worker any more, is not waited for. Safe at any time, also twice at once (ops/decisions/0014). Raises
-    BrokerUnavailableError when the broker cannot be asked.
+    renewed nor sent for SAFE_SECONDS, or `everything`; a factory that was silent for `silent_seconds`, or that runs no
+    mission worker any more, is not waited for: its leases end, and what lies in its queue goes elsewhere. Safe at any
+    time, also twice at once (ops/decisions/0014). Raises BrokerUnavailableError when the broker cannot be asked.
     """
     within = None if everything else lease_seconds - min(SAFE_SECONDS, lease_seconds / 4)
     lying: set[str] = set()
     gone: set[str] = set()
-    for queue, expected in leases.queued_attempts(connection, within, offline_seconds).items():
+    for queue, expected in leases.queued_attempts(connection, within, silent_seconds).items():
         found = queues.look_into(queue)
         lying |= expected & found.lying
         gone |= expected - found.lying - found.held
@@ -97,7 +98,7 @@ def rescue_some(
     withdrawn = _take_back(connection, queues, silent)
     unnamed = leases.unnamed(connection, [standing.attempt_id for standing in silent], lease_seconds)
     lost = [
-        settle(standing, _lost(standing, standing.attempt_id in unnamed), {}, policy, chance())
+        _waited(settle(standing, _lost(standing, standing.attempt_id in unnamed), {}, policy, chance()), lease_seconds)
         for standing in silent
         if standing.attempt_id not in withdrawn
     ]
@@ -112,8 +113,15 @@ def rescue_some(
 
 
 def _lost(standing: Standing, unnamed: bool) -> Lost:
-    why = f"{standing.factory_id} was silent for longer than its lease"
-    return Lost(why, took_worker=standing.received and unnamed)
+    return Lost(f"{standing.factory_id} was silent for longer than its lease", took_worker=unnamed)
+
+
+def _waited(ended: Ended, lease_seconds: float) -> Ended:
+    """The lease that nobody renewed counts towards the wait before the next attempt: so long nobody worked on it."""
+    if not isinstance(ended.verdict, Again):
+        return ended
+    delay = max(0.0, ended.verdict.delay_seconds - lease_seconds)
+    return replace(ended, verdict=replace(ended.verdict, delay_seconds=delay))
 
 
 def _take_back(connection: Connection, queues: Queues, silent: Sequence[Standing]) -> set[str]:

@@ -35,6 +35,12 @@ class Result:
         return "SUCCESS" if self.report.get("outcome") == "done" else "FAILURE"
 
     @property
+    def letter(self) -> bytes:
+        """What its row of the mailbox will hold: the report, and of a failure what Celery's own tools want to see."""
+        named = {"exc_type": "MissionFailed", "exc_message": [str(self.report.get("error", ""))[-4000:]]}
+        return dump(dict(self.report) if self.status == "SUCCESS" else {**self.report, **named}).encode()
+
+    @property
     def digest(self) -> bytes:
         """The same for the same body, however it was written."""
         return hashlib.sha256(dump(dict(self.body)).encode()).digest()
@@ -96,9 +102,7 @@ def _filled(connection: Connection, locked: LockedLetter, result: Result) -> Let
     """The letter with this report in it; one that a worker filled a moment ago counts as it is."""
     if not locked.open:
         return locked.letter
-    named = {"exc_type": "MissionFailed", "exc_message": [str(result.report.get("error", ""))[-4000:]]}
-    shown = dict(result.report) if result.status == "SUCCESS" else {**result.report, **named}
-    body = dump(shown).encode()
+    body = result.letter
     https_results.fill(connection, locked.letter.letter_id, result.status, body, result.worker)
     return Letter(locked.letter.letter_id, locked.letter.attempt_id, result.status, body)
 

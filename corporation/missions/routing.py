@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Final
 
 QUEUE_SECONDS = 2.0
 """How much work a factory should have in its queue: enough to bridge the dispatcher's own turn-around, and no more,
@@ -9,6 +12,9 @@ because what lies in Redis can no longer be ordered, cancelled or sent elsewhere
 
 QUEUE_LIMIT = 2000
 """The most messages we ever keep in one factory's queue, however fast it works."""
+
+LIVE: Final = frozenset({"online", "paused", "draining"})
+"""The statuses of factories that are heard of: orders to the factory itself reach them (F-22)."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,12 @@ class FactoryView:
     finished_per_second: float = 0.0
     queue: str = ""
     """The factory's private queue: what lies there reaches it and nobody else (ops/decisions/0008)."""
+    control_queue: str | None = None
+    """Where orders to the factory itself go; None while no control worker of it listens."""
+    takes_messages: bool = True
+    """False for a factory that asks for its missions over HTTPS: nothing is sent to it."""
+    quarantined: bool = False
+    """HQ has cut it off: it is given nothing at all."""
 
     @property
     def room(self) -> int:
@@ -44,7 +56,11 @@ class Need:
     target: str | None
     """The only factory that may run it, or None."""
     routable: bool = True
-    """False for kinds that no factory of this version takes from a queue (system missions)."""
+    """False for what no factory is ever sent: kinds that this version does not run, and orders to all factories."""
+    system: bool = False
+    """An order to the factory itself: it goes to the control queue, needs no slot, and reaches who is paused (F-22)."""
+    avoid: frozenset[str] = frozenset()
+    """Factories where an earlier attempt of this mission failed or was lost: any other one is tried before them."""
 
 
 @dataclass(frozen=True)
@@ -72,16 +88,19 @@ def queue_target(slots: int, finished_per_second: float) -> int:
 
 
 def route(need: Need, factories: Sequence[FactoryView]) -> Assigned | Held:
-    """The factory for `need`: able, online, with room, the least loaded first; ties go by id, so it is repeatable."""
+    """The factory for `need`: able, open, with room; one that has not failed it first, then the least loaded.
+
+    Equals share what comes, each mission by its own draw, which is the same whenever it is repeated.
+    """
     if need.target is not None and all(factory.factory_id != need.target for factory in factories):
         return Held("target_unknown")
     able = [factory for factory in factories if may_run(need, factory)]
-    online = [factory for factory in able if factory.status == "online"]
-    free = [factory for factory in online if factory.room > 0]
+    listening = [factory for factory in able if _is_open(need, factory)]
+    free = [factory for factory in listening if factory.takes_messages and _has_room(need, factory)]
     if not free:
-        return Held(_why_held(need, factories, able, online))
-    best = min(free, key=lambda factory: (factory.held / max(factory.slots, 1), factory.factory_id))
-    return Assigned(best.factory_id, best.queue)
+        return Held(_why_held(need, factories, able, listening))
+    best = _best(need, [factory for factory in free if factory.factory_id not in need.avoid] or free)
+    return Assigned(best.factory_id, (best.control_queue or best.queue) if need.system else best.queue)
 
 
 def obstacles(need: Need, factory: FactoryView) -> tuple[str, ...]:
@@ -89,13 +108,17 @@ def obstacles(need: Need, factory: FactoryView) -> tuple[str, ...]:
 
     `route` judges by the same conditions: it assigns exactly when some factory has no obstacle.
     """
+    ordinary = need.routable and not need.system
     found = [
         (not _is_meant(need, factory), "not_the_target"),
         (not need.routable, "takes_no_orders"),
-        (need.routable and not _is_able(need, factory), "lacks_label"),
-        (factory.status != "online", factory.status),
-        (factory.slots < 1, "no_mission_worker"),
-        (factory.slots > 0 and factory.room < 1, "no_free_slot"),
+        (ordinary and not _is_able(need, factory), "lacks_label"),
+        (need.routable and need.system and not _is_able(need, factory), "no_control_worker"),
+        (factory.quarantined, "quarantined"),
+        (not factory.quarantined and not _is_open(need, factory), factory.status),
+        (not factory.takes_messages, "asks_itself"),
+        (not need.system and factory.slots < 1, "no_mission_worker"),
+        (not need.system and factory.slots > 0 and factory.room < 1, "no_free_slot"),
     ]
     return tuple(code for is_so, code in found if is_so)
 
@@ -110,20 +133,57 @@ def _is_meant(need: Need, factory: FactoryView) -> bool:
 
 
 def _is_able(need: Need, factory: FactoryView) -> bool:
+    if need.system:
+        return need.routable and (factory.control_queue is not None or not factory.takes_messages)
     return need.routable and (need.label is None or need.label in factory.labels)
 
 
+def _is_open(need: Need, factory: FactoryView) -> bool:
+    """Whether it takes such missions now, as far as its state goes."""
+    return not factory.quarantined and factory.status in (LIVE if need.system else ("online",))
+
+
+def _has_room(need: Need, factory: FactoryView) -> bool:
+    return need.system or factory.room > 0
+
+
+def _best(need: Need, free: Sequence[FactoryView]) -> FactoryView:
+    loads = [factory.held / max(factory.slots, 1) for factory in free]
+    least = min(loads)
+    equals = [factory for factory, load in zip(free, loads, strict=True) if load == least]
+    return max(equals, key=lambda factory: (_draw(need.mission_id, factory.factory_id), factory.factory_id))
+
+
+def _draw(mission_id: int, factory_id: str) -> int:
+    """This factory's lot for this mission: the highest wins (rendezvous hashing).
+
+    With one fixed order among equals the first of them would get nearly everything while there is little to do.
+    """
+    return (_number_of(factory_id) ^ (mission_id * _ODD)) * _ODD % 2**64 >> 16
+
+
+@lru_cache(maxsize=10_000)
+def _number_of(factory_id: str) -> int:
+    return int.from_bytes(blake2b(factory_id.encode("utf-8", "surrogatepass"), digest_size=8).digest())
+
+
+_ODD: Final = 0x9E3779B97F4A7C15
+"""2**64 divided by the golden ratio: a product with it carries every bit of a number into its upper half."""
+
+
 def _why_held(
-    need: Need, factories: Sequence[FactoryView], able: Sequence[FactoryView], online: Sequence[FactoryView]
+    need: Need, factories: Sequence[FactoryView], able: Sequence[FactoryView], listening: Sequence[FactoryView]
 ) -> str:
-    if online:
-        return "no_free_slot"
+    if listening:
+        # Who asks for missions over HTTPS and has room takes it with its next question.
+        asks = any(not factory.takes_messages and _has_room(need, factory) for factory in listening)
+        return "behind_others" if asks else "no_free_slot"
     resting = any(factory.status in ("paused", "draining") for factory in able)
     if need.target is not None and able:
         return "target_paused" if resting else "target_offline"
     if resting:
         return "all_paused"
-    if able or all(factory.status in ("stale", "offline") for factory in factories):
+    if able or all(factory.quarantined or factory.status in ("stale", "offline") for factory in factories):
         return "no_live_factory"
     return "no_capable_factory"
 
@@ -134,7 +194,7 @@ def plan(needs: Sequence[Need], factories: Sequence[FactoryView]) -> list[tuple[
     answers: list[tuple[Need, Assigned | Held]] = []
     for need in needs:
         answer = route(need, list(views.values()))
-        if isinstance(answer, Assigned):
+        if isinstance(answer, Assigned) and not need.system:
             view = views[answer.factory_id]
             views[answer.factory_id] = replace(view, held=view.held + 1)
         answers.append((need, answer))

@@ -1,7 +1,15 @@
 """Why a mission that a factory has been given does not run yet, or how far it is: queued, claimed, running; pure."""
 
 from corporation.missions import advising
-from corporation.missions.explanation import Advice, AttemptFacts, Explanation, Facts, QueuePlace, Reason
+from corporation.missions.explanation import (
+    Advice,
+    AttemptFacts,
+    Explanation,
+    FactoryFacts,
+    Facts,
+    QueuePlace,
+    Reason,
+)
 from corporation.missions.states import State
 from corporation.missions.why_waiting import NO_BROKER, NO_ENGINE, STUCK_SECONDS
 from corporation.missions.wording import (
@@ -50,6 +58,10 @@ def _queued(facts: Facts, attempt: AttemptFacts) -> Explanation:
 def _why_queued(facts: Facts, attempt: AttemptFacts, queue: QueuePlace) -> tuple[str, str, list[Advice]]:
     """The code, the clause and the advice for an attempt that nobody has received."""
     name = attempt.factory_id
+    factory = facts.factory(name)
+    if factory is not None and not factory.view.takes_messages and factory.view.status == "online":
+        clause = f"it is kept for {name}, which asks HQ for its missions over HTTPS and takes it when a slot is free"
+        return "behind_others", clause, [advising.WAIT_A_MOMENT]
     if not facts.broker_answers:
         where = f"queued for {name}" if queue.unsent_seconds is None else f"in HQ's outbox for {name}"
         return (
@@ -60,16 +72,25 @@ def _why_queued(facts: Facts, attempt: AttemptFacts, queue: QueuePlace) -> tuple
     if queue.unsent_seconds is not None:
         return _unsent(name, queue.unsent_seconds)
     lies = f"it lies in the queue of {name}, {ordinal(queue.place)} of {queue.of}"
-    factory = facts.factory(name)
     if factory is None:
         clause = f"{lies}, and no factory of that name is registered any more"
         return "target_unknown", clause, [_given_back(facts)]
-    if factory.view.status in ("stale", "offline"):
-        advice = [advising.start_again([factory]), _given_back(facts)]
-        return "target_offline", f"{lies}; {name} {state_of(factory)}", advice
+    if factory.view.quarantined or factory.view.status in ("stale", "offline"):
+        advice = [*advising.let_in([factory]), _given_back(facts)]
+        return "target_offline", f"{lies}; {name} {state_of(factory, facts.now)}", advice
+    if facts.mission.need.system:
+        return _not_taken(facts, attempt, lies)
+    return _why_not_taken(facts, attempt, factory, lies)
+
+
+def _why_not_taken(
+    facts: Facts, attempt: AttemptFacts, factory: FactoryFacts, lies: str
+) -> tuple[str, str, list[Advice]]:
+    """The same for a mission that lies in the queue of a factory that is heard of."""
+    name = attempt.factory_id
     if factory.view.status in ("paused", "draining"):
         advice = [advising.resume([factory]), _given_back(facts)]
-        return "target_paused", f"{lies}; {name} {state_of(factory)}", advice
+        return "target_paused", f"{lies}; {name} {state_of(factory, facts.now)}", advice
     if factory.view.slots < 1:
         advice = [advising.start_workers(name), _given_back(facts)]
         return "no_free_slot", f"{lies}; {name} has no mission worker", advice
@@ -93,11 +114,15 @@ def _not_taken(facts: Facts, attempt: AttemptFacts, lies: str) -> tuple[str, str
         return "behind_others", f"{lies}, and {name} is about to take it", [advising.WAIT_A_MOMENT]
     factory = facts.factory(name)
     heard = span(factory.silent_seconds) if factory else "never"
+    system = facts.mission.need.system
+    able = "has a control worker" if system else "has a free slot"
     clause = (
-        f"{lies}, and {name} has not taken it for {span(waited)}, although it has a free slot and was heard of "
+        f"{lies}, and {name} has not taken it for {span(waited)}, although it {able} and was heard of "
         f"{heard} ago; its lease ends at {clock_time(attempt.lease_expires_at, facts.now)}"
     )
-    restart = Advice(f"Restart the mission workers of {name}: one may be alive and yet take nothing")
+    restart = Advice(
+        f"Restart the {'control' if system else 'mission'} workers of {name}: one may be alive and yet take nothing"
+    )
     return "behind_others", clause, [restart, _given_back(facts)]
 
 

@@ -7,12 +7,15 @@ from typing import Final
 
 from corporation.missions import advising
 from corporation.missions.explanation import Advice, Explanation, FactoryFacts, Facts, Reason
+from corporation.missions.kinds import AGENT_KINDS
 from corporation.missions.known_causes import cause_of
 from corporation.missions.routing import Held, may_run, obstacles, route
 from corporation.missions.wording import (
+    MOST_NAMED,
     clock_time,
     counted,
     each_state,
+    heard_of,
     how_it_ended,
     listed,
     need_of,
@@ -30,6 +33,8 @@ STUCK_SECONDS: Final = 10.0
 
 MOST_COMPARED: Final = 1000
 """Factories among whose names the nearest one is looked for."""
+
+ASKS: Final = "if none does, look at its `pull` process"
 
 NO_ENGINE: Final = "HQ's engine may not be running"
 NO_BROKER: Final = Reason("broker_down", "Redis does not answer, so nothing that is queued reaches a factory")
@@ -79,12 +84,12 @@ def _target_unknown(facts: Facts) -> Worded:
 
 def _target_offline(facts: Facts) -> Worded:
     target = _target(facts)
-    return _meant_for(target), [advising.start_again([target]), advising.publish_untargeted()]
+    return _meant_for(facts, target), [*advising.let_in([target]), *_elsewhere(facts)]
 
 
 def _target_paused(facts: Facts) -> Worded:
     target = _target(facts)
-    return _meant_for(target), [advising.resume([target]), advising.publish_untargeted()]
+    return _meant_for(facts, target), [advising.resume([target]), *_elsewhere(facts)]
 
 
 def _all_paused(facts: Facts) -> Worded:
@@ -97,8 +102,8 @@ def _no_live_factory(facts: Facts) -> Worded:
     if not facts.factories:
         return "no factory has registered yet", [Advice("Start one", advising.START)]
     those = _able(facts)
-    clause = _who_has_it(facts, those) if those else f"no factory is live: {each_state(facts.factories)}"
-    return clause, [advising.start_again(those or facts.factories), advising.start_another(facts.mission.need)]
+    clause = _who_has_it(facts, those) if those else f"no factory is live: {each_state(facts.factories, facts.now)}"
+    return clause, [*advising.let_in(those or facts.factories), advising.start_another(facts.mission.need)]
 
 
 def _no_capable_factory(facts: Facts) -> Worded:
@@ -106,17 +111,49 @@ def _no_capable_factory(facts: Facts) -> Worded:
     if not need.routable:
         clause = f"it is an order to a factory itself ({facts.mission.kind}), which no factory takes from a queue"
         return clause, [Advice("Update Corporation on HQ and on the factories to a version that does")]
+    if need.system:
+        clause = f"it is an order to {need.target} itself, which has no control worker to take it"
+        return clause, [Advice(f"Start the control worker of {need.target}", advising.START)]
+    return _incapable(facts)
+
+
+def _incapable(facts: Facts) -> Worded:
+    """No factory that it may go to has what it needs."""
+    need = facts.mission.need
     stop = advising.cancel(facts.mission)
     if need.target is None:
         many = len(facts.factories)
         who = "the only known factory lacks" if many == 1 else f"none of the {many} known factories has"
-        clause = f"it needs {need_of(need)}, which {who}"
-        return clause, [advising.enable(need, "a factory"), advising.start_another(need), stop]
+        clause = f"it needs {need_of(need)}, which {who}{_no_agent(facts)}"
+        return clause, [_ability(facts, "a factory"), *_another_able(facts), stop]
     others = [view.factory_id for view in facts.views if need.label in view.labels]
     elsewhere = [advising.publish_for(others[0], f"Or, as {others[0]} has {need_of(need)}")] if others else []
     who = f"; {listed(others)} {'has' if len(others) == 1 else 'have'} it" if others else ""
-    clause = f"it is meant for {need.target} alone, which lacks {need_of(need)}{who}"
-    return clause, [advising.enable(need, need.target), *elsewhere, stop]
+    clause = f"it is meant for {need.target} alone, which lacks {need_of(need)}{who}{_no_agent(facts)}"
+    return clause, [_ability(facts, need.target), *elsewhere, stop]
+
+
+def _no_agent(facts: Facts) -> str:
+    """A label is easily set; what it stands for, this version does not have."""
+    return f"; no agent runs {facts.mission.kind} in this version" if _lacks_agent(facts) else ""
+
+
+def _lacks_agent(facts: Facts) -> bool:
+    return facts.mission.kind in AGENT_KINDS and all(facts.mission.need.label not in one.labels for one in facts.views)
+
+
+def _ability(facts: Facts, where: str) -> Advice:
+    kind = facts.mission.kind
+    return advising.add_handler(kind, where) if _lacks_agent(facts) else advising.enable(facts.mission.need, where)
+
+
+def _another_able(facts: Facts) -> list[Advice]:
+    return [] if _lacks_agent(facts) else [advising.start_another(facts.mission.need)]
+
+
+def _elsewhere(facts: Facts) -> list[Advice]:
+    """An order to a factory itself is none for another one."""
+    return [] if facts.mission.need.system else [advising.publish_untargeted()]
 
 
 def _no_free_slot(facts: Facts) -> Worded:
@@ -132,7 +169,11 @@ def _no_free_slot(facts: Facts) -> Worded:
 
 
 def _behind_others(facts: Facts) -> Worded:
-    """A factory has room: it is the dispatcher's turn, unless that does not come."""
+    """A factory has room: it is the dispatcher's turn, or that factory's to ask; unless that does not come."""
+    if asking := _who_asks(facts):
+        heard = ", ".join(f"{one.view.factory_id} {heard_of(one)}" for one in asking[:MOST_NAMED])
+        clause = f"it waits to be asked for over HTTPS: {heard}"
+        return clause, [Advice(f"Wait: whoever has a free slot asks again within a minute; {ASKS}")]
     free = listed([one.view.factory_id for one in facts.factories if not obstacles(facts.mission.need, one.view)])
     waited = (facts.now - _due_since(facts)).total_seconds()
     if waited >= STUCK_SECONDS and not facts.ahead:
@@ -142,6 +183,14 @@ def _behind_others(facts: Facts) -> Worded:
         clause = f"there is room at {free}, and {_others(facts)} before it"
         return clause, [Advice("Wait: they are sent in turn"), *advising.sooner(facts.mission)]
     return f"there is room for it at {free}, and it is sent in a moment", [advising.WAIT_A_MOMENT]
+
+
+def _who_asks(facts: Facts) -> list[FactoryFacts]:
+    """Those that could have it and are sent nothing; empty as soon as one is there that is sent it."""
+    every = [(one, obstacles(facts.mission.need, one.view)) for one in facts.factories]
+    if any(not codes for _, codes in every):
+        return []
+    return [one for one, codes in every if codes == ("asks_itself",)]
 
 
 _WORDED: Final[dict[str, Callable[[Facts], Worded]]] = {
@@ -232,18 +281,18 @@ def _target(facts: Facts) -> FactoryFacts:
     return target
 
 
-def _meant_for(target: FactoryFacts) -> str:
-    return f"it is meant for {target.view.factory_id} alone, which {state_of(target)}"
+def _meant_for(facts: Facts, target: FactoryFacts) -> str:
+    return f"it is meant for {target.view.factory_id} alone, which {state_of(target, facts.now)}"
 
 
 def _who_has_it(facts: Facts, those: Sequence[FactoryFacts]) -> str:
     need = facts.mission.need
     if need.target is not None:
-        return _meant_for(_target(facts))
+        return _meant_for(facts, _target(facts))
     if need.label is None:
-        return f"any factory may run it: {each_state(those)}"
+        return f"any factory may run it: {each_state(those, facts.now)}"
     have = f"{counted(len(those), 'factory', 'factories')} {'has' if len(those) == 1 else 'have'} it"
-    return f"it needs {need_of(need)}: {have}, {each_state(those)}"
+    return f"it needs {need_of(need)}: {have}, {each_state(those, facts.now)}"
 
 
 def _broker_too(facts: Facts) -> list[Reason]:

@@ -5,12 +5,15 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from corporation.missions.explanation import FactoryFacts
+from corporation.missions.explanation import FactoryFacts, Restraint
 from corporation.missions.routing import Need
 
 LONGEST_QUOTE: Final = 240
 """Characters of somebody's error that a sentence repeats; the whole is in the mission."""
 MOST_NAMED: Final = 3
+LONGEST_NOTE: Final = 120
+NEVER_SECONDS: Final = 10 * 365 * 86_400.0
+"""Nobody is silent for so long: such a factory is expected, and has not been heard of yet."""
 
 
 def span(seconds: float) -> str:
@@ -50,11 +53,11 @@ def listed(names: Sequence[str], most: int = MOST_NAMED) -> str:
     return " and ".join([part for part in (", ".join(shown[:-1]), *shown[-1:]) if part])
 
 
-def quoted(error: str | None) -> str:
+def quoted(error: str | None, longest: int = LONGEST_QUOTE) -> str:
     """Somebody's error on one line, its middle left out when it is long; and without a full stop at its end."""
     text = " ".join((error or "no reason was given").split()) or "no reason was given"
-    if len(text) > LONGEST_QUOTE:
-        text = f"{text[: LONGEST_QUOTE - 80]} … {text[-77:]}"
+    if len(text) > longest:
+        text = f"{text[: longest * 2 // 3]} … {text[3 - longest // 3 :]}"
     return text.rstrip(".")
 
 
@@ -74,22 +77,40 @@ def sentence(*clauses: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def state_of(factory: FactoryFacts) -> str:
+def state_of(factory: FactoryFacts, now: datetime) -> str:
     """What keeps this factory from taking a mission, or that nothing does: `is draining`, `runs 2 of 2`, …"""
     view = factory.view
+    if view.quarantined:
+        return restrained("quarantined", factory.restraint, now)
     match view.status:
         case "stale" | "offline":
-            return f"was last heard of {span(factory.silent_seconds)} ago"
+            return heard_of(factory)
         case "paused":
-            return "is paused by HQ" if factory.paused_by_hq else "says that it is paused"
+            return restrained("paused", factory.restraint, now) if factory.paused_by_hq else "says that it is paused"
         case "draining":
-            return "is draining"
+            return restrained("drained", factory.restraint, now) if factory.paused_by_hq else "is draining"
         case _ if view.slots < 1:
             return "has no mission worker"
         case _ if view.room > 0:
             return "has room"
         case _:
             return load_of(factory)
+
+
+def restrained(word: str, restraint: Restraint | None, now: datetime) -> str:
+    """`is paused by ops since 10:02:00 UTC (moving the desk), until 12:00:00 UTC`, as far as that is known."""
+    known = restraint or Restraint()
+    said = f"is {word} by {quoted(known.by, LONGEST_NOTE) if known.by else 'HQ'}"
+    said += f" since {clock_time(known.since, now)}" if known.since else ""
+    said += f" ({quoted(known.note, LONGEST_NOTE)})" if known.note else ""
+    return said + (f", until {clock_time(known.until, now)}" if known.until else "")
+
+
+def heard_of(factory: FactoryFacts) -> str:
+    """When it was last heard of."""
+    if factory.silent_seconds > NEVER_SECONDS:
+        return "has not been heard of yet"
+    return f"was last heard of {span(factory.silent_seconds)} ago"
 
 
 def how_it_ended(state: str) -> str:
@@ -104,9 +125,9 @@ def load_of(factory: FactoryFacts) -> str:
     return f"runs {factory.running} of {factory.view.slots}{queued}"
 
 
-def each_state(factories: Sequence[FactoryFacts], most: int = MOST_NAMED) -> str:
+def each_state(factories: Sequence[FactoryFacts], now: datetime, most: int = MOST_NAMED) -> str:
     """`desk-7 is draining, desk-9 runs 2 of 2` for the first of them, and how many more there are."""
-    said = [f"{one.view.factory_id} {state_of(one)}" for one in factories[:most]]
+    said = [f"{one.view.factory_id} {state_of(one, now)}" for one in factories[:most]]
     return ", ".join([*said, *([f"{len(factories) - most} more"] if len(factories) > most else [])])
 
 

@@ -21,6 +21,7 @@ from corporation.settings import Settings
 from factory_tasks.handlers import registered
 from factory_tasks.heartbeat import running_version
 from factory_tasks.https_reports import deliver_over_https
+from factory_tasks.loop_watch import RESTART_STATUS
 from factory_tasks.node import Node, node
 from factory_tasks.pull.puller import Puller
 from factory_tasks.pulse import Pulse
@@ -46,7 +47,8 @@ class _Requests:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Take missions until told to end, and then finish what runs; a second signal ends it at once.
 
-    0 after a clean end, 78 when this node takes no missions or does not know HQ, 74 when its spool cannot be used.
+    0 after a clean end, 75 to be started anew, 78 when this node takes no missions or does not know HQ, 74 when its
+    spool cannot be used.
     """
     parser = argparse.ArgumentParser(prog="python -m factory_tasks.pull", description=__doc__)
     parser.add_argument("--standby", action="store_true", help="only while Redis does not answer")
@@ -85,34 +87,37 @@ def _run(here: Node, hq: Hq, *, standby: bool) -> int:
         importlib.import_module(module)
     running_version()  # asks git once, before the warden takes a child of ours for a stranger
     name = f"pull@{here.settings.host}"
-    pulse = Pulse(here, deliver_over_https(here))
-    puller = Puller(here, hq, name, registered(here.settings.policy), pulse, standby=standby)
+    deliver = deliver_over_https(here)
+    pulse = Pulse(here, deliver)
+    puller = Puller(here, hq, name, registered(here.settings.policy), pulse, deliver, standby=standby)
     requests = _Requests()
     ready = here.settings.ready_file
-    signal.signal(signal.SIGCHLD, puller.wake)
     try:
         puller.start()
         log.info("pull_ready", slots=here.settings.factory_slots, standby=standby)
         if ready:
             ready.touch()
-        _loop(puller, requests)
+        return _loop(puller, requests)
     finally:
         with suppress(sqlite3.Error):
             puller.end()
         if ready:
             ready.unlink(missing_ok=True)
-    return 0
 
 
-def _loop(puller: Puller, requests: _Requests) -> None:
+def _loop(puller: Puller, requests: _Requests) -> int:
     drained = False
     while requests.count < 2:
         if requests.count and not drained:
             puller.drain()
             drained = True
         puller.tick()
+        if puller.broken:
+            log.error("nursery_ended", what_next="this process ends, to be started anew")
+            return RESTART_STATUS
         if drained and puller.idle:
-            return
+            break
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""A process for each attempt, forked from a parent that has imported everything: it takes some ten milliseconds."""
+"""A process for each attempt, forked from one that has imported everything: it takes some ten milliseconds."""
 
 import ctypes
 import os
 import signal
+import socket
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -28,26 +29,19 @@ FAILED: Final = 70
 
 
 class Children:
-    """The processes of the attempts that run now; for the main thread only, but for `pids`."""
+    """The processes of the attempts that run now; their parent has no other thread."""
 
     def __init__(self, here: Node, registered: Mapping[str, Registration]) -> None:
         self._here = here
         self._registered = registered
         self._attempts: dict[int, str] = {}
 
-    def __len__(self) -> int:
-        return len(self._attempts)
-
     def pids(self) -> set[int]:
-        """The living and the dead that were not collected yet; from every thread."""
-        return set(list(self._attempts))
+        """The living and the dead that were not collected yet."""
+        return set(self._attempts)
 
-    def attempt_ids(self) -> set[str]:
-        """The attempts that were given to a process and whose end nobody has noticed."""
-        return set(self._attempts.values())
-
-    def start(self, claimed: Claimed) -> None:
-        """A process of its own works on the attempt from now on."""
+    def start(self, claimed: Claimed, *not_theirs: socket.socket) -> None:
+        """A process of its own works on the attempt from now on; it gets none of the sockets `not_theirs`."""
         sys.stdout.flush()
         sys.stderr.flush()
         pid = os.fork()
@@ -56,6 +50,8 @@ class Children:
             return
         status = FAILED
         try:
+            for sock in not_theirs:
+                sock.close()
             status = _work(self._here, self._registered.get(claimed.kind), claimed)
         except BaseException as error:
             # Nothing may get out of here: below lies the parent's own loop.
@@ -66,18 +62,22 @@ class Children:
                 sys.stderr.flush()
             os._exit(status)
 
-    def collect(self) -> int:
-        """How many have ended since the last call; what a dead one had begun is reported as lost by the spool."""
+    def collect(self) -> list[str]:
+        """The attempts whose processes have ended since the last call, well or not."""
         ended = [pid for pid in self._attempts if _has_ended(pid)]
-        for pid in ended:
-            del self._attempts[pid]
-        return len(ended)
+        return [self._attempts.pop(pid) for pid in ended]
 
     def kill(self) -> None:
         """SIGKILL to all; what they had begun is lost."""
         for pid in self.pids():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+def die_with_parent() -> None:
+    """This process is killed when the thread that forked it ends; on Linux, elsewhere nothing happens."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _has_ended(pid: int) -> bool:
@@ -101,13 +101,13 @@ def _work(here: Node, registration: Registration | None, claimed: Claimed) -> in
 
 
 def _become_child() -> None:
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
-    # Ctrl-C is for the parent, which lets its attempts finish.
+    # Ctrl-C is for the claiming process, which lets its attempts finish.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":
-        # Without its parent nobody would keep its time limit, or tell what became of it before the next start.
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    # Without its nurse nobody would keep its time limit, or tell what became of it before the next start.
+    die_with_parent()
     hide_environment()
     become_pool_process()
 

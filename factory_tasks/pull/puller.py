@@ -1,32 +1,36 @@
-"""The loop of the process that gets a factory its missions over HTTPS: claim, run, collect, report."""
+"""The loop of the process that gets a factory its missions over HTTPS: claim, have it run, report."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 import structlog
 
+from corporation.errors import CorporationError
 from corporation.federation import notes
 from corporation.federation.hq import Hq
 from corporation.federation.processes import my_identity
+from corporation.federation.spool import report_all
 from corporation.missions.kinds import SYSTEM_ORDERS
 from factory_tasks.attempt_mark import end_leftovers_of_the_dead
 from factory_tasks.handlers import Registration
+from factory_tasks.https_reports import Deliver
 from factory_tasks.node import Node
-from factory_tasks.process_tree import adopt_orphans
-from factory_tasks.pull.children import Children
-from factory_tasks.pull.claims import Claims, Wish
+from factory_tasks.pull.claims import WAIT_SECONDS, Claims, Wish
+from factory_tasks.pull.nursery import Nursery
 from factory_tasks.pull.probe import Probe
 from factory_tasks.pulse import Pulse
-from factory_tasks.warden import Warden
 
 log = structlog.get_logger()
 
+STANDBY_SECONDS = 2.0
+"""How long a claim waits for missions at HQ where HTTPS is only the way of the moment."""
 TICK_SECONDS = 1.0
-"""Between two looks at the children; a claim, and the end of a child, wake the loop at once."""
+"""Between two looks; a claim, and the end of an attempt, wake the loop at once."""
 
 
 class Puller:
-    """One per process; everything but asking HQ happens in the main thread, which alone may fork."""
+    """One per process; it asks HQ, and the nursery runs what HQ hands out."""
 
     def __init__(
         self,
@@ -35,6 +39,7 @@ class Puller:
         name: str,
         registered: Mapping[str, Registration],
         pulse: Pulse,
+        deliver: Deliver,
         *,
         standby: bool,
     ) -> None:
@@ -43,37 +48,36 @@ class Puller:
         self._registered = registered
         self._slots = here.settings.factory_slots
         self._pulse = pulse
-        self._children = Children(here, registered)
+        self._deliver = deliver
+        self._nursery = Nursery(here, registered, self.wake, pulse.report_now)
         self._probe = Probe(here, self._way_changed, standby=standby)
         self._claims = Claims(hq, here.settings.factory_id, name, self._wish, self.wake)
-        self._warden = Warden(here, self._pool, pulse.report_now)
-        self._handed: set[str] = set()
+        self._handed: frozenset[str] = frozenset()
         self._wakes: SimpleQueue[None] = SimpleQueue()
         self._draining = False
+        # While Redis may come back any moment, no question must be open for long: HQ would answer it with a mission.
+        self._patience = STANDBY_SECONDS if standby else WAIT_SECONDS
 
     def start(self) -> None:
         """What died before is settled, HQ hears of this factory, and missions are asked for if it is the way."""
-        adopt_orphans()
+        # First of all: afterwards this process has threads, and must not fork any more.
+        self._nursery.fork()
         end_leftovers_of_the_dead(self._here.spool)
         if lost := self._here.spool.bury_the_dead():
             log.warning("attempts_lost_in_a_crash", count=lost)
         self._probe.start()
         self._register()
-        self._warden.start()
+        self._nursery.listen()
         self._pulse.start()
         self._claims.start()
 
     def tick(self) -> None:
-        """Start what was claimed and collect who has ended; waits a moment when there is nothing to do."""
+        """Pass on what was claimed, and ask for more when an attempt has ended; waits when there is nothing to do."""
         claimed = self._claims.taken()
         for one in claimed:
-            self._children.start(one)
-        ended = self._children.collect()
-        if ended:
-            self._here.spool.bury_the_dead()
-            self._pulse.report_now()
-        self._handed = self._children.attempt_ids()
-        if claimed or ended:
+            self._nursery.work_on(one)
+        before, self._handed = self._handed, self._nursery.attempt_ids()
+        if claimed or before != self._handed:
             self._claims.started(claimed)
             self._claims.look()
         try:
@@ -82,13 +86,18 @@ class Puller:
             return
 
     def wake(self, *_: object) -> None:
-        """There is something to do; from every thread, and from a signal's handler."""
+        """There is something to do; from every thread."""
         self._wakes.put(None)
 
     @property
     def idle(self) -> bool:
         """Whether no attempt runs here."""
-        return not self._children
+        return not self._nursery.attempt_ids()
+
+    @property
+    def broken(self) -> bool:
+        """Whether nothing can be run here any more, so that whoever supervises this process should start it anew."""
+        return self._nursery.broken
 
     def drain(self) -> None:
         """Nothing more is taken; what runs goes on, and HQ hears that this factory is on its way out (F-23)."""
@@ -101,15 +110,12 @@ class Puller:
         """Nothing of this process is left, and what was finished is told if HQ listens."""
         self._draining = True
         self._claims.stop()
-        self._children.kill()
+        self._nursery.end()
         self._probe.stop()
-        self._warden.stop()
         self._here.spool.remove_worker(self._name)
         self._pulse.stop()
-
-    def _pool(self) -> set[int]:
-        # Never empty: the warden takes an empty pool for one that has not started yet.
-        return self._children.pids() | {my_identity().pid}
+        with suppress(CorporationError):  # then the next one tells it
+            report_all(self._here.spool, self._deliver)
 
     def _register(self) -> None:
         """The heartbeat knows of this process while it takes missions: not while Redis is the way."""
@@ -137,7 +143,7 @@ class Puller:
         free = self._slots - len(running)
         holding = tuple(sorted(known))
         if free > 0 and not self._kept_away():
-            return Wish(min(free, 32), tuple(self._registered), holding)
+            return Wish(min(free, 32), tuple(self._registered), holding, self._patience)
         return Wish(1, orders, holding, patience=0.0) if orders else None
 
     def _kept_away(self) -> bool:

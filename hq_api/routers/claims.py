@@ -66,10 +66,11 @@ async def claim_missions(
     waiting: Waiting = request.app.state.waiting
     asked, deadline = _asked(form), monotonic() + form.wait_seconds
     while True:
+        woken = waiting.next_wake
         claimed = await run_in_threadpool(_claim, ledger, asked, float(settings.attempt_lease_seconds))
         if claimed.attempts or claimed.paused:
             break
-        if not await waiting.until_woken(deadline) or await request.is_disconnected():
+        if not await waiting.until_woken(woken, deadline) or await request.is_disconnected():
             break
     return Json({"attempts": [_shown(one) for one in claimed.attempts], "paused": claimed.paused})
 

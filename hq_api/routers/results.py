@@ -23,6 +23,8 @@ from hq_api.validation import checked, refuse_unstorable
 
 LARGEST_RESULT_BYTES: Final = 1024 * 1024 - 4096
 """The mailbox takes a megabyte (its CHECK `result_size`), and we add some keys for Celery's own tools."""
+LARGEST_LETTER_BYTES: Final = 1024 * 1024
+"""The CHECK itself. What was sent may grow beyond it: in ASCII an é has six bytes, and 1e15 is written out."""
 MOST_COUNTED: Final = 2**53 - 1
 DEAREST_USD: Final = 1_000_000.0
 """No attempt costs more; beyond is a mistake."""
@@ -31,6 +33,17 @@ Count = Annotated[int, Field(ge=0, le=MOST_COUNTED)]
 Cost = Annotated[float, Field(ge=0, le=DEAREST_USD, allow_inf_nan=False)]
 
 router = APIRouter(prefix="/api/v1/factory/missions", tags=["attempts"])
+
+
+class ModelUsageForm(BaseModel):
+    """What one model was used for by an attempt."""
+
+    model_config = ConfigDict(extra="allow")
+
+    requests: Count = 0
+    input_tokens: Count = 0
+    output_tokens: Count = 0
+    estimated_cost_usd: Cost = 0.0
 
 
 class UsageForm(BaseModel):
@@ -42,7 +55,7 @@ class UsageForm(BaseModel):
     input_tokens: Count = 0
     output_tokens: Count = 0
     estimated_cost_usd: Cost = 0.0
-    breakdown_by_model: dict[str, Any] = {}
+    breakdown_by_model: dict[str, ModelUsageForm] = {}
 
 
 class ResultForm(BaseModel):
@@ -109,6 +122,8 @@ def take(
     speaker = caller.factory_id if caller.scope == FACTORY else None
     usage = form.usage.model_dump() if form.usage is not None else None
     result = Result(_id_of(attempt_id), form.as_report(), form.model_dump(mode="json"), usage, speaker or "")
+    if len(result.letter) > LARGEST_LETTER_BYTES:
+        raise Refusal(413, "body_too_large", f"as the mailbox writes it a result may have {LARGEST_LETTER_BYTES} bytes")
     with transaction(ledger) as connection:
         answer = take_result(connection, result, speaker, _policy(settings), clock.chance)
     match answer:

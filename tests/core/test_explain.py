@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from corporation.missions.broadcast import Child
 from corporation.missions.explain import explain
-from corporation.missions.explanation import AttemptFacts, FactoryFacts, Facts, MissionFacts, QueuePlace
+from corporation.missions.explanation import AttemptFacts, FactoryFacts, Facts, MissionFacts, QueuePlace, Restraint
 from corporation.missions.known_causes import cause_of
 from corporation.missions.routing import Held, Need, obstacles, route
 
@@ -99,8 +99,8 @@ WAITING: list[tuple[str, Facts, str]] = [
     ("no_live_factory", facts(mission(), no_coder("desk-9", status="offline", silent=9 * 86_400)),
      "No factory is live: desk-9 was last heard of 9 days ago."),
     ("no_capable_factory", facts(mission(), no_coder("desk-7"), no_coder("desk-9")),
-     "It needs vp_coder, which none of the 2 known factories has."),
-    ("no_capable_factory", facts(mission(need=Need(1, "kind:render", None)), factory("desk-7")),
+     "It needs vp_coder, which none of the 2 known factories has; no agent runs coding_task in this version."),
+    ("no_capable_factory", facts(mission(kind="render", need=Need(1, "kind:render", None)), factory("desk-7")),
      "It needs a handler for render, which the only known factory lacks."),
     ("no_capable_factory", facts(meant_for("desk-7"), no_coder("desk-7"), factory("desk-9")),
      "It is meant for desk-7 alone, which lacks vp_coder; desk-9 has it."),
@@ -432,7 +432,7 @@ def test_a_command_can_be_copied_whatever_a_name_is_made_of() -> None:
     hostile = "x'; rm -rf ~ #"
     answer = explain(facts(meant_for(hostile), factory("desk-7")))
 
-    assert answer.advice[0].command == """UA_FACTORY_ID='x'"'"'; rm -rf ~ #' corporation up --role worker"""
+    assert answer.advice[0].command == """corporation join-code --factory-id 'x'"'"'; rm -rf ~ #'"""
 
 
 @pytest.mark.parametrize(("job_id", "word"), [("j-1", "j-1"), ("a b", "'a b'"), ("-rf", "-- -rf")])
@@ -440,6 +440,94 @@ def test_a_mission_of_any_name_can_be_followed_with_the_command(job_id: str, wor
     answer = explain(facts(mission("running", job_id=job_id), factory("desk-7"), attempts=[attempt("running")]))
 
     assert answer.advice[-1].command == f"corporation missions watch {word}"
+
+
+WORD = Restraint("ops", datetime(2026, 6, 1, 8, 2, tzinfo=UTC), "moving the desk", datetime(2026, 6, 1, 10, tzinfo=UTC))
+
+
+def told_of(restraint: Restraint | None, **changes: Any) -> str:
+    """What is said of desk-7, for which alone the mission is meant."""
+    one = replace(factory("desk-7", **changes), paused_by_hq=True, restraint=restraint)
+    return explain(facts(meant_for("desk-7"), one)).sentence.removeprefix("It is meant for desk-7 alone, which ")
+
+
+@pytest.mark.parametrize(
+    ("restraint", "changes", "said"),
+    [
+        (WORD, {"status": "paused"}, "is paused by ops since 08:02:00 UTC (moving the desk), until 10:00:00 UTC."),
+        (WORD, {"status": "draining"}, "is drained by ops since 08:02:00 UTC (moving the desk), until 10:00:00 UTC."),
+        (Restraint("ops", ago(60)), {"status": "paused"}, "is paused by ops since 08:09:00 UTC."),
+        (None, {"status": "paused"}, "is paused by HQ."),
+        (Restraint("ana", ago(60), "stolen"), {"status": "offline", "quarantined": True},
+         "is quarantined by ana since 08:09:00 UTC (stolen)."),
+        (None, {"status": "offline", "silent": 1.7e9}, "has not been heard of yet."),
+    ],
+)  # fmt: skip
+def test_who_keeps_missions_from_a_factory_why_and_until_when_is_said(
+    restraint: Restraint | None, changes: dict[str, Any], said: str
+) -> None:
+    assert told_of(restraint, **changes) == said
+
+
+def test_a_long_note_is_cut_in_the_middle_and_stays_on_one_line() -> None:
+    said = told_of(replace(WORD, note="a\n" * 900 + "the end"), status="paused")
+
+    assert "\n" not in said
+    assert "the end)" in said
+    assert len(said) < 300
+
+
+def test_who_is_paused_or_barred_by_hq_is_let_in_by_a_command_and_who_rests_by_itself_is_not() -> None:
+    barred = factory("desk-7", status="offline", quarantined=True)
+    by_itself = factory("desk-7", status="paused")
+
+    assert commands(facts(meant_for("desk-7"), PAUSED))[0] == "corporation factories resume desk-7"
+    assert commands(facts(meant_for("desk-7"), barred))[0] == "corporation factories release desk-7"
+    assert commands(facts(meant_for("desk-7"), by_itself))[0] is None
+
+
+def commands(known: Facts) -> list[str | None]:
+    return [one.command for one in explain(known).advice]
+
+
+ASKS = factory("desk-7", takes_messages=False)
+PAUSE = mission(kind="system:pause_factory", need=Need(1, None, "desk-7", system=True))
+
+
+@pytest.mark.parametrize(
+    ("known", "code", "said"),
+    [
+        (facts(mission(), ASKS), "behind_others",
+         "It waits to be asked for over HTTPS: desk-7 was last heard of 12 s ago."),
+        (facts(mission(), factory("desk-7", running=2, held=6, takes_messages=False)), "no_free_slot",
+         "It needs vp_coder: 1 factory has it, desk-7 runs 2 of 2 with 4 in its queue."),
+        (facts(PAUSE, PAUSED), "no_capable_factory",
+         "It is an order to desk-7 itself, which has no control worker to take it."),
+        (facts(PAUSE, factory("desk-7", control_queue="desk-7.control", status="offline", silent=960)),
+         "target_offline", "It is meant for desk-7 alone, which was last heard of 16 min ago."),
+        (facts(mission("queued"), ASKS, attempts=[attempt()], queue=QueuePlace(1, 1)), "behind_others",
+         "It is kept for desk-7, which asks HQ for its missions over HTTPS and takes it when a slot is free."),
+        (facts(replace(PAUSE, state="queued"), PAUSED, attempts=[attempt()], queue=QueuePlace(1, 1)),
+         "behind_others",
+         "It lies in the queue of desk-7, 1st of 1, and desk-7 has not taken it for 40 s, although it has a control "
+         "worker and was heard of 12 s ago; its lease ends at 08:12:20 UTC."),
+    ],
+)  # fmt: skip
+def test_orders_and_factories_that_ask_are_explained(known: Facts, code: str, said: str) -> None:
+    answer = explain(known)
+
+    assert (answer.reasons[0].code, answer.sentence) == (code, said)
+
+
+def test_nobody_is_told_to_enable_a_label_that_stands_for_an_agent_that_does_not_exist_yet() -> None:
+    answer = explain(facts(mission(), no_coder("desk-7")))
+    other = explain(facts(mission(kind="bootstrap_repo", need=Need(1, "vp_x", None)), factory("desk-7")))
+
+    assert [one.what for one in answer.advice] == [
+        "Give a factory a module that handles coding_task (UA_HANDLER_MODULES) and restart its workers",
+        "Or stop it, if nobody needs it",
+    ]
+    assert other.advice[0].what.startswith("Enable vp_x on a factory")
 
 
 def test_a_long_error_of_many_lines_stays_one_sentence() -> None:
@@ -462,6 +550,9 @@ fleets = st.lists(
         slots=st.integers(0, 2),
         held=st.integers(0, 8),
         finished_per_second=st.sampled_from([0.0, 0.0, 5.0]),
+        control_queue=st.sampled_from([None, "it.control"]),
+        takes_messages=st.sampled_from([True, True, False]),
+        quarantined=st.sampled_from([False, False, True]),
     ),
     max_size=4,
     unique_by=lambda one: one.view.factory_id,
@@ -472,6 +563,8 @@ wanted = st.builds(
     st.sampled_from([*LABELS, None]),
     st.sampled_from([None, None, "a", "b", "z"]),
     routable=st.sampled_from([True, True, True, False]),
+    system=st.sampled_from([False, False, True]),
+    avoid=st.frozensets(st.sampled_from(["a", "b"])),
 )
 
 

@@ -36,8 +36,101 @@ def test_load_is_measured_against_the_slots() -> None:
     assert route(need(), factories) == Assigned("large", "factory.large")
 
 
-def test_equals_are_taken_in_the_order_of_their_names_so_that_routing_can_be_repeated() -> None:
-    assert route(need(), [factory_view("b"), factory_view("a")]) == Assigned("a", "factory.a")
+def test_the_same_question_has_the_same_answer_in_whatever_order_the_factories_come() -> None:
+    views = [factory_view(name) for name in ("a", "b", "c", "d")]
+
+    assert route(need(7), views) == route(need(7), list(reversed(views)))
+
+
+FOUR = ("desk-1", "desk-2", "desk-3", "desk-4")
+
+
+@pytest.mark.parametrize("slots", [1, 8])
+def test_a_thousand_equal_missions_that_come_one_by_one_are_shared_by_four_equal_factories(slots: int) -> None:
+    views = [factory_view(name, slots=slots) for name in FOUR]
+    answers = [answer for number in range(1, 1001) for _, answer in plan([need(number)], views)]
+    shares = Counter(answer.factory_id for answer in answers if isinstance(answer, Assigned))
+
+    assert all(200 <= shares[name] <= 300 for name in FOUR), shares
+
+
+def test_a_thousand_equal_missions_that_come_at_once_are_shared_by_four_equal_factories() -> None:
+    views = [factory_view(name, slots=200) for name in FOUR]
+    shares = Counter(answer.factory_id for _, answer in assigned(plan([need(n) for n in range(1, 1001)], views)))
+
+    assert shares == dict.fromkeys(FOUR, 250)
+
+
+def test_who_leaves_takes_only_its_own_share_of_the_missions_elsewhere() -> None:
+    """Rendezvous hashing: what the others had stays where it was."""
+    views = [factory_view(name) for name in FOUR]
+    before = {number: route(need(number), views) for number in range(1, 301)}
+    after = {number: route(need(number), views[1:]) for number in before}
+
+    moved = [number for number in before if before[number] != after[number]]
+    assert all(before[number] == Assigned("desk-1", "factory.desk-1") for number in moved)
+
+
+AVOIDED = frozenset({"a"})
+
+
+@pytest.mark.parametrize(
+    ("others", "chosen"),
+    [
+        ([], "a"),
+        ([factory_view("b", held=2)], "b"),
+        ([factory_view("b", slots=1, held=3)], "a"),
+        ([factory_view("b", status="paused")], "a"),
+        ([factory_view("b", status="offline")], "a"),
+        ([factory_view("b", quarantined=True)], "a"),
+        ([factory_view("b", takes_messages=False)], "a"),
+        ([factory_view("b", labels=frozenset({"vp_coder"}))], "a"),
+        ([factory_view("b", held=3), factory_view("c", held=1)], "c"),
+    ],
+)
+def test_a_mission_that_failed_somewhere_is_tried_elsewhere_if_there_is_room(
+    others: list[FactoryView], chosen: str
+) -> None:
+    assert route(need(avoid=AVOIDED), [factory_view("a"), *others]) == Assigned(chosen, f"factory.{chosen}")
+
+
+def test_a_targeted_mission_goes_to_its_target_though_it_failed_there() -> None:
+    wanted = need(target="a", avoid=AVOIDED)
+
+    assert route(wanted, [factory_view("a"), factory_view("b")]) == Assigned("a", "factory.a")
+
+
+ORDER = need(label=None, target="a", system=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "answer"),
+    [
+        ({}, Assigned("a", "a.control")),
+        ({"status": "paused"}, Assigned("a", "a.control")),
+        ({"status": "draining"}, Assigned("a", "a.control")),
+        ({"slots": 0}, Assigned("a", "a.control")),
+        (FULL, Assigned("a", "a.control")),
+        ({"status": "stale"}, Held("target_offline")),
+        ({"status": "offline"}, Held("target_offline")),
+        ({"quarantined": True, "status": "offline"}, Held("target_offline")),
+        ({"control_queue": None}, Held("no_capable_factory")),
+        ({"takes_messages": False}, Held("behind_others")),
+        ({"takes_messages": False, "control_queue": None}, Held("behind_others")),
+    ],
+)
+def test_an_order_to_the_factory_itself_reaches_it_while_it_is_heard_of(changes: Any, answer: Any) -> None:
+    """F-22: it needs neither a slot nor a factory that takes missions, and goes to the control worker."""
+    fields: dict[str, Any] = {"control_queue": "a.control"} | changes
+
+    assert route(ORDER, [factory_view("a", **fields), factory_view("b")]) == answer
+
+
+def test_orders_take_no_room_from_missions() -> None:
+    one = factory_view("a", slots=1, held=2, control_queue="a.control")
+    [_, (_, answer)] = plan([ORDER, need(2)], [one])
+
+    assert answer == Assigned("a", "factory.a")
 
 
 def test_a_targeted_mission_goes_to_its_target_however_busy_it_is() -> None:
@@ -69,6 +162,14 @@ def test_a_targeted_mission_goes_to_its_target_however_busy_it_is() -> None:
         (need(routable=False), [factory_view()], "no_capable_factory"),
         (need(label="vp_coder"), [factory_view("a", status="offline"), factory_view("b", labels=frozenset())],
          "no_live_factory"),
+        (need(), [factory_view("a", status="offline", quarantined=True)], "no_live_factory"),
+        (need(label="vp_coder"), [factory_view(labels=frozenset(), quarantined=True)], "no_live_factory"),
+        (need(target="a"), [factory_view("a", quarantined=True, status="offline"), factory_view("b")],
+         "target_offline"),
+        (need(), [factory_view("a", takes_messages=False)], "behind_others"),
+        (need(), [factory_view("a", takes_messages=False, **FULL)], "no_free_slot"),
+        (need(), [factory_view("a", **FULL), factory_view("b", takes_messages=False)], "behind_others"),
+        (need(target="a"), [factory_view("a", takes_messages=False), factory_view("b")], "behind_others"),
     ],
 )  # fmt: skip
 def test_a_mission_that_cannot_be_sent_says_the_one_reason(
@@ -100,6 +201,9 @@ factories = st.lists(
         labels=st.frozensets(st.sampled_from(LABELS)),
         slots=st.integers(0, 2),
         held=st.integers(0, 4),
+        control_queue=st.sampled_from([None, "it.control"]),
+        takes_messages=st.sampled_from([True, True, False]),
+        quarantined=st.sampled_from([False, False, True]),
     ),
     max_size=4,
     unique_by=lambda view: view.factory_id,
@@ -111,10 +215,17 @@ needs = st.lists(
         st.sampled_from([*LABELS, None]),
         st.sampled_from([None, None, "a", "b", "z"]),
         routable=st.sampled_from([True, True, True, False]),
+        system=st.sampled_from([False, False, True]),
+        avoid=st.frozensets(st.sampled_from(["a", "b", "c"])),
     ),
     max_size=12,
     unique_by=lambda one: one.mission_id,
 )
+
+
+def missions_given(answers: Any) -> Counter[str]:
+    """How many missions each factory got, orders to itself not counted."""
+    return Counter(answer.factory_id for wanted, answer in assigned(answers) if not wanted.system)
 
 
 def assigned(answers: Any) -> list[tuple[Need, Assigned]]:
@@ -128,7 +239,7 @@ def test_every_mission_is_answered_once_and_in_order(wanted: list[Need], views: 
 
 @given(needs, factories)
 def test_a_plan_never_gives_a_factory_more_than_it_has_room_for(wanted: list[Need], views: list[FactoryView]) -> None:
-    given_to = Counter(answer.factory_id for _, answer in assigned(plan(wanted, views)))
+    given_to = missions_given(plan(wanted, views))
 
     assert all(given_to[view.factory_id] <= view.room for view in views)
 
@@ -139,9 +250,12 @@ def test_a_plan_sends_only_what_the_factory_can_run_now(wanted: list[Need], view
 
     for one, answer in assigned(plan(wanted, views)):
         factory = by_id[answer.factory_id]
-        assert factory.status == "online"
+        assert factory.status in (("online", "paused", "draining") if one.system else ("online",))
+        assert factory.takes_messages
+        assert not factory.quarantined
         assert one.routable
-        assert one.label is None or one.label in factory.labels
+        assert one.system or one.label is None or one.label in factory.labels
+        assert answer.queue == (factory.control_queue if one.system else factory.queue)
         assert one.target in (None, factory.factory_id)
 
 
@@ -158,7 +272,7 @@ def test_a_queue_in_a_plan_reaches_only_the_factory_that_was_meant(
 @given(needs, factories)
 def test_nobody_waits_while_a_factory_that_could_take_it_has_room(wanted: list[Need], views: list[FactoryView]) -> None:
     answers = plan(wanted, views)
-    taken = Counter(answer.factory_id for _, answer in assigned(answers))
+    taken = missions_given(answers)
     left = [replace(view, held=view.held + taken[view.factory_id]) for view in views]
 
     assert all(isinstance(route(one, left), Held) for one, answer in answers if isinstance(answer, Held))

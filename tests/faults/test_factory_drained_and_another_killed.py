@@ -3,6 +3,7 @@
 The factory that was drained is resumed when its neighbour is dead, and does what that one had.
 """
 
+import os
 import signal
 import time
 from collections import Counter
@@ -15,6 +16,9 @@ from faulty_cluster import QUICK, FaultyCluster
 
 MISSIONS = 200
 NAMES = ("alpha", "beta")
+REAL_LEASE = "FAULTS_REAL_LEASE" in os.environ
+"""Wait for the dead one's lease instead of ending it in the ledger; `ops/bench/fleet_story` always does."""
+LAPSE = "UPDATE corporation.attempts SET lease_expires_at = now() WHERE factory_id = %s AND finished_at IS NULL"
 LEASE_SECONDS = int(QUICK["UA_ATTEMPT_LEASE_SECONDS"])
 LIVE = "SELECT count(*) FROM corporation.attempts WHERE factory_id = %s AND finished_at IS NULL"
 GIVEN = "SELECT count(*) FROM corporation.attempts WHERE factory_id = %s AND state <> 'withdrawn'"
@@ -32,8 +36,8 @@ def fleet(resting: FaultyCluster) -> FaultyCluster:
     """API, engine, and the factories `alpha` (over Redis) and `beta` (over HTTPS alone), of two slots each."""
     resting.start_api()
     resting.start_engine()
-    resting.start_worker("alpha", factory="alpha")
     resting.start_control("alpha-control", factory="alpha")
+    resting.start_worker("alpha", factory="alpha")
     resting.start_pull("beta", factory="beta", standby=False)
     resting.wait(lambda: resting.value("SELECT count(*) FROM corporation.factories WHERE slots = 2") == 2)
     return resting
@@ -64,7 +68,10 @@ def test_each_of_two_hundred_missions_ends_once(
     died = time.monotonic()
     held = {row[0] for row in fleet.db.execute(HELD, ["beta"])}
     control(fleet, "resume")
-    wait_until(lambda: not fleet.value(LIVE, "beta"), LEASE_SECONDS + 5, "the lease ends what the dead one held")
+    if REAL_LEASE:
+        wait_until(lambda: not fleet.value(LIVE, "beta"), LEASE_SECONDS + 5, "the lease ends what the dead one held")
+    else:
+        fleet.db.execute(LAPSE, ["beta"])
     noticed = time.monotonic() - died
     settled(fleet, 60)
 

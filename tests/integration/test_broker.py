@@ -19,9 +19,9 @@ from corporation.embedded.ports import free_port
 from corporation.embedded.valkey import start_valkey
 from corporation.missions.outbox import BrokerUnavailableError
 from corporation.missions.queues import TakenBack, Whereabouts
-from corporation.missions.store.sending import AttemptMessage, StopMessage
+from corporation.missions.store.sending import AttemptMessage, EchoMessage, StopMessage
 from corporation.settings import load_settings
-from factory_tasks.broker import CeleryBroker
+from factory_tasks.broker import ECHO_TASK, CeleryBroker
 
 QUEUE = "factory.desk-7"
 
@@ -193,7 +193,8 @@ def test_what_a_worker_gave_back_or_has_a_copy_of_is_taken_back_as_something_it_
         assert take().headers["id"] == copied.attempt_id
         back = broker.withdraw(QUEUE, {given_back.attempt_id, copied.attempt_id})
 
-    assert back == TakenBack(frozenset({given_back.attempt_id, copied.attempt_id}), frozenset())
+    removed = frozenset({given_back.attempt_id, copied.attempt_id})
+    assert back == TakenBack(removed, unreceived=frozenset(), held=frozenset({copied.attempt_id}))
 
 
 def test_more_than_one_round_trip_of_messages_is_taken_back_whole(broker: CeleryBroker) -> None:
@@ -268,3 +269,67 @@ def test_a_spoilt_control_queue_holds_up_no_other_order(broker: CeleryBroker, re
 
         assert client.llen("desk-9.control") == 1
         assert client.get("desk-7.control") == b"spoilt"
+
+
+def echo(queue: str = QUEUE) -> EchoMessage:
+    return EchoMessage(7, str(uuid4()), queue)
+
+
+def echoes_in(redis_url: str) -> list[dict[str, Any]]:
+    with redis.Redis.from_url(redis_url) as client:
+        documents = [json.loads(raw) for raw in client.lrange(QUEUE, 0, -1)]
+    return [document for document in documents if document["headers"]["task"] == ECHO_TASK]
+
+
+def test_an_echo_lies_behind_the_missions_of_its_factory_and_is_no_attempt(
+    broker: CeleryBroker, redis_url: str
+) -> None:
+    attempt, asked = message(1, QUEUE), echo()
+    broker.send([attempt])
+    broker.echo([asked])
+
+    assert broker.look_into(QUEUE) == Whereabouts(lying=frozenset({attempt.attempt_id}))
+    [document] = echoes_in(redis_url)
+    [_, arguments, _] = json.loads(base64.b64decode(document["body"]))
+    assert arguments == {"echo_id": asked.echo_id}
+    assert document["headers"]["ignore_result"]
+    assert document["headers"]["expires"]
+
+
+def test_a_queue_that_nobody_empties_holds_one_echo_the_latest(broker: CeleryBroker, redis_url: str) -> None:
+    latest = echo()
+    broker.echo([echo()])
+    broker.echo([latest])
+
+    [document] = echoes_in(redis_url)
+    assert latest.echo_id is not None
+    assert latest.echo_id in document["headers"]["kwargsrepr"]
+
+
+def test_asking_for_an_echo_while_redis_is_away_says_so() -> None:
+    away = CeleryBroker(load_settings({"UA_REDIS_URL": f"redis://127.0.0.1:{free_port(0)}/0"}))
+
+    with pytest.raises(BrokerUnavailableError):
+        away.echo([echo()])
+
+
+def test_an_echo_that_redis_refuses_is_logged_and_holds_up_no_other(broker: CeleryBroker, redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        client.set("factory.spoilt", "x")
+    broker.echo([echo("factory.spoilt"), echo()])
+
+    assert len(echoes_in(redis_url)) == 1
+
+
+def test_in_a_control_queue_orders_are_seen_and_what_the_node_took_is_held(
+    broker: CeleryBroker, redis_url: str
+) -> None:
+    order, taken = message(1, "desk-7.control"), message(2, QUEUE)
+    broker.send([order, taken])
+    broker.stop([stop(message(3, QUEUE))])
+    with worker(redis_url) as take:
+        take()
+        seen = broker.look_into("desk-7.control")
+
+    assert seen == Whereabouts(lying=frozenset({order.attempt_id}), held=frozenset({taken.attempt_id}))
+    assert broker.withdraw("desk-7.control", {order.attempt_id}).unreceived == {order.attempt_id}

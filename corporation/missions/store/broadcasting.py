@@ -37,9 +37,9 @@ FIND_UNSPREAD = text("""
 """)
 
 READ_LISTENERS = text("""
-    SELECT factory_id, factory_role, registration_status, paused,
+    SELECT factory_id, factory_role, registration_status, paused, draining, access.quarantined_at IS NULL AS is_let_in,
            extract(epoch FROM now() - last_seen_at) AS silent_seconds
-      FROM corporation.factories
+      FROM corporation.factories LEFT JOIN corporation.factory_access access USING (factory_id)
 """)
 
 MARK_SPREAD = text("""
@@ -104,7 +104,7 @@ def spread_one(connection: Connection, thresholds: Thresholds) -> bool:
     if row is None:
         return False
     parent = Broadcast(**row)
-    factory_ids = addressees(_listeners(connection, thresholds))
+    factory_ids = addressees(read_listeners(connection, thresholds))
     if factory_ids:
         _spread(connection, parent, [child_of(parent, factory_id) for factory_id in factory_ids])
     else:
@@ -128,14 +128,18 @@ def end_broadcasts(connection: Connection, limit: int = 100, *, only: int | None
     return _end(connection, ends)
 
 
-def _listeners(connection: Connection, thresholds: Thresholds) -> list[Listener]:
+def read_listeners(connection: Connection, thresholds: Thresholds) -> list[Listener]:
+    """Every factory that may be given orders, judged by when it was last heard of; none that is quarantined."""
     return [
         Listener(
             row.factory_id,
             row.factory_role,
-            judge_status(row.registration_status, float(row.silent_seconds), row.paused, thresholds),
+            judge_status(
+                row.registration_status, float(row.silent_seconds), row.paused, thresholds, draining=row.draining
+            ),
         )
         for row in connection.execute(READ_LISTENERS)
+        if row.is_let_in
     ]
 
 

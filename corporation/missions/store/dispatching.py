@@ -1,46 +1,75 @@
 """From waiting to queued: the factories as routing sees them, the missions that are due, and the attempts made."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, Final
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from corporation.missions.routing import QUEUE_SECONDS, Assigned, FactoryView
-from corporation.roles import private_queue
+from corporation.roles import control_queue, private_queue
 
 DISPATCH_LOCK = 7_203_114_901_553
 """One dispatcher routes at a time: two would both fill the same free slots."""
 
+OVER_HTTPS: Final = "transport:http"
+"""The label of a factory that asks for its missions over HTTPS: nothing is sent to it over Redis."""
+
 TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:lock)")
 
+# Orders to the factory itself take no slot: they lie in its control queue.
 READ_FACTORIES = text("""
     WITH held AS (
-      SELECT factory_id, count(*) AS n FROM corporation.attempts
-       WHERE state IN ('queued', 'claimed', 'running') GROUP BY factory_id
+      SELECT a.factory_id, count(*) AS n FROM corporation.attempts a JOIN corporation.factories f USING (factory_id)
+       WHERE a.state IN ('queued', 'claimed', 'running') AND a.queue <> f.slug || '.control' GROUP BY a.factory_id
     ), lately AS (
       SELECT factory_id, count(*) AS n FROM corporation.attempts
        WHERE finished_at > now() - CAST(:window AS double precision) * interval '1 second' GROUP BY factory_id
     )
-    SELECT f.factory_id, f.registration_status, f.paused, f.capabilities, f.slots,
+    SELECT f.factory_id, f.registration_status, f.paused, f.draining, f.capabilities, f.slots, f.queues,
+           access.quarantined_at IS NOT NULL AS quarantined,
            extract(epoch FROM now() - f.last_seen_at) AS silent_seconds,
            coalesce(held.n, 0) AS held, coalesce(lately.n, 0) AS finished
       FROM corporation.factories f
       LEFT JOIN held USING (factory_id) LEFT JOIN lately USING (factory_id)
+      LEFT JOIN corporation.factory_access access USING (factory_id)
 """)
 
 # Only missions that somebody with room could take are read, so that a crowd nobody can run never hides one that could.
-TAKE_DUE = text("""
-    SELECT id, mission_kind, target_factory_id, attempt
-      FROM corporation.missions
-     WHERE state = 'waiting'
-       AND (next_attempt_at IS NULL OR next_attempt_at <= now())
-       AND (deadline_at IS NULL OR deadline_at > now())
-       AND mission_kind = ANY(CAST(:kinds AS text[]))
-       AND (target_factory_id IS NULL OR (target_factory_id, mission_kind) IN
-            (SELECT * FROM unnest(CAST(:able_ids AS text[]), CAST(:able_kinds AS text[]))))
-     ORDER BY broker_priority, created_at, place, id
+# Where a mission failed before is read for those alone that had an attempt.
+_DUE = """
+    SELECT m.id, m.mission_kind, m.target_factory_id, m.attempt,
+           CASE WHEN m.attempt > 0 THEN
+             (SELECT array_agg(DISTINCT a.factory_id) FROM corporation.attempts a
+               WHERE a.mission_id = m.id AND a.state IN ('failed', 'timed_out', 'lost')) END AS avoid
+      FROM corporation.missions m
+     WHERE m.state = 'waiting'
+       AND (m.next_attempt_at IS NULL OR m.next_attempt_at <= now())
+       AND (m.deadline_at IS NULL OR m.deadline_at > now())
+"""
+_FIRST_COME = """
+     ORDER BY m.broker_priority, m.created_at, m.place, m.id
      LIMIT :limit
-       FOR NO KEY UPDATE SKIP LOCKED
+       FOR NO KEY UPDATE OF m SKIP LOCKED
+"""
+_THEIRS = """(m.target_factory_id, m.mission_kind) IN
+              (SELECT * FROM unnest(CAST(:able_ids AS text[]), CAST(:able_kinds AS text[])))"""
+
+TAKE_DUE = text(f"""
+    {_DUE} AND m.mission_kind = ANY(CAST(:kinds AS text[]))
+       AND (m.target_factory_id IS NULL OR {_THEIRS})
+    {_FIRST_COME}
+""")
+
+# The condition of the index `missions_orders` to the letter: it is asked at every tick, however many missions wait.
+_ORDERS = "m.state = 'waiting' AND m.target_factory_id IS NOT NULL AND m.mission_kind LIKE 'system:%'"
+
+TARGETS_OF_ORDERS = text(f"SELECT DISTINCT m.target_factory_id FROM corporation.missions m WHERE {_ORDERS}")  # noqa: S608
+
+# On their own, since a crowd of missions that nobody has room for must not hide them.
+TAKE_ORDERS = text(f"""
+    {_DUE} AND {_ORDERS} AND {_THEIRS}
+    {_FIRST_COME}
 """)
 
 # One statement, so that mission, attempt, event, mailbox row and outbox row exist together or not at all. The outbox is
@@ -124,6 +153,8 @@ class Due:
     kind: str
     target: str | None
     attempt: int
+    avoid: frozenset[str] = frozenset()
+    """The factories where an attempt of it failed or was lost."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +173,8 @@ class FactoryRow:
     view: FactoryView
     silent_seconds: float
     paused: bool
+    """HQ's flag, as `draining` is."""
+    draining: bool = False
 
 
 def take_dispatch_lock(connection: Connection) -> bool:
@@ -152,34 +185,50 @@ def take_dispatch_lock(connection: Connection) -> bool:
 def read_factories(connection: Connection) -> list[FactoryRow]:
     """Every registered factory, with what it holds now and how fast it finished lately."""
     rows = connection.execute(READ_FACTORIES, {"window": QUEUE_SECONDS})
-    return [
-        FactoryRow(
-            FactoryView(
-                factory_id=row.factory_id,
-                status=row.registration_status,
-                labels=frozenset(str(label) for label in row.capabilities),
-                slots=row.slots,
-                held=row.held,
-                finished_per_second=row.finished / QUEUE_SECONDS,
-                queue=private_queue(row.factory_id),
-            ),
-            float(row.silent_seconds),
-            row.paused,
-        )
-        for row in rows
-    ]
+    return [FactoryRow(_view(row), float(row.silent_seconds), row.paused, row.draining) for row in rows]
+
+
+def _view(row: Row[Any]) -> FactoryView:
+    labels, listens = frozenset(str(label) for label in row.capabilities), control_queue(row.factory_id)
+    return FactoryView(
+        factory_id=row.factory_id,
+        status=row.registration_status,
+        labels=labels,
+        slots=row.slots,
+        held=row.held,
+        finished_per_second=row.finished / QUEUE_SECONDS,
+        queue=private_queue(row.factory_id),
+        control_queue=listens if listens in row.queues else None,
+        takes_messages=OVER_HTTPS not in labels,
+        quarantined=row.quarantined,
+    )
 
 
 def take_due(connection: Connection, able: Sequence[tuple[str, str]], limit: int) -> list[Due]:
     """Lock up to `limit` missions that are due, the most urgent first; `able` says which (factory, kind) could run."""
-    values = {
-        "able_ids": [factory_id for factory_id, _ in able],
-        "able_kinds": [kind for _, kind in able],
-        "kinds": list({kind for _, kind in able}),
-        "limit": limit,
-    }
-    rows = connection.execute(TAKE_DUE, values)
-    return [Due(row.id, row.mission_kind, row.target_factory_id, row.attempt) for row in rows]
+    if not able:
+        return []
+    return _due(connection.execute(TAKE_DUE, _able(able, limit) | {"kinds": list({kind for _, kind in able})}))
+
+
+def targets_of_orders(connection: Connection) -> set[str]:
+    """The factories for which orders to themselves wait, whether due or not."""
+    return set(connection.execute(TARGETS_OF_ORDERS).scalars())
+
+
+def take_orders(connection: Connection, able: Sequence[tuple[str, str]], limit: int) -> list[Due]:
+    """The same for orders to factories themselves; `able` says which (factory, kind) can be sent now."""
+    return _due(connection.execute(TAKE_ORDERS, _able(able, limit))) if able else []
+
+
+def _able(able: Sequence[tuple[str, str]], limit: int) -> dict[str, Any]:
+    return {"able_ids": [name for name, _ in able], "able_kinds": [kind for _, kind in able], "limit": limit}
+
+
+def _due(rows: Iterable[Row[Any]]) -> list[Due]:
+    return [
+        Due(row.id, row.mission_kind, row.target_factory_id, row.attempt, frozenset(row.avoid or ())) for row in rows
+    ]
 
 
 def assign(connection: Connection, assignments: Sequence[Assignment], lease_seconds: float) -> None:

@@ -16,6 +16,7 @@ from corporation.missions.explanation import (
     Facts,
     MissionFacts,
     QueuePlace,
+    Restraint,
 )
 from corporation.missions.kinds import KINDS
 from corporation.missions.queries import find_id
@@ -81,13 +82,23 @@ PLACE_IN_QUEUE = text("""
              WHERE o.attempt_id = CAST(:attempt_id AS uuid) AND o.topic = 'attempt') AS unsent_seconds
       FROM corporation.attempts mine
       JOIN corporation.missions own ON own.id = mine.mission_id
-      JOIN corporation.attempts a ON a.factory_id = mine.factory_id AND a.state = 'queued'
+      JOIN corporation.attempts a ON a.factory_id = mine.factory_id AND a.queue = mine.queue AND a.state = 'queued'
       JOIN corporation.missions m ON m.id = a.mission_id
      WHERE mine.id = CAST(:attempt_id AS uuid)
 """)
 
 RUNNING = text("""
     SELECT factory_id, count(*) AS n FROM corporation.attempts WHERE state IN ('claimed', 'running') GROUP BY factory_id
+""")
+
+RESTRAINTS = text("""
+    SELECT f.factory_id,
+           CASE WHEN x.quarantined_at IS NULL THEN f.paused_by ELSE x.quarantined_by END AS by,
+           CASE WHEN x.quarantined_at IS NULL THEN f.pause_note ELSE x.quarantine_note END AS note,
+           coalesce(x.quarantined_at, f.paused_at) AS since,
+           CASE WHEN x.quarantined_at IS NULL THEN f.paused_until END AS until
+      FROM corporation.factories f LEFT JOIN corporation.factory_access x USING (factory_id)
+     WHERE f.paused OR f.draining OR x.quarantined_at IS NOT NULL
 """)
 
 OPEN_CHILDREN = text("""
@@ -184,11 +195,22 @@ def _object(value: object) -> Mapping[str, Any] | None:
 
 def _factories(connection: Connection, thresholds: Thresholds) -> list[FactoryFacts]:
     running = {row.factory_id: int(row.n) for row in connection.execute(RUNNING)}
+    restraints = {row.factory_id: Restraint(row.by, row.since, row.note, row.until) for row in _restraints(connection)}
     facts = [
-        FactoryFacts(judged(row, thresholds), row.silent_seconds, row.paused, running.get(row.view.factory_id, 0))
+        FactoryFacts(
+            judged(row, thresholds),
+            row.silent_seconds,
+            row.paused or row.draining,
+            running.get(row.view.factory_id, 0),
+            restraints.get(row.view.factory_id),
+        )
         for row in read_factories(connection)
     ]
     return sorted(facts, key=lambda one: one.view.factory_id)
+
+
+def _restraints(connection: Connection) -> Sequence[Row[Any]]:
+    return connection.execute(RESTRAINTS).all()
 
 
 def _ahead(connection: Connection, row: Row[Any], mission: MissionFacts) -> tuple[int, bool]:

@@ -85,7 +85,7 @@ KEEP_LATE = text("""
     ), kept AS (
       -- That it died with its worker is evidence also when it comes late.
       UPDATE corporation.attempts a
-         SET outcome = CAST(g.outcome AS json),
+         SET outcome = CASE WHEN a.outcome ->> 'outcome' = 'done' THEN a.outcome ELSE CAST(g.outcome AS json) END,
              took_worker = a.took_worker OR (a.state = 'lost' AND CAST(g.outcome AS json) ->> 'outcome' = 'lost')
         FROM given g WHERE a.id = g.attempt_id RETURNING a.mission_id, a.number, a.factory_id, a.id
     ), counted AS (

@@ -16,7 +16,7 @@ HANDED_OVER = text("""
            - (SELECT count(*) FROM corporation.outbox) AS total,
            (SELECT a.created_at
               FROM mailbox.celery_taskmeta t
-              JOIN corporation.attempts a ON a.id = CAST(t.task_id AS uuid)
+              JOIN corporation.attempts a ON a.id = CAST(t.task_id AS uuid) AND NOT a.over_https
              WHERE NOT EXISTS (SELECT 1 FROM corporation.outbox o WHERE o.attempt_id = a.id AND o.topic = 'attempt')
              ORDER BY t.id DESC LIMIT 1) AS last_at
 """)

@@ -54,12 +54,12 @@ RENEW_QUEUED = text("""
 """)
 
 # By default only of factories that may still come for them: one that fell silent, or runs no mission worker any more,
-# does not hold its messages for ever.
+# does not hold its messages for ever. Orders to the factory itself are taken by its control worker, which has no slots.
 QUEUED = text("""
     SELECT a.id, a.queue FROM corporation.attempts a LEFT JOIN corporation.factories f ON f.factory_id = a.factory_id
      WHERE a.state = 'queued'
-       AND (CAST(:offline_seconds AS double precision) IS NULL OR (f.slots > 0
-            AND f.last_seen_at > now() - CAST(:offline_seconds AS double precision) * interval '1 second'))
+       AND (CAST(:silent_seconds AS double precision) IS NULL OR ((f.slots > 0 OR a.queue = f.slug || '.control')
+            AND f.last_seen_at > now() - CAST(:silent_seconds AS double precision) * interval '1 second'))
        AND (CAST(:within_seconds AS double precision) IS NULL
             OR a.lease_expires_at < now() + CAST(:within_seconds AS double precision) * interval '1 second')
        AND NOT EXISTS (SELECT 1 FROM corporation.outbox o WHERE o.attempt_id = a.id AND o.topic = 'attempt')
@@ -77,10 +77,11 @@ LAPSED = text("""
      ORDER BY a.lease_expires_at LIMIT :limit
 """)
 
-# The last renewal was one lease before its end: who was heard of after that did not name the attempt.
+# The last renewal was one lease before its end: who was heard of after that did not name the attempt. What never began
+# (it was claimed, and its factory died before it started it) took nobody with it.
 UNNAMED = text("""
     SELECT a.id FROM corporation.attempts a JOIN corporation.factories f ON f.factory_id = a.factory_id
-     WHERE a.id = ANY(CAST(:ids AS uuid[]))
+     WHERE a.id = ANY(CAST(:ids AS uuid[])) AND a.state = 'running'
        AND f.last_seen_at > a.lease_expires_at - CAST(:lease_seconds AS double precision) * interval '1 second'
 """)
 
@@ -142,13 +143,13 @@ def renew(connection: Connection, factory_id: str, signs: Sequence[Sign], lease_
 
 
 def queued_attempts(
-    connection: Connection, within_seconds: float | None = None, offline_seconds: float | None = None
+    connection: Connection, within_seconds: float | None = None, silent_seconds: float | None = None
 ) -> dict[str, set[str]]:
     """Sent attempts whose lease ends `within_seconds` and that no factory has spoken of yet: queue → attempt ids.
 
-    Without those of factories that were silent for `offline_seconds` or have no slots. None leaves the condition out.
+    Without those of factories that were silent for `silent_seconds` or have no slots. None leaves the condition out.
     """
-    values = {"within_seconds": within_seconds, "offline_seconds": offline_seconds}
+    values = {"within_seconds": within_seconds, "silent_seconds": silent_seconds}
     return _by_queue(connection.execute(QUEUED, values))
 
 
@@ -191,7 +192,7 @@ def lapsed(connection: Connection, limit: int, *, queued_too: bool = True) -> li
 
 
 def unnamed(connection: Connection, attempt_ids: Collection[str], lease_seconds: float) -> set[str]:
-    """Those of these attempts that their factory, heard of since their last renewal, did not name any more."""
+    """Those of these attempts that ran, and that their factory, heard of since their renewal, names no more."""
     values = {"ids": list(attempt_ids), "lease_seconds": lease_seconds}
     return {str(row.id) for row in connection.execute(UNNAMED, values)}
 

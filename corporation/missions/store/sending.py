@@ -1,4 +1,4 @@
-"""The outbox: attempts whose message has not been handed to the broker yet, and those that are to be stopped."""
+"""The outbox: attempts whose message the broker does not have yet, those that are to be stopped, and echoes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,15 +6,16 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, text
 
-from corporation.roles import control_queue
+from corporation.roles import control_queue, private_queue
 
 TAKE = text("""
-    SELECT o.id, o.topic, o.attempt_id, a.queue, a.number, a.factory_id, m.job_id, m.mission_kind, m.timeout_seconds,
-           m.envelope, m.cancel_reason, f.queues AS factory_queues
+    SELECT o.id, o.topic, o.attempt_id, a.queue, a.number, coalesce(a.factory_id, o.factory_id) AS factory_id, m.job_id,
+           m.mission_kind, m.timeout_seconds, m.envelope, m.cancel_reason, f.queues AS factory_queues, e.echo_id
       FROM corporation.outbox o
-      JOIN corporation.attempts a ON a.id = o.attempt_id
-      JOIN corporation.missions m ON m.id = a.mission_id
-      LEFT JOIN corporation.factories f ON f.factory_id = a.factory_id
+      LEFT JOIN corporation.attempts a ON a.id = o.attempt_id
+      LEFT JOIN corporation.missions m ON m.id = a.mission_id
+      LEFT JOIN corporation.factories f ON f.factory_id = coalesce(a.factory_id, o.factory_id)
+      LEFT JOIN corporation.factory_echoes e ON e.factory_id = o.factory_id
      ORDER BY o.id
      LIMIT :limit
        FOR UPDATE OF o SKIP LOCKED
@@ -53,14 +54,33 @@ class StopMessage:
     reason: str
 
 
-Message = AttemptMessage | StopMessage
+@dataclass(frozen=True)
+class EchoMessage:
+    """A sign of life that is asked of a factory's mission workers, through the queue that their missions take."""
+
+    outbox_id: int
+    echo_id: str | None
+    """None when nobody waits for it any more."""
+    queue: str
+
+
+Message = AttemptMessage | StopMessage | EchoMessage
 
 
 def take_unsent(connection: Connection, limit: int) -> list[Message]:
     """Lock up to `limit` unsent rows, the oldest first; another engine skips them until this transaction ends."""
-    return [
-        _attempt(row) if row.topic == "attempt" else _stop(row) for row in connection.execute(TAKE, {"limit": limit})
-    ]
+    return [_message(row) for row in connection.execute(TAKE, {"limit": limit})]
+
+
+def _message(row: Row[Any]) -> Message:
+    match row.topic:
+        case "attempt":
+            return _attempt(row)
+        case "echo":
+            echo_id = str(row.echo_id) if row.echo_id else None
+            return EchoMessage(row.id, echo_id, private_queue(row.factory_id))
+        case _:
+            return _stop(row)
 
 
 def mark_sent(connection: Connection, outbox_ids: Sequence[int]) -> None:

@@ -1,5 +1,7 @@
 """What a node says of itself: its policy, its broker as it is now, and what it handed over (contract http §5, F-12)."""
 
+import os
+import signal
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,12 +9,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import redis
 import stranger
 from builders import rules
 from canary import secret
 from served_api import PUBLISH, Api, served, settings_for, token
 
-from corporation.clock import new_id
+from corporation.clock import monotonic, new_id
 from corporation.db import transaction
 from corporation.embedded.valkey import start_valkey
 from corporation.missions.dispatch import dispatch_some
@@ -113,6 +116,51 @@ def test_the_broker_is_shown_as_it_is_now(shared_url: str, tmp_path: Path) -> No
     assert seen == [(False, False), (True, True), (False, False), (True, True)]
 
 
+def test_a_broker_that_restarted_between_two_looks_is_there(shared_url: str, tmp_path: Path) -> None:
+    """The connection that was kept is dead, the broker is not."""
+    broker = start_valkey(tmp_path)
+    with served(settings_for(shared_url, UA_REDIS_URL=broker.url)) as api:
+        before = read(api)["delegation"]
+        broker.stop()
+        broker = start_valkey(tmp_path, port=urlsplit(broker.url).port)
+        after = read(api)["delegation"]
+        broker.stop()
+
+    assert [(one["connected"], one["last_error"]) for one in (before, after)] == [(True, None)] * 2
+
+
+def test_a_frozen_broker_is_away_and_costs_a_look_no_more_than_its_second(shared_url: str, tmp_path: Path) -> None:
+    broker = start_valkey(tmp_path)
+    with served(settings_for(shared_url, UA_REDIS_URL=broker.url)) as api:
+        assert read(api)["delegation"]["connected"] is True
+        os.kill(broker.pid, signal.SIGSTOP)
+        began = monotonic()
+        frozen = read(api)
+        took = monotonic() - began
+        os.kill(broker.pid, signal.SIGCONT)
+        thawed = read(api)
+        broker.stop()
+
+    assert (frozen["delegation"]["connected"], frozen["delegation"]["last_error"]) == (False, "TimeoutError")
+    assert frozen["factory"]["redis_delegation_enabled"] is False
+    assert took < 3
+    assert (thawed["delegation"]["connected"], thawed["delegation"]["last_error"]) == (True, None)
+
+
+def test_a_broker_that_does_not_let_us_in_any_more_is_not_connected(shared_url: str, tmp_path: Path) -> None:
+    """That it listens is not enough; and once it lets us in again, the next look says so."""
+    broker = start_valkey(tmp_path)
+    with redis.Redis.from_url(broker.url) as admin, served(settings_for(shared_url, UA_REDIS_URL=broker.url)) as api:
+        admin.acl_setuser("default", enabled=True, nopass=False, commands=["-ping"])
+        shut_out = read(api)["delegation"]
+        admin.acl_setuser("default", enabled=True, nopass=False, commands=["+@all"])
+        let_in = read(api)["delegation"]
+    broker.stop()
+
+    assert (shut_out["connected"], shut_out["last_error"]) == (False, "NoPermissionError")
+    assert (let_in["connected"], let_in["last_error"]) == (True, None)
+
+
 def test_the_last_error_is_a_class_and_tells_neither_address_nor_password(shared_url: str, redis_url: str) -> None:
     """H-4."""
     password = secret("broker")
@@ -153,6 +201,12 @@ class FakeBroker:
     def send(self, messages: Sequence[Any]) -> None:
         if not self.takes:
             raise BrokerUnavailableError("down")
+
+    def stop(self, messages: Sequence[Any]) -> None:
+        self.send(messages)
+
+    def echo(self, messages: Sequence[Any]) -> None:
+        self.send(messages)
 
     def look_into(self, queue: str) -> Whereabouts:
         return Whereabouts()

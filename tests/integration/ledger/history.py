@@ -115,7 +115,12 @@ def _mark(replayed: Replayed, event: Any, told: str) -> None:
 
 
 def _step(replayed: Replayed, event: str, told: str) -> None:
-    steps = {"queued": State.QUEUED, "started": State.RUNNING, "retry_scheduled": State.WAITING}
+    steps = {
+        "queued": State.QUEUED,
+        "claimed": State.CLAIMED,
+        "started": State.RUNNING,
+        "retry_scheduled": State.WAITING,
+    }
     after = State(event) if event in FINAL_EVENTS else steps.get(event)
     if after is None:
         return

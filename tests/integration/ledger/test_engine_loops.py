@@ -16,16 +16,18 @@ from builders import rules
 from ledger_at_work import AT_ONCE, LedgerAtWork
 
 from corporation import clock
+from corporation.db import transaction
 from corporation.engine.collector import Collector
 from corporation.engine.dispatcher import Dispatcher
 from corporation.engine.rescuer import Rescuer
 from corporation.engine.sender import Sender
+from corporation.factories.control import Word, flag
 from corporation.loops.forever import Loop, Running, run_forever
 from corporation.loops.running import run
 from corporation.loops.wakeups import listen_forever
 from corporation.missions.outbox import BrokerUnavailableError
 from corporation.missions.outcomes import Done, Failed
-from corporation.wakeups import COLLECT, DISPATCH, SEND
+from corporation.wakeups import COLLECT, DISPATCH, RECALL, SEND, wake
 
 Wait = Callable[..., Any]
 
@@ -165,6 +167,22 @@ def test_a_new_mission_wakes_the_dispatcher(ledger: LedgerAtWork, listening: Lis
 
 def test_a_beat_wakes_the_dispatcher(ledger: LedgerAtWork, listening: Listening) -> None:
     listening.woken_by(ledger.beat, DISPATCH)
+
+
+def test_a_pause_gives_the_queue_back_at_once_and_not_with_the_next_sweep(
+    ledger: LedgerAtWork, ledger_url: str, tmp_path: Path, wait_until: Wait
+) -> None:
+    ledger.hand_out("j-1")
+    stop, ready = Event(), tmp_path / "ready"
+    sweeper = Rescuer(ledger.engine, ledger.broker, AT_ONCE, 180, lambda: 0.5, sweep_seconds=3600.0)
+    with in_threads(stop, lambda: run([Running(sweeper, stop)], ledger_url, stop, ready)):
+        wait_until(ready.exists, 30, "the rescuer has swept once")
+        with transaction(ledger.engine) as connection:
+            flag(connection, ["desk-7"], Word("pause", "ana"))
+            wake(connection, RECALL)
+        wait_until(lambda: ledger.state() == "waiting", 20, "it waits for another factory")
+
+    assert ledger.attempts()[0].state == "withdrawn"
 
 
 def test_an_attempt_wakes_the_sender(ledger: LedgerAtWork, listening: Listening) -> None:

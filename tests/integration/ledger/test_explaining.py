@@ -12,6 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from corporation.db import transaction
+from corporation.factories.control import Word, flag
 from corporation.factories.staleness import Thresholds
 from corporation.factories.store import record_beat
 from corporation.missions.adopt import Wish, adopt
@@ -46,6 +47,34 @@ def test_an_unknown_mission_has_no_facts(ledger: LedgerAtWork) -> None:
         assert read_facts(connection, "nobody", Thresholds()) is None
 
 
+@pytest.mark.parametrize(("action", "said"), [("pause", "paused"), ("drain", "drained")])
+def test_who_paused_a_factory_why_and_until_when_is_read(ledger: LedgerAtWork, action: Any, said: str) -> None:
+    ledger.beat()
+    with transaction(ledger.engine) as connection:
+        flag(connection, ["desk-7"], Word(action, "ana", "moving the desk", 7200))
+    ledger.publish("j-1", context={"target_factory_id": "desk-7"})
+    [factory] = known(ledger).factories
+
+    assert factory.restraint is not None
+    assert (factory.paused_by_hq, factory.restraint.by, factory.restraint.note) == (True, "ana", "moving the desk")
+    assert factory.restraint.until is not None
+    assert f"which is {said} by ana since " in told(ledger).sentence
+    assert "(moving the desk), until " in told(ledger).sentence
+
+
+def test_who_barred_a_factory_is_read_before_who_paused_it(ledger: LedgerAtWork) -> None:
+    ledger.beat()
+    ledger.sql("UPDATE corporation.factories SET paused = true, paused_by = 'ana'")
+    ledger.sql(
+        """INSERT INTO corporation.factory_access (factory_id, quarantined_at, quarantined_by, quarantine_note)
+           VALUES ('desk-7', now(), 'bob', 'stolen')"""
+    )
+    ledger.publish("j-1", context={"target_factory_id": "desk-7"})
+
+    assert "is quarantined by bob since " in told(ledger).sentence
+    assert codes(told(ledger)) == ["target_offline"]
+
+
 def test_an_alias_is_explained_as_the_mission_it_stands_for(ledger: LedgerAtWork) -> None:
     """S-18."""
     ledger.publish("j-1")
@@ -63,6 +92,13 @@ WAITS: list[tuple[dict[str, Any], list[dict[str, Any]]]] = [
     ({"context": {"target_factory_id": "desk-8"}}, [{}]),
     ({"context": {"target_factory_id": "desk-7"}}, [{"registration_status": "draining"}]),
     ({"context": {"target_factory_id": "desk-7"}, "mission_kind": "system:pause_factory"}, [{}]),
+    ({"context": {"target_factory_id": "desk-7"}, "mission_kind": "system:update_factory"}, [{}]),
+    (
+        {"context": {"target_factory_id": "desk-7"}, "mission_kind": "system:pause_factory"},
+        [{"queues": ["desk-7.control"], "registration_status": "paused"}],
+    ),
+    ({}, [{"labels": ["vp_general", "transport:http"]}]),
+    ({}, [{"labels": ["vp_general", "transport:http"], "slots": 0}]),
     ({"mission_kind": "system:pause_factory"}, [{}]),
     ({}, [{}]),
 ]

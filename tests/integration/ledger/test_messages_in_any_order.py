@@ -4,7 +4,7 @@ The steps of `test_any_order.py`, and a Redis that can do all of this (ops/decis
 whoever takes it, so that nothing comes home unless the rescuer looks after it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any
 from unittest.mock import Mock
@@ -19,13 +19,14 @@ from test_any_order import IN_MODERATION, MOST_MISSIONS, AnyOrder, CrashError
 
 from corporation.db import transaction
 from corporation.engine.rescuer import ORPHANS_EVERY_SECONDS, Rescuer
-from corporation.missions import rescue
+from corporation.missions import recall, rescue
 from corporation.missions.finish import Standing
 from corporation.missions.outcomes import Outcome
 from corporation.missions.queues import Queues
 from corporation.missions.rescue import rescue_some
 from corporation.missions.store import withdrawing
 from corporation.missions.store.sending import AttemptMessage
+from corporation.missions.store.withdrawing import Lying
 
 QUEUE = "factory.desk-7"
 LEASE = 180.0
@@ -33,7 +34,8 @@ HALF_A_MINUTE_LATER = """
     UPDATE corporation.attempts SET lease_expires_at = lease_expires_at - interval '31 seconds'
      WHERE finished_at IS NULL AND lease_expires_at > now() + interval '40 seconds'
 """
-SILENT = "UPDATE corporation.factories SET last_seen_at = now() - interval '1 day' WHERE factory_id = 'desk-7'"
+SILENT = "UPDATE corporation.factories SET last_seen_at = now() - interval '4 minutes' WHERE factory_id = 'desk-7'"
+PAUSE = "UPDATE corporation.factories SET paused = :paused WHERE factory_id = 'desk-7'"
 
 THOROUGHLY = settings(IN_MODERATION, max_examples=300, phases=[Phase.generate])
 """For what ends at the first failure."""
@@ -109,6 +111,11 @@ class MessagesInAnyOrder(AnyOrder):
         self.unheard = False
         self.ledger.beat(slots=2)
 
+    @rule(paused=st.booleans())
+    def somebody_pauses_or_resumes_it(self, paused: bool) -> None:
+        self.ledger.sql(PAUSE, paused=paused)
+        self.ledger.recall()
+
     @precondition(lambda self: self.messages)
     @rule()
     def a_worker_dies_between_pop_and_note(self) -> None:
@@ -134,7 +141,7 @@ class MessagesInAnyOrder(AnyOrder):
 
     @invariant()
     def what_was_withdrawn_nobody_had(self) -> None:
-        withdrawn = self.ledger.sql("SELECT id FROM corporation.attempts WHERE state = 'withdrawn'")
+        withdrawn = self.ledger.sql("SELECT id FROM corporation.attempts WHERE state = 'withdrawn' AND sends = 1")
         assert not {str(one.id) for one in withdrawn} & self.touched, "withdrawn though somebody may have run it"
 
     @property
@@ -153,6 +160,7 @@ class MessagesInAnyOrder(AnyOrder):
 
     def _go_on(self) -> None:
         self.the_factory_is_heard_of()
+        self.ledger.sql(PAUSE, paused=False)
         self.half_a_minute_passes()
         lying = {message.attempt_id for message in self.messages}
         unheard = [one for one in self.live if one not in self.spool and one not in lying]
@@ -184,9 +192,19 @@ def whatever_is_silent_is_withdrawn(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(rescue, "_take_back", take_back)
 
 
+def a_pause_takes_away_what_a_worker_has(patch: pytest.MonkeyPatch) -> None:
+    """Whatever is queued is withdrawn, wherever its message is."""
+
+    def out_of_queues(queues: Queues, lying: Sequence[Lying], heard: Collection[str]) -> set[str]:
+        return {one.attempt_id for one in lying}
+
+    patch.setattr(recall, "_out_of_queues", out_of_queues)
+
+
 MISTAKES: Sequence[tuple[Callable[[pytest.MonkeyPatch], None], str]] = (
     (what_lies_in_a_queue_is_lost_too, "used up though nobody ever had them"),
     (whatever_is_silent_is_withdrawn, "somebody may have run it"),
+    (a_pause_takes_away_what_a_worker_has, "somebody may have run it"),
 )
 
 

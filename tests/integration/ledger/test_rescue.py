@@ -12,6 +12,7 @@ from corporation.engine.rescuer import Rescuer
 from corporation.missions.outbox import BrokerUnavailableError
 from corporation.missions.outcomes import Done, Lost
 from corporation.missions.rescue import LookedAfter, rescue_some
+from corporation.missions.retry import RetryPolicy
 from corporation.missions.store.leases import Sign, renew
 
 LEASE = 180.0
@@ -309,6 +310,57 @@ def test_a_full_batch_asks_for_another_sweep_at_once(ledger: LedgerAtWork) -> No
     ledger.lapse(*attempts)
 
     assert [sweeper.tick(), sweeper.tick()] == [True, False]
+
+
+def test_what_a_silent_factory_has_in_its_queue_is_not_waited_for_longer_than_what_it_runs(
+    ledger: LedgerAtWork,
+) -> None:
+    """Its lease ends, and the message, which nobody received, goes to another factory and uses up no attempt."""
+    [attempt] = ledger.hand_out("j-1", max_retries=1)
+    ledger.beat("desk-8", slots=0)
+    ledger.sql("UPDATE corporation.factories SET last_seen_at = now() - interval '181 s' WHERE factory_id = 'desk-7'")
+    sweeper = rescuer(ledger, Hands())
+    sweeper.tick()
+    assert ledger.state() == "queued", "silence alone takes nothing away (F-17)"
+    ledger.lapse(attempt)
+    sweeper.tick()
+
+    assert (ledger.state(), ledger.attempts()[0].state) == ("waiting", "withdrawn")
+    ledger.beat("desk-8")
+    assert ledger.dispatch() == 1
+
+
+def test_the_lease_that_ran_out_counts_towards_the_wait_before_the_next_attempt(ledger: LedgerAtWork) -> None:
+    """S-29: nobody worked on it for 180 s already, so that a dead factory's mission goes on at once."""
+    [attempt] = taken(ledger, "j-1")
+    ledger.hear(attempt)
+    ledger.lapse(attempt)
+    ledger.rescue()
+    ledger.beat("desk-8")
+
+    assert ledger.dispatch() == 1
+    assert ledger.detail("retry_scheduled")["delay_seconds"] == 0
+
+
+def test_a_wait_that_is_longer_than_the_lease_is_kept_for_its_rest(ledger: LedgerAtWork) -> None:
+    [attempt] = taken(ledger, "j-1")
+    ledger.lapse(attempt)
+    ledger.rescue(RetryPolicy(base_seconds=300, cap_seconds=900))
+
+    assert ledger.detail("retry_scheduled")["delay_seconds"] == 300 - 180
+    ledger.beat("desk-8")
+    assert ledger.dispatch() == 0
+
+
+def test_an_attempt_that_was_claimed_and_never_began_took_no_worker_with_it(ledger: LedgerAtWork) -> None:
+    [attempt] = taken(ledger, "j-1")
+    ledger.sql("UPDATE corporation.missions SET state = 'claimed'")
+    ledger.sql("UPDATE corporation.attempts SET state = 'claimed', claimed_at = now()")
+    ledger.lapse(attempt)
+    ledger.beat()
+    ledger.rescue()
+
+    assert [(one.state, one.took_worker) for one in ledger.attempts()] == [("lost", False)]
 
 
 def asleep(ledger: LedgerAtWork) -> str:
