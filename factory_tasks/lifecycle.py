@@ -5,6 +5,7 @@ import os
 import sqlite3
 import sys
 from contextlib import suppress
+from threading import Thread
 from typing import Any
 
 import psycopg
@@ -23,7 +24,7 @@ from corporation.settings import Settings
 from factory_tasks.attempt_mark import end_leftovers_of_the_dead
 from factory_tasks.gated_transport import close_gate
 from factory_tasks.handlers import labels
-from factory_tasks.heartbeat import running_version
+from factory_tasks.heartbeat import running_version, send_beat
 from factory_tasks.loop_watch import LoopWatch
 from factory_tasks.mailbox import MailboxBackend
 from factory_tasks.mission_task import FULL_DISK_SECONDS, register_all, register_orders
@@ -146,6 +147,9 @@ def _begin(sender: Any) -> None:
         _pulses.append(pulse)
         pulse.start()
         _watch(here, sender.controller.pool, pulse)
+    else:
+        # HQ sends orders only to queues of which it has heard; an HQ that is away must not hold up the start.
+        Thread(target=send_beat, args=(here, "start"), name="first-beat", daemon=True).start()
     if here.settings.ready_file:
         here.settings.ready_file.touch()
 
