@@ -25,7 +25,6 @@ from factory_tasks.attempt_mark import end_leftovers_of_the_dead
 from factory_tasks.gated_transport import close_gate
 from factory_tasks.handlers import labels
 from factory_tasks.heartbeat import running_version, send_beat
-from factory_tasks.loop_watch import LoopWatch
 from factory_tasks.mailbox import MailboxBackend
 from factory_tasks.mission_task import FULL_DISK_SECONDS, register_all, register_orders
 from factory_tasks.node import Node, node
@@ -69,7 +68,6 @@ def take_private_queue(sender: str, instance: Any, **_: Any) -> None:
     register_all(instance.app, here.settings.policy)
     instance.app.amqp.queues.select_add(private_queue(here.settings.factory_id))
     MailboxBackend.known_report = staticmethod(here.spool.report_of)
-    instance.app.steps["consumer"].add(LoopWatch)
     adopt_orphans()
     _wait_for_room(here)
     if is_kept_away(here.spool.noted_all()):

@@ -13,6 +13,8 @@ State = Literal["green", "red", "unknown"]
 
 LOOP_LIMIT_SECONDS: Final = 60.0
 """A consumer loop that has not ticked for so long, although Redis answers, will not tick again."""
+LONGEST_WORK_SECONDS: Final = 600.0
+"""How long what runs in a worker whose loop stands still may finish, as at the factory."""
 ECHO_GRACE_SECONDS: Final = 30.0
 """How long an echo may take through the queue, beside the beats that have to tell of it."""
 NEVER_SECONDS: Final = 10 * 365 * 86_400.0
@@ -95,8 +97,15 @@ def judge_lights(signs: Signs) -> Lights:
 
 
 def dead_workers(workers: Sequence[WorkerSign]) -> list[str]:
-    """The names of those whose consumer loop stands still although Redis answers: only a restart helps them."""
-    return [one.name for one in workers if one.connected and (one.loop_age_seconds or 0.0) > LOOP_LIMIT_SECONDS]
+    """The names of those whose consumer loop stands still although Redis answers: only a restart helps them.
+
+    Who still works has ten minutes to finish: what runs is worth more than what waits.
+    """
+    return [one.name for one in workers if one.connected and (one.loop_age_seconds or 0.0) > _limit_of(one)]
+
+
+def _limit_of(worker: WorkerSign) -> float:
+    return LONGEST_WORK_SECONDS if worker.busy else LOOP_LIMIT_SECONDS
 
 
 def _process(signs: Signs) -> Light:

@@ -20,6 +20,7 @@ from factory_tasks.pull.claims import WAIT_SECONDS, Claims, Wish
 from factory_tasks.pull.nursery import Nursery
 from factory_tasks.pull.probe import Probe
 from factory_tasks.pulse import Pulse
+from factory_tasks.worker_signs import is_kept_away
 
 log = structlog.get_logger()
 
@@ -147,5 +148,4 @@ class Puller:
         return Wish(1, orders, holding, patience=0.0) if orders else None
 
     def _kept_away(self) -> bool:
-        wanted = (notes.PAUSED, notes.DRAINING)
-        return any(self._here.spool.noted(name) == notes.SET for name in wanted)
+        return is_kept_away(self._here.spool.noted_all())

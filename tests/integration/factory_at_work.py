@@ -39,6 +39,7 @@ class SeenHq(AbstractContextManager["SeenHq"]):
     instructions: dict[str, Any] = field(default_factory=dict[str, Any])
     heard: dict[str, list[float]] = field(default_factory=lambda: defaultdict[str, list[float]](list))
     """When each attempt spoke, and the beats under ""."""
+    beats: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
     def __enter__(self) -> "SeenHq":
         seen = self
@@ -47,7 +48,8 @@ class SeenHq(AbstractContextManager["SeenHq"]):
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                self.rfile.read(int(self.headers.get("content-length", 0)))
+                sent = self.rfile.read(int(self.headers.get("content-length", 0)))
+                seen.beats += [json.loads(sent)] if self.path.endswith("/registrations") else []
                 status, answer = seen.answer(self.path)
                 body = json.dumps(answer).encode()
                 self.send_response(status)
