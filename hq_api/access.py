@@ -1,7 +1,7 @@
 """Who a request speaks for: the static ops token or one of our JWTs, and nothing else (contract http §2)."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -45,6 +45,10 @@ class Principal:
     scope: str
     factory_id: str | None = None
     token_id: str | None = None
+    epoch: int | None = None
+    """Of a factory's token: which of its factory's epochs it was made in, None when it does not say."""
+    issued_at: int = field(default=0, compare=False)
+    """Seconds since 1970; 0 for the static token."""
 
     def may(self, *scopes: str) -> bool:
         """Whether one of `scopes` is this one's; `ops` may do everything, an unknown scope nothing (H-11)."""
@@ -66,7 +70,7 @@ def accepts_tokens(settings: Settings) -> bool:
 def judge(token: bytes | None, settings: Settings, now: datetime) -> Principal:
     """The principal of `token` at `now`; raises Unauthorized, without a reason, for all that is not exactly valid.
 
-    Whether the token was revoked is not known here: `hq_api.dependencies.valid_principal` asks that too.
+    Whether it was revoked, or its factory shut out, is not known here: `hq_api.dependencies.valid_principal` asks that.
     """
     if not token:
         raise Unauthorized
@@ -86,14 +90,16 @@ def _judge_jwt(token: bytes, secret: SecretStr | None, now: datetime) -> Princip
         raise Unauthorized from error
     if not _is_current(claims, now.timestamp()):
         raise Unauthorized
-    factory_id = claims.get("factory_id")
+    factory_id, epoch = claims.get("factory_id"), claims.get("epoch")
     principal = Principal(
         claims["sub"],
         str(claims.get("scope", OPS)),
         factory_id if isinstance(factory_id, str) else None,
         claims.get("jti"),
+        epoch,
+        claims["iat"],
     )
-    if not _is_storable(principal):
+    if not _is_storable(principal) or not _is_epoch(epoch):
         raise Unauthorized
     return principal
 
@@ -125,6 +131,11 @@ def _is_current(claims: dict[str, Any], now: float) -> bool:
     if not all(type(moment) is int for moment in (issued, expires, starts)):
         return False
     return issued - STEP_BACK_SECONDS <= now < expires and starts <= now and expires - issued <= LIFE_SECONDS
+
+
+def _is_epoch(value: object) -> bool:
+    """Whether a token may say that it was made in this epoch: it may say nothing, or a number the ledger can have."""
+    return value is None or (type(value) is int and 0 <= value < 2**31)
 
 
 def _is_storable(principal: Principal) -> bool:

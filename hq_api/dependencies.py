@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from limits import RateLimitItem
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import HTTPConnection
 
@@ -14,9 +14,9 @@ from corporation.db import transaction
 from corporation.errors import LedgerUnavailableError
 from corporation.settings import Settings
 from corporation.tokens.comparison import may_be_guessed
-from corporation.tokens.revocation import is_revoked
+from corporation.tokens.revocation import FactoryToken, has_ended, is_revoked
 from hq_api import body
-from hq_api.access import Principal, Unauthorized, judge
+from hq_api.access import FACTORY, Principal, Unauthorized, judge
 from hq_api.body import read_object as read_object
 from hq_api.rate_limits import FAILURES, address_of, limits_of
 from hq_api.responses import Refusal
@@ -75,12 +75,16 @@ def principal_of(connection: HTTPConnection, token: bytes | None, failures: Rate
 
 
 def valid_principal(connection: HTTPConnection, token: bytes | None) -> Principal:
-    """The principal of `token`, which is valid and not revoked now; nothing is counted, so it may be asked again.
+    """The principal of `token`, valid now, not revoked, its factory not shut out; nothing is counted, so ask again.
 
     Raises Unauthorized or LedgerUnavailableError. It reads the ledger: from async code call it in a thread.
     """
     principal = judge(token, connection.app.state.settings, utc_now())
-    refuse_revoked(connection, principal.token_id)
+    if principal.scope == FACTORY and principal.factory_id:
+        shown = FactoryToken(principal.factory_id, principal.issued_at, principal.epoch)
+        _refuse_if(connection, lambda reading: has_ended(reading, principal.token_id, shown))
+    else:
+        refuse_revoked(connection, principal.token_id)
     return principal
 
 
@@ -90,15 +94,21 @@ def refuse_revoked(connection: HTTPConnection, *names: str | None) -> None:
     Where no ledger is kept nobody could know, so whoever has a name is refused, but on a closed surface: that opens
     nothing to anybody (H-14). A ledger that does not say it is a LedgerUnavailableError, whatever is wrong with it.
     """
-    node: Settings = connection.app.state.settings
     known = [name for name in names if name is not None]
-    if not known or (node.database_url is None and node.policy.health_only):
-        return
+    if known:
+        _refuse_if(connection, lambda reading: any(is_revoked(reading, name) for name in known))
+
+
+def _refuse_if(connection: HTTPConnection, ended: Callable[[Connection], bool]) -> None:
+    """Raise Unauthorized when the ledger says that it has `ended`; otherwise as `refuse_revoked`."""
+    node: Settings = connection.app.state.settings
     if node.database_url is None:
+        if node.policy.health_only:
+            return
         raise Unauthorized
     try:
         with transaction(connection.app.state.ledger) as reading:
-            revoked = any(is_revoked(reading, name) for name in known)
+            revoked = ended(reading)
     except SQLAlchemyError as error:
         raise LedgerUnavailableError(f"The ledger does not say what is revoked ({type(error).__name__})") from error
     if revoked:

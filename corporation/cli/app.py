@@ -10,18 +10,20 @@ from typing import Final
 import typer
 from typer.exceptions import TyperException
 
-from corporation.cli import dead_letters, exits, factory, missions, streams
+from corporation.cli import dead_letters, exits, factories, factory, missions, streams
 from corporation.cli.capabilities import capabilities
 from corporation.cli.connection import JsonOption
 from corporation.cli.doctor import doctor
 from corporation.cli.environment import env
 from corporation.cli.exits import Refusal
+from corporation.cli.joining import join_code
 from corporation.cli.migrate import migrate
 from corporation.cli.output import say, say_json, warn
 from corporation.cli.publish import publish
 from corporation.cli.queues import rebuild_queues
 from corporation.cli.up import up
 from corporation.cli.why import why
+from corporation.cli.workload import workload
 from corporation.embedded.stack_given import GivenServerError
 from corporation.embedded.stack_state import StackRunsAlready, StateFolderError
 from corporation.errors import CorporationError, LedgerUnavailableError, SettingsError
@@ -38,6 +40,9 @@ app.command()(why)
 app.add_typer(missions.app, name="missions")
 app.add_typer(streams.app, name="streams")
 app.add_typer(dead_letters.app, name="dead-letters")
+app.command("join-code")(join_code)
+app.add_typer(factories.app, name="factories")
+app.command()(workload)
 app.add_typer(factory.app, name="factory")
 app.command()(rebuild_queues)
 app.command()(env)

@@ -11,10 +11,11 @@ import typer
 import corporation
 from corporation.cli import exits
 from corporation.cli.exits import Refusal
+from corporation.cli.membership import kept
 from corporation.cli.origins import origin_of
 from corporation.embedded.stack_environment import variables_of
 from corporation.embedded.stack_facts import from_facts, with_given
-from corporation.embedded.stack_shape import Shape
+from corporation.embedded.stack_shape import ROLES, Shape
 from corporation.embedded.stack_state import StateFolder, StateFolderError, default_state_folder
 from corporation.secrets import load_secrets
 from corporation.settings import names_of
@@ -84,7 +85,13 @@ def connection_in(environ: Mapping[str, str], folder: StateFolder, token_from: s
 
 
 def effective(environ: Mapping[str, str], folder: StateFolder) -> dict[str, str]:
-    """`environ`, completed with the addresses of the stack in `folder` where nothing of its own is set."""
+    """`environ`, completed with the addresses of the stack in `folder` where nothing of its own is set.
+
+    In the folder of a factory that has joined an HQ, its own addresses win.
+    """
+    membership = kept(folder)
+    if membership is not None:
+        environ = {"FACTORY_ROLE": ROLES[Shape.WORKER].value} | membership.environment(environ)
     try:
         facts = folder.read_facts()
     except StateFolderError:

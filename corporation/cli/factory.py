@@ -1,4 +1,4 @@
-"""`corporation factory refused`: what this factory would not take from its queues, read from its own spool."""
+"""`corporation factory …`: the factory on this machine; here, what it would not take, read from its own spool."""
 
 import os
 import sqlite3
@@ -12,6 +12,9 @@ import typer
 from corporation.cli import exits
 from corporation.cli.connection import JsonOption, StateOption, state_folder, with_secrets
 from corporation.cli.exits import Refusal
+from corporation.cli.factory_join import join
+from corporation.cli.factory_running import down, up
+from corporation.cli.factory_status import status
 from corporation.cli.output import say, say_json, say_table
 from corporation.embedded.stack_environment import variables_of
 from corporation.embedded.stack_facts import from_facts
@@ -21,16 +24,17 @@ from corporation.federation.refused_messages import RefusedMessage, RefusedMessa
 from corporation.roles import FactoryRole
 from corporation.settings import Settings, load_settings
 
-app = typer.Typer(help="Look at the factory on this machine.", no_args_is_help=True)
+app = typer.Typer(help="Make this machine a factory of an HQ, run it, and look at it.", no_args_is_help=True)
 
 COLUMNS: Final = ("at (UTC)", "queue", "reason", "attempt", "bytes", "why")
 WIDEST: Final = 100
 """Characters of a reason's words in the table; `--json` has all of it, and the start of the message."""
 
 
-@app.callback()
-def group() -> None:
-    """Keeps `refused` a subcommand while it is the only one."""
+app.command()(join)
+app.command()(up)
+app.command()(down)
+app.command()(status)
 
 
 @app.command()

@@ -6,6 +6,7 @@ from typing import Final
 
 from corporation.bootstrap import bootstrap
 from corporation.cli.origins import origin_lines
+from corporation.embedded.stack_addresses import REDIS_NAMES, first_set
 from corporation.embedded.stack_components import Component, TelegramFacts, components_of, left_out, row_of
 from corporation.embedded.stack_names import OVERRIDES
 from corporation.embedded.stack_shape import ROLES, Shape, shape_of_role
@@ -15,12 +16,12 @@ from corporation.roles import FactoryRole, FactoryRuntimePolicy, read_role
 from corporation.settings import Settings, load_settings
 
 WORKER_NEEDS: Final = {
-    ("UA_REDIS_URL", "UA_REDIS_HOST"): "HQ's Redis",
     ("UA_HQ_BASE_URL", "UA_BASE_URL", "UA_GATEWAY_URL"): "HQ's address",
-    ("UA_RESULT_BACKEND_URL",): "HQ's mailbox, where results go",
     ("UA_FACTORY_CREDENTIAL", "UA_OPS_TOKEN"): "what this factory proves itself with",
 }
 """What a worker cannot do without: the variables that may give it, the usual one first, and what it is."""
+
+ONLY_HTTPS: Final = "No Redis is named (UA_REDIS_URL), so missions come over HTTPS only"
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class Launch:
         """Whether a mission can be published here and be run here."""
         policy = self.settings.policy
         publishes = policy.can_publish_delegations and not policy.health_only
-        return publishes and {"engine", "factory-worker"} <= set(self.processes)
+        running = set(self.processes)
+        return publishes and "engine" in running and not running.isdisjoint({"factory-worker", "pull"})
 
     def lines(self) -> list[str]:
         """What is not granted, then the policy of each node as people read it, what is left out, and what is odd."""
@@ -82,12 +84,16 @@ def launch_of(asked: Shape | None, environ: Mapping[str, str]) -> Launch:
     complete = dict(runtime.environ)
     if shape is not Shape.WHOLE and not complete.get("FACTORY_ROLE", "").strip():
         complete["FACTORY_ROLE"] = ROLES[shape].value
+    lone = shape is Shape.WORKER and first_set(complete, REDIS_NAMES) is None
+    if lone:
+        # Without this, Redis would be looked for on this machine, where nobody said that it is.
+        complete["UA_DELEGATION_REDIS_ENABLED"] = "0"
     settings = load_settings(complete)
     alarms = tuple(alarms_about(complete, settings))
     if shape is Shape.WORKER and (missing := missing_for_a_worker(complete)):
         # A word that is no role made this a worker: that comes first, or nobody would look for it.
         raise SettingsError([*alarms, *missing])
-    notes = (*origin_lines(environ), *runtime.warnings)
+    notes = (*origin_lines(environ), *runtime.warnings, *((ONLY_HTTPS,) if lone else ()))
     return Launch(shape, settings, _nodes(shape, settings, complete), alarms, notes, complete)
 
 
@@ -117,7 +123,10 @@ def missing_for_a_worker(environ: Mapping[str, str]) -> list[str]:
         for names, what in WORKER_NEEDS.items()
         if not any(environ.get(name, "").strip() for name in names)
     ]
-    hint = "A worker joins an HQ that runs already; at that HQ, `corporation env` prints a working set"
+    hint = (
+        "A worker joins an HQ that runs already; at that HQ, `corporation join-code` prints the line that makes a "
+        "machine one, and `corporation env` the variables for one beside it"
+    )
     return [*problems, hint] if problems else []
 
 
@@ -128,4 +137,7 @@ def _nodes(shape: Shape, settings: Settings, environ: Mapping[str, str]) -> tupl
         # The overrides are headquarters': the factory beside it keeps its role's row.
         rest = {name: value for name, value in environ.items() if name not in OVERRIDES}
         policies.append(load_settings(rest | {"FACTORY_ROLE": FactoryRole.LOCAL_WORKER.value}).policy)
-    return tuple(Node(policy, tuple(components_of(policy, shape, telegram))) for policy in policies)
+    over_redis = settings.redis_delegation_enabled
+    return tuple(
+        Node(policy, tuple(components_of(policy, shape, telegram, over_redis=over_redis))) for policy in policies
+    )

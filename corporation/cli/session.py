@@ -1,7 +1,7 @@
 """One run of a stack: bring it up, show it, watch over it, run a first mission where there can be one, take it down."""
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import suppress
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -32,6 +32,8 @@ TICK_SECONDS = 0.1
 CALM_TICK_SECONDS = 0.25
 """Afterwards."""
 PORT_TRIES = 4
+DATABASES = ("postgresql", "mailbox")
+"""The servers of a stack that are a database; the other one is its broker."""
 
 News = Generator[list[str], None, demo.Outcome]
 
@@ -40,13 +42,22 @@ class Session:
     """One run of the stack: `run` brings it up and keeps it up, `end` takes it down, whatever `run` came to."""
 
     def __init__(
-        self, folder: StateFolder, screen: Screen, requests: StopRequests, launch: Launch, *, once: bool
+        self,
+        folder: StateFolder,
+        screen: Screen,
+        requests: StopRequests,
+        launch: Launch,
+        *,
+        once: bool,
+        news: Callable[[Stack], News] | None = None,
     ) -> None:
         self._folder = folder
         self._screen = screen
         self._requests = requests
         self._launch = launch
         self._once = once
+        self._news = news
+        """What is told once everything is ready, in place of the first mission."""
         self._servers: list[DataServer] = []
         self._supervisor: Supervisor | None = None
 
@@ -57,13 +68,13 @@ class Session:
             self._screen.line(line)
         self._folder.forget_address()
         if self._launch.shape is Shape.WORKER:
-            reach_servers(self._launch.environ, self._servers.append)
+            reach_servers(self._launch.environ, self._keep)
         else:
-            start_servers(self._folder, self._launch.environ, self._servers.append)
+            start_servers(self._folder, self._launch.environ, self._keep)
         self._show()
         if self._launch.opens_ledger:
             self._migrate(self._servers[-1])
-        self._look_at_role(self._servers[-1])
+        self._look_at_role()
         for _ in range(PORT_TRIES - 1):
             try:
                 return self._serve(self._stack())
@@ -71,6 +82,11 @@ class Session:
                 self._screen.line(f"{taken}; starting again with free ports")
                 self._stop_processes()
         return self._serve(self._stack())
+
+    def _keep(self, server: DataServer) -> None:
+        self._servers.append(server)
+        if server.away:
+            self._screen.line(f"Note: missions come over HTTPS until Redis is there. {server.away}")
 
     def _migrate(self, database: DataServer) -> None:
         try:
@@ -84,9 +100,10 @@ class Session:
             ) from None
         self._screen.line(f"Ledger: migrated to revision {revision}")
 
-    def _look_at_role(self, database: DataServer) -> None:
+    def _look_at_role(self) -> None:
         """A given database whose role is too strong ends the run where the profile is strict, with 78; else a note."""
-        if database.owner_url:
+        database = next((server for server in self._servers if server.name in DATABASES), None)
+        if database is None or database.owner_url:
             return
         variable = "UA_RESULT_BACKEND_URL" if self._launch.shape is Shape.WORKER else "UA_DATABASE_URL"
         if problem := judge(variable, database.url).problem:
@@ -95,8 +112,11 @@ class Session:
             self._screen.line(f"Note: {problem}")
 
     def _stack(self) -> Stack:
-        redis, database = (server.url for server in self._servers)
-        return credential_issued(stack_for(self._folder, self._launch, redis, database))
+        broker = next((server for server in self._servers if server.name not in DATABASES), None)
+        database = next((server.url for server in self._servers if server.name in DATABASES), "")
+        away = broker is not None and broker.away != ""
+        url = broker.url if broker else ""
+        return credential_issued(stack_for(self._folder, self._launch, url, database, redis_away=away))
 
     def _serve(self, stack: Stack) -> int:
         self._folder.write_facts(facts_of(stack, self._launch.environ))
@@ -125,6 +145,8 @@ class Session:
         self._screen.line("\n".join(["Everything is ready.", *where(stack)]))
         # Also where no factory is beside HQ: the README's first mission must work once one has joined.
         placed = self._launch.settings.policy.is_headquarters and demo.place_run_folder(self._folder)
+        if self._news:
+            return self._news(stack)
         if not self._launch.runs_first_mission:
             return demo.nothing_to_run()
         if not placed:

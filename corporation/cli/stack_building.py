@@ -23,7 +23,9 @@ FLOWER_PORT: Final = 5555
 _HAS_HEADQUARTERS: Final = (Shape.WHOLE, Shape.HQ)
 
 
-def stack_for(folder: StateFolder, launch: Launch, redis_url: str, database_url: str) -> Stack:
+def stack_for(
+    folder: StateFolder, launch: Launch, redis_url: str, database_url: str, *, redis_away: bool = False
+) -> Stack:
     """The stack of this run: the secrets and, where still free, the ports of the last one; new ones otherwise.
 
     A secret that the environment gives wins. A worker gets no secret of its own making: HQ would not know it.
@@ -46,6 +48,7 @@ def stack_for(folder: StateFolder, launch: Launch, redis_url: str, database_url:
         queue_name=settings.queue_name or "",
         hq_given="" if launch.shape in _HAS_HEADQUARTERS else settings.hq_base_url.rstrip("/"),
         processes=launch.processes,
+        redis_away=redis_away,
         **tokens,
     )
 

@@ -15,7 +15,7 @@ def where(stack: Stack) -> list[str]:
     """The addresses of `stack`, one line each."""
     flower = f"{stack.flower_url} (user corporation, password in {stack.folder.facts})"
     own_name = {Shape.WORKER: "Health", Shape.STANDALONE: "API"}.get(stack.shape, "HQ")
-    lines = [(own_name, stack.gateway_url)]
+    lines = [(own_name, stack.gateway_url)] if "api" in stack.running else []
     if stack.shape is Shape.WORKER:
         lines.append(("HQ", stack.hq_base_url))
     if "flower" in stack.running:
@@ -37,9 +37,11 @@ def what_next(stack: Stack, *, once: bool) -> str:
             options = f"--kind bootstrap_repo --context '{context}' --watch{state}"
             return f"Next, in another terminal:\n  {start} publish 'My second mission' {options}"
         case Shape.HQ:
-            join = f'eval "$({start} env{state})"'
-            return f"Next, in another terminal, a factory that joins:\n  {join}\n  {start} up --role worker --state DIR"
+            join = f"{start} join-code{state}"
+            return f"Next, in another terminal, the line that makes another machine a factory:\n  {join}"
         case Shape.WORKER:
+            if not stack.redis_url:
+                return "It asks HQ for missions; publish them there"
             queue = stack.queue_of(role_of("factory-worker", stack.shape))
             return f"It takes missions from the queue {queue}; publish them at HQ"
         case Shape.STANDALONE:

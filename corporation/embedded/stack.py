@@ -60,10 +60,13 @@ class Supervisor:
 
     @property
     def ready(self) -> bool:
-        """Whether every process is ready; an optional one that cannot run is not waited for."""
-        return all(
-            member.phase == "ready" or (member.plan.optional and member.phase == "stopped") for member in self.members
-        )
+        """Whether every process is ready; one that cannot be, and need not, is not waited for."""
+        return all(member.phase == "ready" or self._is_let_go(member) for member in self.members)
+
+    def _is_let_go(self, member: Member) -> bool:
+        if member.plan.patient and self.stack.redis_away:
+            return True
+        return member.plan.optional and member.phase == "stopped"
 
     def tick(self, now: float) -> list[Member]:
         """Do what is due at `now` (monotonic seconds) and return the members whose phase changed.
@@ -108,6 +111,8 @@ class Supervisor:
         if member.child and seems_ready(member.plan, self.stack, member.child.pid):
             member.phase, member.since, member.was_ready = "ready", now, True
             return True
+        if member.plan.patient:
+            return False
         verdict = judge_wait(now - member.since, member.failures + 1, was_ready=member.was_ready)
         if verdict is None:
             return False

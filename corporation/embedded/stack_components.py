@@ -8,6 +8,9 @@ from typing import Final
 from corporation.embedded.stack_shape import MISSION_WORKERS, Shape, parts_of
 from corporation.roles import FactoryRole, FactoryRuntimePolicy
 
+NO_REDIS: Final = "missions come over HTTPS only"
+_OVER_REDIS: Final = frozenset({*MISSION_WORKERS.values(), "control", "beat"})
+
 
 @dataclass(frozen=True)
 class Component:
@@ -26,11 +29,19 @@ class TelegramFacts:
     allowed_users: bool = False
 
 
-def components_of(policy: FactoryRuntimePolicy, shape: Shape, telegram: TelegramFacts | None = None) -> list[Component]:
-    """One row for every process that a node with `policy` could have in a stack of `shape`, running or not."""
+def components_of(
+    policy: FactoryRuntimePolicy, shape: Shape, telegram: TelegramFacts | None = None, *, over_redis: bool = True
+) -> list[Component]:
+    """One row for every process that a node with `policy` could have in a stack of `shape`, running or not.
+
+    A LOCAL_WORKER that is not reached `over_redis` asks HQ for its missions, and needs no process that Redis wakes.
+    """
     facts = telegram or TelegramFacts()
     names = parts_of(shape)[policy.factory_role]
-    return [_telegram(policy, facts) if name == "telegram" else _JUDGES[name](policy) for name in names]
+    rows = [_telegram(policy, facts) if name == "telegram" else _JUDGES[name](policy) for name in names]
+    if over_redis or policy.factory_role is not FactoryRole.LOCAL_WORKER:
+        return rows
+    return [Component(one.name, False, NO_REDIS) if one.name in _OVER_REDIS and one.on else one for one in rows]
 
 
 def row_of(policy: FactoryRuntimePolicy, components: Sequence[Component]) -> str:
@@ -75,6 +86,12 @@ def _mission_worker(policy: FactoryRuntimePolicy) -> Component:
     if policy.can_listen_delegations:
         return Component(name, True, f"delegation is {policy.delegation_mode}")
     return Component(name, False, f"delegation is {policy.delegation_mode}, so no mission is taken here")
+
+
+def _pull(policy: FactoryRuntimePolicy) -> Component:
+    if policy.can_listen_delegations:
+        return Component("pull", True, "asks HQ for missions while Redis does not bring them")
+    return Component("pull", False, f"delegation is {policy.delegation_mode}, so no mission is taken here")
 
 
 def _control(_policy: FactoryRuntimePolicy) -> Component:
@@ -126,6 +143,7 @@ _JUDGES: Final[Mapping[str, Callable[[FactoryRuntimePolicy], Component]]] = Mapp
         "api": _api,
         "engine": _engine,
         **dict.fromkeys(MISSION_WORKERS.values(), _mission_worker),
+        "pull": _pull,
         "control": _control,
         "beat": _beat,
         "flower": _flower,

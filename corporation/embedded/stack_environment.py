@@ -24,13 +24,14 @@ LOADS_NO_SECRETS: Final = {
 
 _RUNS_CELERY: Final = frozenset({*MISSION_WORKERS.values(), "control", "beat"})
 _USES_LEDGER: Final = frozenset({"api", "engine", "telegram", "flower"}) | _RUNS_CELERY
+_SPEAKS_TO_HQ: Final = _RUNS_CELERY | {"pull"}
 
 
 @dataclass(frozen=True)
 class Stack:
     """The nodes that run together on this machine: addresses, secrets, and where they keep their things.
 
-    A worker's stack has HQ's mailbox as its `database_url`; what it has no use for is empty.
+    A worker's stack has HQ's mailbox as its `database_url`; what it has no use for, or was not given, is empty.
     """
 
     state: Path
@@ -54,6 +55,8 @@ class Stack:
     """The HQ of a stack that has none of its own."""
     processes: tuple[str, ...] | None = None
     """The processes that the policy lets run, or None for all that a stack of this shape may have."""
+    redis_away: bool = False
+    """Whether HQ's Redis did not answer when this worker was started: nothing waits for what needs it."""
 
     @property
     def folder(self) -> StateFolder:
@@ -136,7 +139,7 @@ def _node(role: FactoryRole, stack: Stack) -> dict[str, str]:
     return {
         "FACTORY_ROLE": role.value,
         "UA_FACTORY_ID": stack.id_of(role),
-        "UA_REDIS_URL": stack.redis_url,
+        **({"UA_REDIS_URL": stack.redis_url} if stack.redis_url else {}),
         "UA_HEARTBEAT_INTERVAL_SECONDS": HEARTBEAT_SECONDS,
         **heard,
         **queue,
@@ -145,16 +148,16 @@ def _node(role: FactoryRole, stack: Stack) -> dict[str, str]:
 
 def _storage(process: str, role: FactoryRole, stack: Stack) -> dict[str, str]:
     if role is FactoryRole.LOCAL_WORKER:
-        if process not in _RUNS_CELERY:
-            return {}
-        return {"UA_RESULT_BACKEND_URL": stack.database_url, "UA_VP_DB_PATH": str(stack.folder.spool("factory"))}
+        # What asks over HTTPS answers over HTTPS; so does the rest of a factory that was told of no mailbox.
+        mailbox = {"UA_RESULT_BACKEND_URL": stack.database_url} if stack.database_url and process != "pull" else {}
+        return mailbox | {"UA_VP_DB_PATH": str(stack.folder.spool("factory"))} if process in _SPEAKS_TO_HQ else {}
     ledger = {"UA_DATABASE_URL": stack.database_url} if process in _USES_LEDGER else {}
     return ledger | {"UA_VP_DB_PATH": str(stack.folder.spool("hq"))} if process in _RUNS_CELERY else ledger
 
 
 def _proof(process: str, role: FactoryRole, stack: Stack) -> dict[str, str]:
     """What `process` proves itself with: the factory with its own credential, once there is one."""
-    if process not in _RUNS_CELERY:
+    if process not in _SPEAKS_TO_HQ:
         return {}
     if role is not FactoryRole.HEADQUARTERS and stack.factory_credential:
         return {"UA_FACTORY_CREDENTIAL": stack.factory_credential}
@@ -169,7 +172,7 @@ def _own(process: str, role: FactoryRole, stack: Stack) -> dict[str, str]:
         "flower": lambda stack: {"FLOWER_BASIC_AUTH": f"corporation:{stack.flower_password}"},
     }
     own = special[process](stack) if process in special else {}
-    works = role is FactoryRole.LOCAL_WORKER and process in _RUNS_CELERY
+    works = role is FactoryRole.LOCAL_WORKER and process in _SPEAKS_TO_HQ
     if works or process == MISSION_WORKERS[FactoryRole.STANDALONE_NODE]:
         own |= _factory(stack)
     if process == MISSION_WORKERS[FactoryRole.HEADQUARTERS] and stack.shape is Shape.HQ:
@@ -184,8 +187,17 @@ def _gateway(stack: Stack) -> dict[str, str]:
         "UA_GATEWAY_PORT": str(stack.gateway_port),
         "UA_ARTIFACT_ROOT": str(stack.folder.artifacts),
         **{name: value for name, value in tokens.items() if value},
+        **_broker_for_factories(stack),
         **_picked(stack, names.GATEWAY),
     }
+
+
+def _broker_for_factories(stack: Stack) -> dict[str, str]:
+    """What HQ tells a factory that joins; one on another machine gets nothing while this names our loopback."""
+    if ROLES[stack.shape] is not FactoryRole.HEADQUARTERS:
+        return {}
+    own = {"UA_FACTORY_REDIS_URL": stack.redis_url} if stack.redis_url else {}
+    return own | _picked(stack, names.JOINING)
 
 
 def _factory(stack: Stack) -> dict[str, str]:

@@ -25,6 +25,11 @@ class GivenServerError(CorporationError):
 
     code = "given_server"
 
+    def __init__(self, message: str, *, is_away: bool = False) -> None:
+        self.is_away = is_away
+        """Whether it may come by itself: nobody answered, so nobody refused us either."""
+        super().__init__(message)
+
 
 def given_redis(environ: Mapping[str, str], advice: str = OURS_INSTEAD) -> str:
     """The address in UA_REDIS_URL or made of UA_REDIS_HOST and its like, which answers, or an empty text.
@@ -62,4 +67,10 @@ def given_database(
 
 def _refusal(name: str, url: str, error: Exception, advice: str) -> GivenServerError:
     what = f"{name} names {shown(url)}, which cannot be used: {cause_of(error)}"
-    return GivenServerError(f"{what}; {advice.format(name=name)}")
+    return GivenServerError(f"{what}; {advice.format(name=name)}", is_away=_is_away(error))
+
+
+def _is_away(error: Exception) -> bool:
+    refused = isinstance(error, redis.exceptions.AuthenticationError)
+    gone = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)
+    return isinstance(error, gone) and not refused

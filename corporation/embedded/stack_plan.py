@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from corporation.embedded.stack_environment import Stack
-from corporation.embedded.stack_shape import MISSION_WORKERS, role_of
-from corporation.roles import FactoryRole, control_queue
+from corporation.embedded.stack_shape import MISSION_WORKERS, Shape, role_of
+from corporation.roles import FactoryRole, control_queue, slug_of
 
 Ready = Literal["healthy", "answers", "file", "runs"]
 """`healthy`: its ready file exists and its health route says so · `answers`: it speaks HTTP · `file`: its ready file
@@ -17,8 +17,9 @@ exists · `runs`: it is alive."""
 class ProcessPlan:
     """One process of the stack; `needs` must be ready before it starts, and `warm` ones get time to finish work.
 
-    `port` is where it alone listens once it is ready. One that is `optional` ends alone when it cannot run. `busy` is
-    what one that only `runs` does while its ready file exists; nothing waits for that.
+    `port` is where it alone listens once it is ready. One that is `optional` ends alone when it cannot run. One that
+    is `patient` is ready when a server of others is there, so it may wait for ever. `busy` is what one that only `runs`
+    does while its ready file exists; nothing waits for that.
     """
 
     name: str
@@ -29,6 +30,7 @@ class ProcessPlan:
     warm: bool = False
     port: int | None = None
     optional: bool = False
+    patient: bool = False
     busy: str = ""
 
 
@@ -38,10 +40,11 @@ def plan_of(stack: Stack) -> list[ProcessPlan]:
         "api": _api,
         "engine": _engine,
         "hq-worker": lambda stack: _mission_worker(stack, FactoryRole.HEADQUARTERS, "hq@%h"),
-        "factory-worker": lambda stack: _mission_worker(stack, FactoryRole.LOCAL_WORKER, "missions@%h"),
+        "factory-worker": lambda stack: _mission_worker(stack, FactoryRole.LOCAL_WORKER, _node_name("missions", stack)),
+        "pull": _pull,
         "node-worker": lambda stack: _mission_worker(stack, FactoryRole.STANDALONE_NODE, "missions@%h"),
         "control": _control,
-        "beat": lambda stack: ProcessPlan("beat", _celery(stack, "beat"), "runs", needs=("control",)),
+        "beat": _beat,
         "telegram": _telegram,
         "flower": _flower,
     }
@@ -66,11 +69,28 @@ def _mission_worker(stack: Stack, role: FactoryRole, name: str) -> ProcessPlan:
 
 def _control(stack: Stack) -> ProcessPlan:
     queue = control_queue(stack.id_of(role_of("control", stack.shape)))
-    return _worker(stack, "control", queue, "-P", "solo", "-n", "control@%h", needs=_own_hq(stack))
+    return _worker(stack, "control", queue, "-P", "solo", "-n", _node_name("control", stack), needs=_own_hq(stack))
+
+
+def _pull(stack: Stack) -> ProcessPlan:
+    standby = ("--standby",) if stack.redis_url else ()
+    argv = (stack.python, "-m", "factory_tasks.pull", *standby)
+    address = "HQ over HTTPS" if not standby else "HQ over HTTPS, while Redis is away"
+    return ProcessPlan("pull", argv, "file", _own_hq(stack), address, warm=True)
+
+
+def _node_name(worker: str, stack: Stack) -> str:
+    # Two factories on one machine share a broker, where each worker needs a name of its own.
+    own = f".{slug_of(stack.id_of(FactoryRole.LOCAL_WORKER))}" if stack.shape is Shape.WORKER else ""
+    return f"{worker}{own}@%h"
 
 
 def _own_hq(stack: Stack) -> tuple[str, ...]:
     return ("api",) if stack.hq_base_url == stack.gateway_url else ()
+
+
+def _beat(stack: Stack) -> ProcessPlan:
+    return ProcessPlan("beat", _celery(stack, "beat"), "runs", ("control",), patient=stack.shape is Shape.WORKER)
 
 
 def _telegram(stack: Stack) -> ProcessPlan:
@@ -89,7 +109,8 @@ def _flower(stack: Stack) -> ProcessPlan:
 
 def _worker(stack: Stack, name: str, queue: str, *options: str, needs: tuple[str, ...] = ()) -> ProcessPlan:
     argv = _celery(stack, "worker", "-Q", queue, *options)
-    return ProcessPlan(name, argv, "file", needs, f"queue {queue}", warm=True)
+    patient = stack.shape is Shape.WORKER
+    return ProcessPlan(name, argv, "file", needs, f"queue {queue}", warm=True, patient=patient)
 
 
 def _celery(stack: Stack, *arguments: str) -> tuple[str, ...]:

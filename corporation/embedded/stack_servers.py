@@ -7,11 +7,12 @@ from typing import Final
 from corporation.embedded.ports import free_port
 from corporation.embedded.postgres import application_url, start_postgres
 from corporation.embedded.server_process import PortTakenError, Server, ServerError
-from corporation.embedded.stack_addresses import MAILBOX_NAMES
-from corporation.embedded.stack_given import NONE_INSTEAD, given_database, given_redis
+from corporation.embedded.stack_addresses import MAILBOX_NAMES, REDIS_NAMES, first_set
+from corporation.embedded.stack_given import NONE_INSTEAD, GivenServerError, given_database, given_redis
 from corporation.embedded.stack_restarts import pause_before
 from corporation.embedded.stack_state import StateFolder
 from corporation.embedded.valkey import start_valkey
+from corporation.settings import load_settings
 from corporation.shown_address import shown
 
 VALKEY_PORT: Final = 6379
@@ -34,6 +35,8 @@ class DataServer:
     restarts: int = 0
     resume_at: float = 0.0
     why: str = ""
+    away: str = ""
+    """Why one that somebody else runs did not answer when it was looked for, and need not."""
     owner_url: str = field(default="", repr=False)
     """Of our own database: the owner of the tables, for migrating and for nothing else."""
 
@@ -44,9 +47,9 @@ class DataServer:
 
     @property
     def state(self) -> str:
-        """`given` by the environment, `ready`, `restarting` or `stopped`."""
+        """`given` by the environment, `away` when such a one did not answer, `ready`, `restarting` or `stopped`."""
         if self.start is None:
-            return "given"
+            return "away" if self.away else "given"
         if self.server:
             return "ready"
         return "restarting" if self.why else "stopped"
@@ -86,9 +89,27 @@ def start_servers(folder: StateFolder, environ: Mapping[str, str], keep: Callabl
 
 
 def reach_servers(environ: Mapping[str, str], keep: Callable[[DataServer], None]) -> None:
-    """HQ's Redis and its mailbox, which a worker uses and never starts; each must answer, else GivenServerError."""
-    keep(DataServer("redis", given_redis(environ, NONE_INSTEAD)))
-    keep(DataServer("mailbox", given_database(environ, MAILBOX_NAMES, NONE_INSTEAD)))
+    """HQ's Redis and its mailbox, where a worker was told of them; it uses them and never starts one.
+
+    The mailbox must answer, else GivenServerError. A Redis that nobody answers for is `away`: missions come over HTTPS
+    meanwhile; one that refuses us is a GivenServerError.
+    """
+    if broker := _redis_of_a_worker(environ):
+        keep(broker)
+    if mailbox := given_database(environ, MAILBOX_NAMES, NONE_INSTEAD):
+        keep(DataServer("mailbox", mailbox))
+
+
+def _redis_of_a_worker(environ: Mapping[str, str]) -> DataServer | None:
+    settings = load_settings(environ)
+    if first_set(environ, REDIS_NAMES) is None or not settings.redis_delegation_enabled:
+        return None
+    try:
+        return DataServer("redis", given_redis(environ, NONE_INSTEAD))
+    except GivenServerError as error:
+        if not error.is_away:
+            raise
+        return DataServer("redis", settings.redis_url, away=str(error))
 
 
 def _own_valkey(folder: StateFolder) -> DataServer:

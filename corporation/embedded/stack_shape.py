@@ -42,10 +42,11 @@ def parts_of(shape: Shape) -> dict[FactoryRole, tuple[str, ...]]:
     if shape is Shape.WHOLE:
         return {
             FactoryRole.HEADQUARTERS: ("api", "engine", "hq-worker", "telegram", "flower"),
-            FactoryRole.LOCAL_WORKER: ("factory-worker", "control", "beat"),
+            FactoryRole.LOCAL_WORKER: ("factory-worker", "pull", "control", "beat"),
         }
     role = ROLES[shape]
-    return {role: ("api", "engine", MISSION_WORKERS[role], "control", "beat", "telegram", "flower")}
+    pull = ("pull",) if role is FactoryRole.LOCAL_WORKER else ()
+    return {role: ("api", "engine", MISSION_WORKERS[role], *pull, "control", "beat", "telegram", "flower")}
 
 
 def role_of(process: str, shape: Shape) -> FactoryRole:

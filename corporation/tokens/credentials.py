@@ -29,7 +29,14 @@ ISSUE = text("""
 """)
 
 OWNER = text("""
-    SELECT factory_id FROM corporation.factory_credentials WHERE credential_hash = :hash AND revoked_at IS NULL
+    SELECT factory_id FROM corporation.factory_credentials c
+     WHERE credential_hash = :hash AND revoked_at IS NULL
+       AND NOT EXISTS (SELECT 1 FROM corporation.factory_access a
+                        WHERE a.factory_id = c.factory_id AND a.quarantined_at IS NOT NULL)
+""")
+
+LIVE = text("""
+    SELECT EXISTS (SELECT 1 FROM corporation.factory_credentials WHERE factory_id = :factory_id AND revoked_at IS NULL)
 """)
 
 REVOKE = text("""
@@ -43,6 +50,16 @@ def new_credential(random: Callable[[int], bytes]) -> str:
     return PREFIX + base64.urlsafe_b64encode(random(RANDOM_BYTES)).rstrip(b"=").decode("ascii")
 
 
+def hold(connection: Connection, factory_id: str) -> None:
+    """Until the transaction ends nobody else gives `factory_id` a credential; safe to call twice."""
+    connection.execute(LOCK, {"factory_id": factory_id})
+
+
+def has_one(connection: Connection, factory_id: str) -> bool:
+    """Whether `factory_id` has a credential that was not revoked; certain only while it is held."""
+    return bool(connection.execute(LIVE, {"factory_id": factory_id}).scalar_one())
+
+
 def issue(connection: Connection, factory_id: str, credential: str) -> None:
     """From the commit on `credential` is the one that `factory_id` has; its earlier one is worth nothing any more.
 
@@ -50,7 +67,7 @@ def issue(connection: Connection, factory_id: str, credential: str) -> None:
     sqlalchemy.exc.IntegrityError.
     """
     values = {"factory_id": factory_id, "hash": _hash(credential.encode())}
-    connection.execute(LOCK, {"factory_id": factory_id})
+    hold(connection, factory_id)
     connection.execute(REPLACE, values)
     connection.execute(ISSUE, values)
 
@@ -61,7 +78,7 @@ def may_be_one(secret: bytes) -> bool:
 
 
 def owner_of(connection: Connection, credential: bytes) -> str | None:
-    """The factory whose live credential this is; None for everything else. One indexed read."""
+    """The factory whose live credential this is; None for everything else, quarantine included. One indexed read."""
     return connection.execute(OWNER, {"hash": _hash(credential)}).scalar_one_or_none()
 
 

@@ -23,6 +23,8 @@ class Grant:
     subject: str
     scope: str
     factory_id: str | None = None
+    epoch: int | None = None
+    """Ours, for the scope `factory`: the token is worth nothing once that factory has a later one."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,10 @@ def granted(wish: Grant, owner: str | None) -> Grant | None:
 
 
 def mint(secret: SecretStr, grant: Grant, token_id: str, now: datetime) -> Minted:
-    """A signed token with exactly the claims of H-11, valid from `now` (whole seconds) for an hour."""
+    """A signed token with the claims of H-11, and our `epoch` if there is one, valid from `now` on for an hour.
+
+    Times are whole seconds.
+    """
     issued = int(now.timestamp())
     claims: dict[str, Any] = {
         "iss": ISSUER,
@@ -60,5 +65,7 @@ def mint(secret: SecretStr, grant: Grant, token_id: str, now: datetime) -> Minte
     }
     if grant.factory_id is not None:
         claims["factory_id"] = grant.factory_id
+    if grant.epoch is not None:
+        claims["epoch"] = grant.epoch
     token = jwt.encode(claims, secret.get_secret_value(), algorithm=ALGORITHM)
     return Minted(SecretStr(token), token_id, datetime.fromtimestamp(issued + LIFE_SECONDS, UTC))

@@ -1,7 +1,7 @@
 """Long-lived credentials become tokens of an hour, and tokens are revoked (contract http §4)."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -14,6 +14,7 @@ from starlette.responses import Response
 from corporation.clock import iso, new_id, utc_now
 from corporation.db import transaction
 from corporation.envelope import EnvelopeRefused, Problem
+from corporation.factories.access import epoch_of
 from corporation.tokens.comparison import is_one_of, may_be_guessed
 from corporation.tokens.credentials import may_be_one, owner_of
 from corporation.tokens.minting import FACTORY, LIFE_SECONDS, OPS, Grant, granted, mint
@@ -114,13 +115,14 @@ def exchange(
     _: Headquarters,
     caller: Annotated[Bootstrap, Depends(bootstrap_caller)],
     document: Annotated[dict[str, Any], Depends(read_optional_object)],
+    ledger: Ledger,
 ) -> Response:
     """A fresh token of an hour for what was wished; each call makes another one, the earlier ones stay valid."""
     grant = granted(_wish(document), caller.owner)
     if grant is None:
         raise Refusal(403, "forbidden", "a factory's credential gives the scope factory for its own factory_id only")
     limits_of(request).count(MINTS, caller.key)
-    minted = mint(caller.signing_secret, grant, new_id(), utc_now())
+    minted = mint(caller.signing_secret, _in_its_epoch(grant, ledger), new_id(), utc_now())
     log.info("token_minted", jti=minted.token_id, scope=grant.scope, factory_id=grant.factory_id)
     return Json(
         {
@@ -151,6 +153,13 @@ def _owner_of(ledger: Engine, given: bytes) -> str | None:
         return None
     with transaction(ledger) as connection:
         return owner_of(connection, given)
+
+
+def _in_its_epoch(grant: Grant, ledger: Engine) -> Grant:
+    if grant.factory_id is None:
+        return grant
+    with transaction(ledger) as connection:
+        return replace(grant, epoch=epoch_of(connection, grant.factory_id))
 
 
 def _wish(document: dict[str, Any]) -> Grant:

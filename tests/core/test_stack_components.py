@@ -2,7 +2,7 @@
 
 import pytest
 
-from corporation.embedded.stack_components import Component, TelegramFacts, components_of, left_out, row_of
+from corporation.embedded.stack_components import NO_REDIS, Component, TelegramFacts, components_of, left_out, row_of
 from corporation.embedded.stack_shape import ROLES, Shape, parts_of, role_of, shape_of_role
 from corporation.roles import (
     POLICIES,
@@ -40,11 +40,11 @@ def running(role: FactoryRole, overrides: Overrides | None, telegram: TelegramFa
         (HQ, DISABLED, NOBODY, "api control beat flower"),
         (HQ, LISTENING, NOBODY, "api engine hq-worker control beat flower"),
         (HQ, Overrides(gateway_mode=GatewayMode.HEALTH_ONLY), NOBODY, "api engine hq-worker control beat flower"),
-        (WORKER, None, NOBODY, "api factory-worker control beat"),
-        (WORKER, POLLING, POLLABLE, "api factory-worker control beat"),
+        (WORKER, None, NOBODY, "api factory-worker pull control beat"),
+        (WORKER, POLLING, POLLABLE, "api factory-worker pull control beat"),
         (WORKER, DISABLED, NOBODY, "api control beat"),
-        (WORKER, PUBLISHING, NOBODY, "api factory-worker control beat"),
-        (WORKER, Overrides(standalone_telegram_poll=True), POLLABLE, "api factory-worker control beat"),
+        (WORKER, PUBLISHING, NOBODY, "api factory-worker pull control beat"),
+        (WORKER, Overrides(standalone_telegram_poll=True), POLLABLE, "api factory-worker pull control beat"),
         (STANDALONE, None, POLLABLE, "api control beat flower"),
         (STANDALONE, Overrides(standalone_telegram_poll=True), POLLABLE, "api control beat telegram flower"),
         (STANDALONE, Overrides(standalone_telegram_poll=True), NOBODY, "api control beat flower"),
@@ -63,7 +63,21 @@ def test_a_whole_stack_is_an_hq_and_a_factory_whose_api_is_headquarters_own() ->
     rows = {role: components_of(POLICIES[role], Shape.WHOLE) for role in parts_of(Shape.WHOLE)}
 
     assert [one.name for one in rows[HQ] if one.on] == ["api", "engine", "hq-worker", "flower"]
-    assert [one.name for one in rows[WORKER] if one.on] == ["factory-worker", "control", "beat"]
+    assert [one.name for one in rows[WORKER] if one.on] == ["factory-worker", "pull", "control", "beat"]
+
+
+def test_a_factory_without_a_broker_only_asks_and_every_other_process_says_why_it_is_left_out() -> None:
+    rows = components_of(POLICIES[WORKER], Shape.WORKER, over_redis=False)
+
+    assert [one.name for one in rows if one.on] == ["api", "pull"]
+    assert {one.name for one in rows if one.why == NO_REDIS} == {"factory-worker", "control", "beat"}
+
+
+@pytest.mark.parametrize("role", [HQ, STANDALONE])
+def test_only_a_factory_can_do_without_a_broker(role: FactoryRole) -> None:
+    shape = shape_of_role(role)
+
+    assert components_of(POLICIES[role], shape, over_redis=False) == components_of(POLICIES[role], shape)
 
 
 @pytest.mark.parametrize("role", list(FactoryRole))

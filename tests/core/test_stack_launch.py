@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from canary import secret
 
-from corporation.cli.launch import launch_of, missing_for_a_worker, shape_for
+from corporation.cli.launch import ONLY_HTTPS, launch_of, missing_for_a_worker, shape_for
 from corporation.embedded.stack_shape import Shape
 from corporation.errors import SettingsError
 
@@ -17,6 +17,10 @@ JOINED = {
     "UA_RESULT_BACKEND_URL": f"postgresql://u:{secret('mailbox')}@127.0.0.1/corporation",
     "UA_FACTORY_CREDENTIAL": secret("credential"),
 }
+
+
+NEEDED = ("UA_FACTORY_CREDENTIAL", "UA_HQ_BASE_URL")
+"""What no worker can do without; the rest makes it faster."""
 
 
 @pytest.mark.parametrize(
@@ -60,11 +64,12 @@ def test_all_that_a_worker_misses_is_named_at_once_and_where_to_get_it() -> None
         launch_of(Shape.WORKER, NO_FILE)
 
     text = str(refused.value)
-    assert all(name in text for name in JOINED)
+    assert all(name in text for name in NEEDED)
+    assert "`corporation join-code`" in refused.value.problems[-1]
     assert "`corporation env`" in refused.value.problems[-1]
 
 
-@pytest.mark.parametrize("name", sorted(JOINED))
+@pytest.mark.parametrize("name", NEEDED)
 def test_each_thing_that_a_worker_misses_is_named_alone(name: str) -> None:
     given = {other: value for other, value in JOINED.items() if other != name}
     problems = missing_for_a_worker(given)
@@ -76,7 +81,6 @@ def test_each_thing_that_a_worker_misses_is_named_alone(name: str) -> None:
 @pytest.mark.parametrize(
     ("left", "instead"),
     [
-        ("UA_REDIS_URL", {"UA_REDIS_HOST": "127.0.0.1"}),
         ("UA_HQ_BASE_URL", {"UA_GATEWAY_URL": "https://hq.example"}),
         ("UA_FACTORY_CREDENTIAL", {"UA_OPS_TOKEN": secret("ops")}),
     ],
@@ -90,7 +94,7 @@ def test_a_worker_may_be_given_the_same_in_other_words(left: str, instead: dict[
 def test_without_a_role_an_hq_and_a_factory_start_and_a_first_mission_can_run() -> None:
     launch = launch_of(None, NO_FILE)
 
-    assert launch.processes == ("api", "engine", "hq-worker", "flower", "factory-worker", "control", "beat")
+    assert launch.processes == ("api", "engine", "hq-worker", "flower", "factory-worker", "pull", "control", "beat")
     assert launch.runs_first_mission
 
 
@@ -105,7 +109,7 @@ def test_where_nothing_can_be_published_there_is_no_first_mission(override: dict
     ("shape", "environ", "processes"),
     [
         (Shape.HQ, {}, ("api", "engine", "hq-worker", "control", "beat", "flower")),
-        (Shape.WORKER, JOINED, ("api", "factory-worker", "control", "beat")),
+        (Shape.WORKER, JOINED, ("api", "factory-worker", "pull", "control", "beat")),
         (Shape.STANDALONE, {}, ("api", "control", "beat", "flower")),
     ],
 )
@@ -116,6 +120,21 @@ def test_one_node_starts_what_its_role_lets_run(
 
     assert launch.processes == processes
     assert not launch.runs_first_mission
+
+
+def test_a_worker_that_was_told_of_no_redis_asks_hq_and_says_so() -> None:
+    given = NO_FILE | {name: value for name, value in JOINED.items() if name in NEEDED}
+    launch = launch_of(Shape.WORKER, given)
+
+    assert launch.processes == ("api", "pull")
+    assert not launch.settings.redis_delegation_enabled
+    assert f"Note: {ONLY_HTTPS}" in launch.lines()
+
+
+def test_a_worker_may_leave_the_redis_alone_that_it_was_told_of() -> None:
+    launch = launch_of(Shape.WORKER, NO_FILE | JOINED | {"UA_DELEGATION_REDIS_ENABLED": "0"})
+
+    assert launch.processes == ("api", "pull")
 
 
 def test_what_is_asked_for_and_not_granted_is_told() -> None:
@@ -143,7 +162,7 @@ def test_a_word_that_is_no_role_is_told_before_what_the_worker_it_made_misses() 
         launch_of(Shape.HQ, NO_FILE | {"FACTORY_ROLE": "JUNK"})
 
     assert refused.value.problems[0].startswith("FACTORY_ROLE names no role, so this node is a LOCAL_WORKER")
-    assert "UA_REDIS_URL" in refused.value.problems[1]
+    assert "UA_HQ_BASE_URL" in refused.value.problems[1]
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ STACK = Stack(
     inherited={},
     factory_credential=secret("credential"),
 )
-FACTORY = ("factory-worker", "control", "beat")
+FACTORY = ("factory-worker", "pull", "control", "beat")
 
 
 def stack_of(shape: Shape, **changes: object) -> Stack:
@@ -138,6 +138,36 @@ def test_the_overrides_of_a_whole_stack_are_headquarters_own(process: str) -> No
 @pytest.mark.parametrize("process", ["factory-worker", "control", "beat"])
 def test_a_factory_beside_its_headquarters_has_its_mailbox(process: str) -> None:
     assert load_settings(environment_of(process, STACK)).mailbox_url == STACK.database_url
+
+
+def test_what_asks_over_https_knows_no_mailbox() -> None:
+    assert load_settings(environment_of("pull", STACK)).mailbox_url is None
+    assert environment_of("pull", STACK)["UA_VP_DB_PATH"] == environment_of("factory-worker", STACK)["UA_VP_DB_PATH"]
+
+
+def test_a_factory_that_was_told_of_no_server_but_hq_has_no_address_of_one() -> None:
+    stack = stack_of(Shape.WORKER, redis_url="", database_url="", processes=("pull",))
+    [pull] = plan_of(stack)
+    seen = environment_of("pull", stack)
+
+    assert "--standby" not in pull.argv
+    assert not {"UA_REDIS_URL", "UA_RESULT_BACKEND_URL", "UA_DATABASE_URL"} & seen.keys()
+
+
+def test_headquarters_api_alone_tells_a_factory_where_the_broker_is() -> None:
+    public = "redis://:given@10.8.0.1:6379/0"
+    named = replace(STACK, shape=Shape.HQ, inherited={"UA_FACTORY_REDIS_URL": public})
+
+    assert environment_of("api", stack_of(Shape.HQ))["UA_FACTORY_REDIS_URL"] == STACK.redis_url
+    assert environment_of("api", named)["UA_FACTORY_REDIS_URL"] == public
+    assert "UA_FACTORY_REDIS_URL" not in environment_of("api", stack_of(Shape.WORKER))
+
+
+def test_factories_on_one_machine_have_workers_of_different_names() -> None:
+    one, two = (plan_of(stack_of(Shape.WORKER, node_name=name)) for name in ("desk-7", "desk 8"))
+    names = [[plan.argv[plan.argv.index("-n") + 1] for plan in plans if "-n" in plan.argv] for plans in (one, two)]
+
+    assert names == [["missions.desk-7@%h", "control.desk-7@%h"], ["missions.desk-8@%h", "control.desk-8@%h"]]
 
 
 def test_only_what_is_allowed_is_inherited() -> None:

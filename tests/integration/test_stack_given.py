@@ -1,10 +1,13 @@
 """A server that the environment names must answer before anything starts, or one line says which variable is wrong."""
 
+from urllib.parse import urlsplit
+
 import pytest
 from canary import secret, shows
 
 from corporation.embedded.ports import free_port
 from corporation.embedded.stack_given import GivenServerError, given_database, given_redis
+from corporation.embedded.stack_servers import DataServer, reach_servers
 from corporation.errors import SettingsError
 
 
@@ -63,3 +66,29 @@ def test_the_cause_is_one_that_a_person_can_act_on(empty_database_url: str, addr
 
     with pytest.raises(GivenServerError, match=f"cannot be used: {cause}.*unset UA_DATABASE_URL"):
         given_database({"UA_DATABASE_URL": url})
+
+
+def test_a_redis_that_nobody_answers_for_is_away_and_a_worker_starts_without_it(redis_url: str) -> None:
+    kept: list[DataServer] = []
+    reach_servers({"UA_REDIS_URL": "redis://127.0.0.1:1/0"}, kept.append)
+    reach_servers({"UA_REDIS_URL": redis_url}, kept.append)
+
+    assert [one.state for one in kept] == ["away", "given"]
+    assert "UA_REDIS_URL" in kept[0].away
+
+
+def test_a_redis_that_refuses_a_worker_does_not_become_right_by_waiting(redis_url: str) -> None:
+    parts = urlsplit(redis_url)
+    wrong = parts._replace(netloc=f"nobody:{secret('given-wrong')}@{parts.hostname}:{parts.port}")
+    with pytest.raises(GivenServerError, match="it refuses the password") as refused:
+        reach_servers({"UA_REDIS_URL": wrong.geturl()}, lambda _: None)
+
+    assert not refused.value.is_away
+
+
+@pytest.mark.parametrize("environ", [{}, {"UA_REDIS_URL": "redis://127.0.0.1:1/0", "UA_DELEGATION_REDIS_ENABLED": "0"}])
+def test_a_worker_that_uses_no_redis_looks_for_none(environ: dict[str, str]) -> None:
+    kept: list[DataServer] = []
+    reach_servers(environ, kept.append)
+
+    assert kept == []

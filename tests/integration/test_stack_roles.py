@@ -151,7 +151,7 @@ def test_a_worker_joins_headquarters_with_what_env_prints_and_does_its_missions(
         assert {"UA_OPS_TOKEN", "UA_OPS_JWT_SECRET", "UA_DATABASE_URL"}.isdisjoint(joining)
         given = joining | MODEL_KEYS | {"TELEGRAM_BOT_TOKEN": POLLED["TELEGRAM_BOT_TOKEN"]}
         with up("worker", state, tmp_path / "out", wait_until, given) as worker:
-            assert set(worker.environments()) == {"api", "factory-worker", "control", "beat"}
+            assert set(worker.environments()) == {"api", "factory-worker", "pull", "control", "beat"}
             assert "LOCAL_WORKER: gateway health_only · UI no · Telegram no" in worker.text
             assert worker.holders(facts["ops_token"]) == set()
             assert worker.holders(facts["jwt_secret"]) == set()
@@ -228,7 +228,7 @@ def test_sigterm_ends_a_node_with_zero_and_leaves_nothing(tmp_path: Path, wait_u
             ["--role", "worker"],
             {},
             78,
-            ["UA_REDIS_URL", "UA_HQ_BASE_URL", "UA_RESULT_BACKEND_URL", "UA_FACTORY_CREDENTIAL", "`corporation env`"],
+            ["UA_HQ_BASE_URL", "UA_FACTORY_CREDENTIAL", "`corporation join-code`", "`corporation env`"],
         ),
         # A word that is no role must not start a headquarters.
         ([], {"FACTORY_ROLE": "boss"}, 78, ["FACTORY_ROLE names no role", "UA_HQ_BASE_URL"]),

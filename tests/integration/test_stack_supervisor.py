@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -256,3 +257,31 @@ def test_a_state_folder_that_cannot_be_made_is_explained(tmp_path: Path) -> None
 
     with pytest.raises(StateFolderError, match="--state DIR"):
         StateFolder(tmp_path / "file" / "state").prepare()
+
+
+def test_what_waits_for_a_server_of_others_is_waited_for_without_end(stack: Stack) -> None:
+    plan = ProcessPlan("control", (sys.executable, "-c", NEVER_READY), "file", patient=True)
+    supervisor = Supervisor(stack, [plan])
+    try:
+        for now in (0.0, 100.0, 1000.0, 100_000.0):
+            supervisor.tick(now)
+
+        assert [(one.phase, one.restarts) for one in supervisor.members] == [("starting", 0)]
+        assert not supervisor.ready
+    finally:
+        supervisor.stop(lambda: True)
+
+
+def test_nothing_waits_for_what_needs_a_redis_that_is_away(stack: Stack) -> None:
+    plans = [
+        ProcessPlan("control", (sys.executable, "-c", NEVER_READY), "file", patient=True),
+        ProcessPlan("pull", (sys.executable, "-c", GETS_READY), "file"),
+    ]
+    supervisor = Supervisor(replace(stack, redis_away=True), plans)
+    try:
+        assert not supervisor.ready
+        tick_until(supervisor, 0.0, lambda: supervisor.ready)
+
+        assert [one.phase for one in supervisor.members] == ["starting", "ready"]
+    finally:
+        supervisor.stop(lambda: True)

@@ -1,0 +1,111 @@
+"""Operators shut a factory out, let it back in, and say what people call it."""
+
+from typing import Annotated, Any, Final
+
+import structlog
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, StringConstraints, field_validator
+from starlette.responses import Response
+
+from corporation.db import transaction
+from corporation.factories import access
+from hq_api.access import Principal
+from hq_api.dependencies import JsonObject, Ledger, ReadSettings, principal_with
+from hq_api.described_routes import reads
+from hq_api.gates import Headquarters
+from hq_api.responses import Json, Refusal
+from hq_api.validation import checked, refuse_unstorable
+
+QUARANTINE: Final = "/api/v1/ops/factory/quarantine"
+RELEASE: Final = "/api/v1/ops/factory/release"
+RENAME: Final = "/api/v1/ops/factory/rename"
+LINE: Final = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
+"""One line for people: nothing in it steers a terminal or ends the line."""
+
+router = APIRouter(tags=["factory_access"])
+log = structlog.get_logger()
+
+Operator = Annotated[Principal, Depends(principal_with())]
+FactoryId = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=LINE)]
+Note = Annotated[str, StringConstraints(strip_whitespace=True, max_length=1000, pattern=LINE)]
+DisplayName = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200, pattern=LINE)]
+
+
+class AccessForm(BaseModel):
+    """Which factory, and why, in one line."""
+
+    target_factory_id: FactoryId
+    note: Note | None = None
+
+    @field_validator("note")
+    @classmethod
+    def _empty_is_none(cls, value: str | None) -> str | None:
+        return value or None
+
+
+class RenameForm(BaseModel):
+    """Which factory, and what people call it; null or empty gives its id back that place."""
+
+    target_factory_id: FactoryId
+    display_name: DisplayName | None = None
+
+    @field_validator("display_name")
+    @classmethod
+    def _empty_is_none(cls, value: str | None) -> str | None:
+        return value or None
+
+
+@router.post(QUARANTINE, openapi_extra=reads(AccessForm, required=True))
+def quarantine(
+    operator: Operator, _: Headquarters, document: JsonObject, ledger: Ledger, settings: ReadSettings
+) -> Response:
+    """From now on everything the factory says is a 401, and it gets nothing; `changed` is false when that was so."""
+    form = _form(document)
+    if form.target_factory_id == settings.factory_id:
+        raise Refusal(409, "own_registration", "headquarters cannot put itself in quarantine")
+    with transaction(ledger) as connection:
+        if not access.is_known(connection, form.target_factory_id):
+            raise _unknown()
+        changed = access.quarantine(connection, form.target_factory_id, operator.subject, form.note)
+    log.warning("factory_quarantined", factory_id=form.target_factory_id, by=operator.subject, changed=changed)
+    return Json(_told(form.target_factory_id, changed, quarantined=True))
+
+
+@router.post(RELEASE, openapi_extra=reads(AccessForm, required=True))
+def release(
+    operator: Operator, _: Headquarters, document: JsonObject, ledger: Ledger, settings: ReadSettings
+) -> Response:
+    """The factory may come back with the credential that it has; `changed` is false when it was not in quarantine."""
+    form = _form(document)
+    if form.target_factory_id == settings.factory_id:
+        raise Refusal(409, "own_registration", "headquarters is never in quarantine")
+    with transaction(ledger) as connection:
+        if not access.is_known(connection, form.target_factory_id):
+            raise _unknown()
+        changed = access.release(connection, form.target_factory_id, operator.subject, form.note)
+    log.info("factory_released", factory_id=form.target_factory_id, by=operator.subject, changed=changed)
+    return Json(_told(form.target_factory_id, changed, quarantined=False))
+
+
+@router.post(RENAME, openapi_extra=reads(RenameForm, required=True))
+def rename(operator: Operator, _: Headquarters, document: JsonObject, ledger: Ledger) -> Response:
+    """People see this name; the factory's id, by which it is addressed, stays (F-1). Repeating it changes nothing."""
+    refuse_unstorable(document)
+    form = checked(RenameForm, document)
+    with transaction(ledger) as connection:
+        if not access.rename(connection, form.target_factory_id, form.display_name, operator.subject):
+            raise _unknown()
+    return Json({"ok": True, "factory_id": form.target_factory_id, "display_name": form.display_name})
+
+
+def _form(document: Any) -> AccessForm:
+    refuse_unstorable(document)
+    return checked(AccessForm, document)
+
+
+def _told(factory_id: str, changed: bool, *, quarantined: bool) -> dict[str, Any]:
+    return {"ok": True, "factory_id": factory_id, "quarantined": quarantined, "changed": changed}
+
+
+def _unknown() -> Refusal:
+    return Refusal(404, "unknown_target", "headquarters knows no such factory; `corporation factories` lists them")
