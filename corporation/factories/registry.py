@@ -32,7 +32,8 @@ LIST = text(f"""
            CAST(extract(epoch FROM now() - e.heard_at) AS double precision) AS echo_heard_seconds,
            p.split_brain_at > now() - CAST(:split_brain AS double precision) * interval '1 second' AS split_brain,
            live.queued, live.busy, live.running,
-           CAST(live.unnamed_seconds AS double precision) AS unnamed_seconds
+           CAST(live.unnamed_seconds AS double precision) AS unnamed_seconds,
+           CAST(live.stalled_seconds AS double precision) AS stalled_seconds
       FROM page p
       LEFT JOIN corporation.factory_echoes e USING (factory_id)
       LEFT JOIN corporation.factory_access x USING (factory_id)
@@ -41,7 +42,8 @@ LIST = text(f"""
              count(*) FILTER (WHERE a.state <> 'queued') AS busy,
              count(*) FILTER (WHERE a.state = 'running') AS running,
              :lease - extract(epoch FROM min(a.lease_expires_at) FILTER (WHERE a.state = 'running') - now())
-               AS unnamed_seconds
+               AS unnamed_seconds,
+             extract(epoch FROM now() - min(a.progress_at) FILTER (WHERE a.state = 'running')) AS stalled_seconds
         FROM corporation.attempts a
        WHERE a.factory_id = p.factory_id AND a.state IN ('queued', 'claimed', 'running')) live
      ORDER BY p.last_seen_at DESC, p.factory_id
@@ -161,6 +163,7 @@ def _signs(row: Row[Any]) -> Signs:
         busy=row.busy,
         running=row.running,
         unnamed_seconds=row.unnamed_seconds,
+        stalled_seconds=row.stalled_seconds,
         workers=[WorkerSign.from_stored(one) for one in row.workers],
         echo_asked_seconds=row.echo_asked_seconds,
         echo_heard_seconds=row.echo_heard_seconds,

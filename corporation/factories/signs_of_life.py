@@ -15,6 +15,8 @@ LOOP_LIMIT_SECONDS: Final = 60.0
 """A consumer loop that has not ticked for so long, although Redis answers, will not tick again."""
 LONGEST_WORK_SECONDS: Final = 600.0
 """How long what runs in a worker whose loop stands still may finish, as at the factory."""
+STALLED_SECONDS: Final = 1_800.0
+"""Work that told of its progress and has said nothing new for so long deserves a look."""
 ECHO_GRACE_SECONDS: Final = 30.0
 """How long an echo may take through the queue, beside the beats that have to tell of it."""
 NEVER_SECONDS: Final = 10 * 365 * 86_400.0
@@ -59,6 +61,8 @@ class Signs:
     echo_asked_seconds: float | None = None
     echo_heard_seconds: float | None = None
     """Of the last echo that was heard, which may be an earlier one than the last that was asked for."""
+    stalled_seconds: float | None = None
+    """Of what ever told of its progress, the longest time without a new word; None while nothing does."""
 
     @property
     def patience_seconds(self) -> float:
@@ -158,10 +162,13 @@ def _ticking(signs: Signs) -> Light:
 def _work(signs: Signs) -> Light:
     if signs.running == 0 or signs.unnamed_seconds is None:
         return Light("unknown", "Nothing runs there.")
-    ago = span(signs.unnamed_seconds)
-    if signs.unnamed_seconds <= signs.patience_seconds:
-        return Light("green", f"All {signs.running} that run there were named within {ago}.")
-    return Light("red", f"Of {signs.running} that run there, one was last named {ago} ago.")
+    ago, still = span(signs.unnamed_seconds), signs.stalled_seconds
+    if signs.unnamed_seconds > signs.patience_seconds:
+        return Light("red", f"Of {signs.running} that run there, one was last named {ago} ago.")
+    if still is not None and still > STALLED_SECONDS:
+        return Light("red", f"Of {signs.running} that run there, one has said nothing new of itself for {span(still)}.")
+    moved = f"; the slowest moved {span(still)} ago" if still is not None else ", and told nothing of their progress"
+    return Light("green", f"All {signs.running} that run there were named within {ago}{moved}.")
 
 
 def span(seconds: float) -> str:

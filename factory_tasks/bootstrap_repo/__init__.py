@@ -5,16 +5,19 @@ script or clone · `templates.py` filling in templates · `git.py` git that runs
 on a tether · `output.py` their lines · `folders.py` scratch and removal · `making.py` the way from order to outcome.
 """
 
+from hashlib import blake2b
+from pathlib import Path
 from typing import Final
 
 from corporation import clock
+from corporation.bootstrap_jobs.names import default_name, distinguished
 from corporation.errors import CorporationError
 from corporation.federation.hq import HqRefusedError
 from corporation.missions.outcomes import Done, Failed, Later, Outcome, Stop
-from factory_tasks.bootstrap_repo.claim import StillRunningError, claimed, name_claimed_by, resolve_target
+from factory_tasks.bootstrap_repo.claim import StillRunningError, claimed_first, name_claimed_by, resolve_target
 from factory_tasks.bootstrap_repo.folders import scratch_folder
 from factory_tasks.bootstrap_repo.making import make, shortened
-from factory_tasks.bootstrap_repo.order import OrderRefusedError, RepositoryOrder, default_name, read_order
+from factory_tasks.bootstrap_repo.order import OrderRefusedError, RepositoryOrder, read_order
 from factory_tasks.bootstrap_repo.output import Forwarder
 from factory_tasks.bootstrap_repo.workbench import Workbench
 from factory_tasks.handlers import Mission, handles
@@ -50,8 +53,7 @@ def bootstrap_repo(mission: Mission) -> Outcome:
 
 def _ordered(mission: Mission, order: RepositoryOrder, deadline: float) -> Outcome:
     target = resolve_target(mission.repositories_root, order.target_root)
-    name = order.repo_name or name_claimed_by(order.job_id, target) or default_name(order.title, clock.utc_now())
-    with claimed(order.job_id, target, name) as claim:
+    with claimed_first(order.job_id, target, _names(order, target)) as claim:
         if claim.result is not None:
             return Done(claim.result)
         with scratch_folder(claim.scratch) as scratch:
@@ -59,3 +61,14 @@ def _ordered(mission: Mission, order: RepositoryOrder, deadline: float) -> Outco
             grace, attempt_id = mission.grace_seconds, mission.attempt_id
             bench = Workbench(scratch, deadline, grace, forward, claim.lock, attempt_id, mission.stop)
             return make(mission, order, claim, bench)
+
+
+def _names(order: RepositoryOrder, target: Path) -> list[str]:
+    """What the repository may be called, best first: as ordered, as an earlier attempt called it, or as we make up.
+
+    Two missions of one title and one second make up the same name; the one that finds it taken adds a mark of its own.
+    """
+    if known := order.repo_name or name_claimed_by(order.job_id, target):
+        return [known]
+    name = default_name(order.title, clock.utc_now())
+    return [name, distinguished(name, blake2b(order.job_id.encode(), digest_size=3).hexdigest())]

@@ -9,8 +9,8 @@ name locked and no attempt removes a folder in which an older one's processes st
 import fcntl
 import json
 import os
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +26,12 @@ class StillRunningError(CorporationError):
     """An older attempt of the same mission still works on this factory."""
 
     code = "still_running"
+
+
+class NameTakenError(OrderRefusedError):
+    """The name is somebody else's; another one may be free."""
+
+    code = "name_taken"
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ def name_claimed_by(job_id: str, target: Path) -> str | None:
 def claimed(job_id: str, target: Path, name: str) -> Generator[Claim]:
     """For the block, nobody else makes `target / name`, and its folder is either gone or finished by `job_id`.
 
-    Raises OrderRefusedError when the name is somebody else's, StillRunningError when an older attempt still runs.
+    Raises NameTakenError when the name is somebody else's, StillRunningError when an older attempt still runs.
     """
     path = target / _OURS / f"{name}.json"
     _make_folder(path.parent)
@@ -77,7 +83,7 @@ def claimed(job_id: str, target: Path, name: str) -> Generator[Claim]:
         known = _read(path)
         repository = target / name
         if os.path.lexists(repository) and known.get("job_id") != job_id:
-            raise OrderRefusedError(f"{repository} already exists{_maker(known)}; choose another repo_name")
+            raise NameTakenError(f"{repository} already exists{_maker(known)}; choose another repo_name")
         result = known.get("result") if known.get("job_id") == job_id and repository.is_dir() else None
         if result is None:
             _write(lock, {"job_id": job_id})
@@ -87,13 +93,28 @@ def claimed(job_id: str, target: Path, name: str) -> Generator[Claim]:
         os.close(lock)
 
 
+@contextmanager
+def claimed_first(job_id: str, target: Path, names: Sequence[str]) -> Generator[Claim]:
+    """As `claimed` with the first of `names` that is not somebody else's; raises NameTakenError when none is free."""
+    with ExitStack() as held:
+        yield _first_free(held, job_id, target, names)
+
+
+def _first_free(held: ExitStack, job_id: str, target: Path, names: Sequence[str]) -> Claim:
+    *others, last = names
+    for name in others:
+        with suppress(NameTakenError):
+            return held.enter_context(claimed(job_id, target, name))
+    return held.enter_context(claimed(job_id, target, last))
+
+
 def _lock(lock: int, path: Path, job_id: str) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         if _read(path).get("job_id") == job_id:
             raise StillRunningError("an older attempt of this mission still runs on this factory") from None
-        raise OrderRefusedError(
+        raise NameTakenError(
             f"{path.stem} already exists: another mission makes it right now; choose another repo_name"
         ) from None
 

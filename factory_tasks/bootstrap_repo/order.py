@@ -3,19 +3,15 @@
 import base64
 import binascii
 import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from corporation.bootstrap_jobs.names import clean_name
 from corporation.errors import CorporationError
 
-LONGEST_NAME: Final = 120
-_STAMP: Final = "%Y%m%d_%H%M%S"
 _MOST_ARGUMENTS, _LONGEST_ARGUMENT = 64, 4096
-_NOT_IN_A_NAME: Final = re.compile(r"[^A-Za-z0-9._-]+")
 _VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 _REF: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._/+@-]{0,200}")
 _URL: Final = re.compile(r"(https|ssh|git)://[^\s\x00-\x1f\x7f]+")
@@ -77,19 +73,6 @@ def read_order(job_id: str, task: str, context: Mapping[str, Any]) -> Repository
         python_version=_matching(context, "python_version", _VERSION, "a version like 3.12"),
         verify=_verify(context.get("verify")),
     )
-
-
-def clean_name(name: str) -> str:
-    """`name` as a folder name of at most 120 characters, or "" when nothing of it can stay; twice changes nothing."""
-    return _NOT_IN_A_NAME.sub("_", name).lstrip(".-_")[:LONGEST_NAME].rstrip(".-_ ")
-
-
-def default_name(title: str, now: datetime) -> str:
-    """`<title slug>__<YYYYMMDD_HHMMSS>` in UTC, at most 120 characters (contract H-33)."""
-    plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
-    stamp = now.astimezone(UTC).strftime(_STAMP)
-    slug = re.sub(r"[^a-z0-9]+", "_", plain).strip("_")[: LONGEST_NAME - len(stamp) - 2].rstrip("_")
-    return f"{slug or 'repo'}__{stamp}"
 
 
 def _source(context: Mapping[str, Any]) -> HqBundle | InlineBundle | GitSource:

@@ -42,6 +42,8 @@ def lights(**changes: Any) -> tuple[str, str, str]:
         ({"echo_asked_seconds": 200, "busy": 2}, ("green", "unknown", "unknown")),
         ({"running": 1, "unnamed_seconds": 5}, ("green", "green", "green")),
         ({"running": 2, "unnamed_seconds": 40}, ("green", "green", "red")),
+        ({"running": 1, "unnamed_seconds": 5, "stalled_seconds": 60}, ("green", "green", "green")),
+        ({"running": 1, "unnamed_seconds": 5, "stalled_seconds": 2000}, ("green", "green", "red")),
     ],
 )
 def test_each_light_shows_what_is_known_and_no_more(changes: dict[str, Any], shown: tuple[str, str, str]) -> None:

@@ -7,11 +7,14 @@ import signal
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from bootstrap_builders import PATIENCE_SECONDS, Recorder, alive_with, git, inline, mission
 
+from corporation import clock
 from corporation.missions.outcomes import Done, Failed, Later, Outcome, Stop
 from factory_tasks.bootstrap_repo import bootstrap_repo
 
@@ -68,6 +71,33 @@ def test_another_missions_repository_is_not_touched_and_its_maker_is_named(tmp_p
     assert "already exists" in outcome.why
     assert "theirs" in outcome.why
     assert git(tmp_path / "made", "rev-parse", "HEAD") == commit
+
+
+def nameless(root: Path, script: str, **more: Any) -> Any:
+    return bootstrap_repo(mission(root, inline(script) | {"repo_name": ""}, **more))
+
+
+def test_two_missions_that_make_up_the_same_name_get_a_repository_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noon = datetime(2026, 6, 1, 8, tzinfo=UTC)
+    monkeypatch.setattr(clock, "utc_now", lambda: noon)
+    first, second = nameless(tmp_path, GOOD, job_id="first"), nameless(tmp_path, GOOD, job_id="second")
+
+    assert first.result["repo_name"] == "make_a_repository__20260601_080000"
+    assert second.result["repo_name"].startswith("make_a_repository__20260601_080000_")
+    assert nameless(tmp_path, GOOD, job_id="second", attempt=2) == second
+
+
+def test_a_mission_that_made_up_its_name_keeps_it_when_it_runs_again_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noon = datetime(2026, 6, 1, 8, tzinfo=UTC)
+    monkeypatch.setattr(clock, "utc_now", lambda: noon)
+    assert isinstance(nameless(tmp_path, "exit 1"), Failed)
+    monkeypatch.setattr(clock, "utc_now", lambda: noon + timedelta(seconds=20))
+
+    assert nameless(tmp_path, GOOD, attempt=2).result["repo_name"] == "make_a_repository__20260601_080000"
 
 
 def test_a_link_in_the_place_of_the_repository_is_not_followed(tmp_path: Path) -> None:

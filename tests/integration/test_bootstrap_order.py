@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 
+from corporation.bootstrap_jobs.names import clean_name, default_name, distinguished
 from factory_tasks.bootstrap_repo.order import (
     GitSource,
     HqBundle,
     InlineBundle,
     OrderRefusedError,
-    clean_name,
-    default_name,
     read_order,
 )
 
@@ -169,6 +168,11 @@ def test_the_longest_default_name_keeps_its_time() -> None:
     name = default_name("word " * 100, NOON)
 
     assert (len(name) <= 120, name.endswith("__20260601_080000")) == (True, True)
+
+
+def test_a_mark_sets_two_equal_names_apart_and_keeps_them_short() -> None:
+    assert distinguished("queue_demo__20260601_080000", "a1b2c3") == "queue_demo__20260601_080000_a1b2c3"
+    assert len(distinguished("x" * 120, "a1b2c3")) == 120
 
 
 def test_the_title_wins_over_the_task() -> None:

@@ -105,7 +105,11 @@ ALTER TABLE corporation.attempts
   ADD COLUMN over_https    boolean NOT NULL DEFAULT false,              -- claimed over HTTPS, whatever lies in Redis
   ADD COLUMN result_digest bytea CHECK (octet_length(result_digest) = 32),  -- of the result that was taken over HTTPS
   ADD COLUMN result_state  text,                                        -- what the sender was told then
-  ADD COLUMN usage         json;
+  ADD COLUMN usage         json,
+  ADD COLUMN progress_at   timestamptz;                                 -- when it last said something new of itself
+-- Names of factories and kinds may have 200 characters: one attempt that does not fit would stop all dispatching.
+ALTER TABLE mailbox.celery_taskmeta
+  ALTER COLUMN queue TYPE text, ALTER COLUMN name TYPE text, ALTER COLUMN worker TYPE text;
 -- What a factory ended last, however many attempts it ever had.
 CREATE INDEX attempts_ended_by_factory ON corporation.attempts (factory_id, finished_at DESC)
   WHERE finished_at IS NOT NULL;
@@ -121,9 +125,13 @@ def downgrade() -> None:
     op.execute("""
         DELETE FROM corporation.outbox WHERE topic = 'echo';
         DROP INDEX corporation.attempts_ended_by_factory;
+        ALTER TABLE mailbox.celery_taskmeta
+          ALTER COLUMN queue TYPE varchar(155) USING left(queue, 155),
+          ALTER COLUMN name TYPE varchar(155) USING left(name, 155),
+          ALTER COLUMN worker TYPE varchar(155) USING left(worker, 155);
         ALTER TABLE corporation.attempts
           DROP COLUMN worker_id, DROP COLUMN over_https, DROP COLUMN result_digest, DROP COLUMN result_state,
-          DROP COLUMN usage;
+          DROP COLUMN usage, DROP COLUMN progress_at;
         DROP INDEX corporation.one_echo_of_a_factory;
         ALTER TABLE corporation.outbox
           DROP CONSTRAINT an_echo_goes_to_a_factory,

@@ -82,7 +82,7 @@ def read_answered(connection: Connection, attempt_id: str) -> AnsweredAttempt | 
 
 def fill(connection: Connection, letter_id: int, status: str, result: bytes, worker: str) -> None:
     """The row holds this report, as a worker would have written it; one that is filled stays as it is."""
-    values = {"letter_id": letter_id, "status": status, "result": result, "worker": worker[:155]}
+    values = {"letter_id": letter_id, "status": status, "result": result, "worker": worker}
     connection.execute(FILL, values)
 
 

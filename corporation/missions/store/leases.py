@@ -20,7 +20,9 @@ LOCK = text("""
 RENEW = text("""
     UPDATE corporation.attempts a
        SET lease_expires_at = now() + CAST(:lease_seconds AS double precision) * interval '1 second',
-           progress = coalesce(CAST(g.progress AS json), a.progress)
+           progress = coalesce(CAST(g.progress AS json), a.progress),
+           progress_at = CASE WHEN g.progress IS DISTINCT FROM a.progress::text AND g.progress IS NOT NULL
+                              THEN now() ELSE a.progress_at END
       FROM unnest(CAST(:ids AS uuid[]), CAST(:progress AS text[])) AS g(id, progress), corporation.missions m
      WHERE a.id = g.id AND a.factory_id = :factory_id AND a.state IN ('queued', 'claimed', 'running')
        AND m.attempt_id = a.id

@@ -21,6 +21,8 @@ ADD_LINES = text("""
         ON CONFLICT DO NOTHING
 """)
 
+SPOKE = text("UPDATE corporation.attempts SET progress_at = now() WHERE mission_id = :mission_id AND number = :attempt")
+
 LONGEST_LINE = 8192
 
 
@@ -54,6 +56,7 @@ def add_lines(connection: Connection, attempt: AttemptRow, lines: Sequence[str],
             "first": first,
         }
         connection.execute(ADD_LINES, values)
+        connection.execute(SPOKE, {"mission_id": attempt.mission_id, "attempt": attempt.number})
 
 
 def _storable(line: str) -> str:

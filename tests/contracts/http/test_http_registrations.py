@@ -276,7 +276,8 @@ def test_a_beat_is_told_what_headquarters_wants(api: Api, desk: httpx.Client) ->
     beat(desk)
     api.sql("UPDATE corporation.factories SET draining = true, desired_commit = 'c', desired_branch = 'main'")
     frozen = [
-        {"name": "w-1", "slots": 2, "busy": 1, "queues": [], "loop_age_seconds": 61, "connected": True},
+        {"name": "w-1", "slots": 2, "busy": 0, "queues": [], "loop_age_seconds": 61, "connected": True},
+        {"name": "w-3", "slots": 2, "busy": 1, "queues": [], "loop_age_seconds": 61, "connected": True},
         {"name": "w-2", "slots": 2, "busy": 1, "queues": [], "loop_age_seconds": 600, "connected": False},
     ]
     answer = beat(desk, beat_number=2, workers=frozen).json()

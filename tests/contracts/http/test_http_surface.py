@@ -31,10 +31,22 @@ QUEUE = [
     ("POST", "/api/v1/factory/missions/at-1/progress"),
 ]
 BUNDLE = ("GET", "/api/v1/ops/tutorials/bootstrap-jobs/j-1/bundle")
+BOOTSTRAP = [
+    BUNDLE,
+    ("POST", "/api/v1/ops/tutorials/bootstrap-jobs/claim"),
+    ("POST", "/api/v1/ops/tutorials/bootstrap-jobs/j-1/start"),
+    ("POST", "/api/v1/ops/tutorials/bootstrap-jobs/j-1/result"),
+]
+ORDER_REPOSITORY = ("POST", "/api/v1/dashboard/tutorials/bootstrap-repo")
+BOOTSTRAP_SHOWN = [
+    ("GET", "/api/v1/dashboard/tutorials/bootstrap-jobs"),
+    ("GET", "/api/v1/dashboard/tutorials/notifications"),
+]
 MINT = ("POST", "/auth/ops-token")
 REVOKE = "/api/v1/ops/tokens/revoke"
 OPEN = [("GET", "/api/v1/health"), ("GET", "/api/v1/hooks/readyz")]
-WITH_TOKEN = [*FLEET, *QUEUE, BUNDLE, ("POST", PUBLISH), ("GET", CAPABILITIES), ("GET", "/openapi.json")]
+WITH_TOKEN = [*FLEET, *QUEUE, *BOOTSTRAP, ORDER_REPOSITORY, *BOOTSTRAP_SHOWN, ("POST", PUBLISH), ("GET", CAPABILITIES)]
+WITH_TOKEN += [("GET", "/openapi.json")]
 
 
 @dataclass(frozen=True)
@@ -56,7 +68,9 @@ class Node:
         if not self.surface:
             return False
         gates = {
-            BUNDLE: self.consume,
+            **dict.fromkeys(BOOTSTRAP, self.consume),
+            ORDER_REPOSITORY: self.publish,
+            **dict.fromkeys(BOOTSTRAP_SHOWN, self.keeps_ledger),
             ("POST", PUBLISH): self.publish,
             ("GET", CAPABILITIES): self.keeps_ledger,
             ("GET", "/openapi.json"): True,

@@ -414,3 +414,12 @@ def test_invented_targets_are_explained_together(ledger: LedgerAtWork) -> None:
     assert len(statements) < 10
     assert {ledger.mission(f"j-{n}").state_reason for n in (0, 299)} == {"target_unknown"}
     assert ledger.mission("known").state_reason == "behind_others"
+
+
+def test_names_as_long_as_they_may_be_stop_no_dispatching(ledger: LedgerAtWork) -> None:
+    """A factory chooses its own name: one that fits nowhere must not stop the others' missions."""
+    ledger.beat("f" * 200)
+    ledger.publish("j-1")
+
+    assert ledger.dispatch() == 1
+    assert ledger.sql("SELECT length(queue) AS n FROM mailbox.celery_taskmeta")[0].n == len("factory.") + 200
