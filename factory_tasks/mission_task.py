@@ -24,6 +24,7 @@ from factory_tasks.mailbox import MissionFailed
 from factory_tasks.node import Node, node
 from factory_tasks.process_tree import end_descendants, is_pool_process
 from factory_tasks.reporter import LiveReporter
+from factory_tasks.stop_orders import SUPERSEDED
 from factory_tasks.stopping import AttemptStopped, interruptible
 
 log = structlog.get_logger()
@@ -113,10 +114,17 @@ def deliver(report: dict[str, Any]) -> dict[str, Any]:
     return report
 
 
-def attempt(here: Node, registration: Registration, attempt_id: str, order: Order) -> dict[str, Any]:
+def attempt(
+    here: Node,
+    registration: Registration,
+    attempt_id: str,
+    order: Order,
+    is_wanted: Callable[[str], bool] = lambda _: True,
+) -> dict[str, Any]:
     """Run the attempt unless it was run before, and return its report, which is on the disk by then.
 
     A second copy of the message, or one for another factory, is dropped by Celery's Ignore: acknowledged, not stored.
+    So is one that is written down and not wanted any more: `is_wanted` is asked last.
     """
     if order.factory_id != here.settings.factory_id:
         log.warning("not_ours", attempt_id=attempt_id, addressee=order.factory_id)
@@ -133,6 +141,10 @@ def attempt(here: Node, registration: Registration, attempt_id: str, order: Orde
             _until_written(lambda: here.spool.finish(attempt_id, report))
             return here.spool.report_of(attempt_id) or report
         case Fresh():
+            if not is_wanted(attempt_id):
+                superseded = to_report(Cancelled(SUPERSEDED))
+                _until_written(lambda: here.spool.finish(attempt_id, superseded))
+                raise Ignore
             if not _until_written(lambda: here.spool.begin(attempt_id, me, clock.monotonic(), order.timeout_seconds)):
                 raise Ignore
             return _the_report_that_counts(here, attempt_id, _run_safely(here, registration, attempt_id, order))

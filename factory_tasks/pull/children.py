@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import structlog
@@ -68,10 +69,13 @@ class Children:
         return [self._attempts.pop(pid) for pid in ended]
 
     def kill(self) -> None:
-        """SIGKILL to all; what they had begun is lost."""
+        """All are dead; what they had begun is lost, and what they had started is this process's now."""
         for pid in self.pids():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        for pid in self.pids():
+            with suppress(ChildProcessError):
+                os.waitpid(pid, 0)
 
 
 def die_with_parent() -> None:
@@ -93,10 +97,8 @@ def _work(here: Node, registration: Registration | None, claimed: Claimed) -> in
     if registration is None:
         log.error("kind_unknown", attempt_id=claimed.attempt_id, kind=claimed.kind)
         return FAILED
-    if not _is_wanted(here, claimed.attempt_id):
-        return 0
     with suppress(Ignore, Reject):
-        attempt(here, registration, claimed.attempt_id, claimed.order)
+        attempt(here, registration, claimed.attempt_id, claimed.order, partial(_is_wanted, here))
     return 0
 
 

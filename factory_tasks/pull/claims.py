@@ -83,11 +83,20 @@ class Claims:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            wish = self._wish()
-            pause = PAUSED_SECONDS if wish is None else self._ask(wish)
+            pause = self._once()
             if pause:
                 self._look.wait(pause)
             self._look.clear()
+
+    def _once(self) -> float:
+        """One claim, if there is something to wish for; the seconds to wait before the next time."""
+        try:
+            wish = self._wish()
+            return PAUSED_SECONDS if wish is None else self._ask(wish)
+        except Exception as error:
+            # A locked spool or a full disk passes; without this thread the factory would take nothing ever more.
+            log.warning("claim_failed", error=type(error).__name__)
+            return 1.0
 
     def _ask(self, wish: Wish) -> float:
         """Claim; the seconds to wait before the next time."""

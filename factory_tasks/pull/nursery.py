@@ -100,8 +100,11 @@ class Nursery:
         sock.close()
 
     def _say(self, message: Mapping[str, Any]) -> None:
-        if self._socket is not None:
-            self._socket.sendall(json.dumps(message).encode() + b"\n")
+        try:
+            if self._socket is not None:
+                self._socket.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            self.broken = True
 
     def _listen(self) -> None:
         lines = _Lines()

@@ -86,7 +86,8 @@ def test_each_outcome_comes_home(api: Api, desk: Hq, here: Node, claimed: Claime
 
     assert told(here, claimed, outcome) == 1
     assert state(api) == expected
-    [[letter]] = api.sql("SELECT convert_from(result, 'UTF8')::jsonb FROM mailbox.celery_taskmeta")
+    statement = "SELECT convert_from(result, 'UTF8')::jsonb FROM mailbox.celery_taskmeta WHERE task_id = :id"
+    [[letter]] = api.sql(statement, id=claimed.attempt_id)
     assert from_report(letter) == outcome
     assert here.spool.unreported() == []
 
