@@ -142,12 +142,18 @@ def attempt(
             return here.spool.report_of(attempt_id) or report
         case Fresh():
             if not is_wanted(attempt_id):
-                superseded = to_report(Cancelled(SUPERSEDED))
-                _until_written(lambda: here.spool.finish(attempt_id, superseded))
+                _until_written(lambda: _put_aside(here, attempt_id))
                 raise Ignore
             if not _until_written(lambda: here.spool.begin(attempt_id, me, clock.monotonic(), order.timeout_seconds)):
                 raise Ignore
             return _the_report_that_counts(here, attempt_id, _run_safely(here, registration, attempt_id, order))
+
+
+def _put_aside(here: Node, attempt_id: str) -> bool:
+    """The attempt has an end here, which HQ need not be told: it was HQ that did not want it."""
+    ended = here.spool.finish(attempt_id, to_report(Cancelled(SUPERSEDED)))
+    here.spool.mark_reported(attempt_id)
+    return ended
 
 
 def _receive(accept: Callable[[], Reception]) -> Reception:

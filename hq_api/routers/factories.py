@@ -29,7 +29,7 @@ from hq_api.responses import Json, Refusal
 from hq_api.validation import UNSTORABLE, checked, refuse_unstorable
 
 REGISTRATIONS: Final = "/api/v1/factory/registrations"
-BEATS: Final = RateLimitItemPerSecond(30, 10, namespace="beats")
+BEATS: Final = RateLimitItemPerSecond(100, 10, namespace="beats")
 """Beats of one factory within ten seconds; at its fastest one process beats once in that time."""
 MOST_SHOWN: Final = 1000
 LONGEST_ID: Final = 200

@@ -107,7 +107,6 @@ def test_a_factory_that_was_stopped_for_three_days_takes_up_what_is_still_wanted
     for job_id in ("at-work", "reported"):
         (left.folder / f"{job_id}.gate").touch()
     assert worker.wait(30) == 0
-    assert left.messages() >= 4
     three_days_pass(left)
     wait_until(lambda: left.messages() == 0, 30, "HQ takes back what lies in its queue")
     wait_until(lambda: left.value(EXPIRED) == 3, 30, "what expired is final")
