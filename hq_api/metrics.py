@@ -15,12 +15,14 @@ from sqlalchemy import Connection
 from corporation import clock
 from corporation.delegation.keys import StreamKeys
 from corporation.delegation.watching import StreamsStatus, look
-from corporation.factories.staleness import Thresholds
-from corporation.missions.dispatch import read_views
+from corporation.factories.signs_of_life import NEVER_SECONDS
+from corporation.factories.staleness import Thresholds, judge_status
 from corporation.missions.store import dead_letters, dispatching, measuring, telling
+from corporation.missions.store.dispatching import FactoryRow
 from corporation.missions.store.measuring import BUCKETS, History
 from corporation.roles import private_queue
 
+STATUSES: Final = ("online", "paused", "draining", "stale", "offline", "quarantined")
 HISTORY_SECONDS: Final = 30.0
 """How old a count over the whole ledger may be; a monitor asks every 15 to 60 s."""
 
@@ -32,7 +34,7 @@ class Ledger:
     history: History
     waiting: Mapping[str, int]
     statuses: Sequence[tuple[str, str, float]]
-    """Each factory's id, status and the seconds since it was heard of."""
+    """Each factory's id, its status as the dashboard shows it, and the seconds since it was heard of."""
     open_letters: int
     untold: int
 
@@ -64,12 +66,11 @@ class HistoryCount:
 
 def read_ledger(connection: Connection, count: HistoryCount, thresholds: Thresholds) -> Ledger:
     """Everything that the ledger knows, in one transaction."""
-    silent = {row.view.factory_id: row.silent_seconds for row in dispatching.read_factories(connection)}
-    views = read_views(connection, thresholds)
+    factories = dispatching.read_factories(connection)
     return Ledger(
         history=count.read(connection),
         waiting=measuring.count_waiting_reasons(connection),
-        statuses=[(view.factory_id, view.status, silent.get(view.factory_id, 0.0)) for view in views],
+        statuses=[(row.view.factory_id, _status(row, thresholds), row.silent_seconds) for row in factories],
         open_letters=dead_letters.count_open(connection),
         untold=telling.count_untold(connection),
     )
@@ -114,24 +115,32 @@ def _of_ledger(ledger: Ledger) -> list[Metric]:
     attempts = CounterMetricFamily("ua_attempts", "Attempts that ended, by how", labels=["outcome"])
     for outcome, count in ledger.history.attempts.items():
         attempts.add_metric([outcome], count)
-    statuses = [status for _, status, _ in ledger.statuses]
     return [
         missions,
         attempts,
         _starts(ledger.history),
         _labelled("ua_missions_waiting", "Missions that wait, by why", "reason", ledger.waiting),
-        _labelled(
-            "ua_factories", "Factories, by status", "status", {one: statuses.count(one) for one in set(statuses)}
-        ),
-        _labelled(
-            "ua_heartbeat_age_seconds",
-            "Seconds since a factory was heard of",
-            "factory_id",
-            {factory_id: seconds for factory_id, _, seconds in ledger.statuses},
-        ),
+        *_of_factories(ledger.statuses),
         GaugeMetricFamily("ua_dlq_open", "Dead letters that nobody did anything with", value=ledger.open_letters),
         GaugeMetricFamily("ua_results_unpublished", "Ends that the results stream was not told", value=ledger.untold),
     ]
+
+
+def _of_factories(factories: Sequence[tuple[str, str, float]]) -> list[Metric]:
+    """Every status has a number, so that an alarm on one sees it fall to 0; who was never heard of has no age."""
+    statuses = [status for _, status, _ in factories]
+    ages = {factory_id: seconds for factory_id, _, seconds in factories if seconds < NEVER_SECONDS}
+    return [
+        _labelled("ua_factories", "Factories, by status", "status", {one: statuses.count(one) for one in STATUSES}),
+        _labelled("ua_heartbeat_age_seconds", "Seconds since a factory was heard of", "factory_id", ages),
+    ]
+
+
+def _status(row: FactoryRow, thresholds: Thresholds) -> str:
+    """As it is judged now, by its silence and HQ's flags; one that is shut out is nothing else."""
+    if row.view.quarantined:
+        return "quarantined"
+    return judge_status(row.view.status, row.silent_seconds, row.paused, thresholds, draining=row.draining)
 
 
 def _starts(history: History) -> Metric:

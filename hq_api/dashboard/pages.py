@@ -105,7 +105,8 @@ def _fleet(ledger: Engine | None, settings: Settings) -> Fleet | None:
         return None
     try:
         with transaction(ledger) as connection:
-            return read_fleet(connection, Thresholds(settings.factory_stale_seconds, settings.factory_offline_seconds))
+            thresholds = Thresholds(settings.factory_stale_seconds, settings.factory_offline_seconds)
+            return read_fleet(connection, thresholds, settings.attempt_lease_seconds)
     except LedgerUnavailableError:
         return None
 

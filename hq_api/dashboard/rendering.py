@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import Response
 
 from corporation.clock import iso, utc_now
-from hq_api.dashboard.overview import age, counted, span
+from hq_api.dashboard.overview import age, counted, minute, span
 
 FOLDER: Final = Path(__file__).parent
 ASSETS: Final = "/dashboard/static/"
@@ -71,6 +71,6 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {"age": age, "span": span, "counted": counted, "iso": iso}
+    templates.filters |= {"age": age, "span": span, "counted": counted, "iso": iso, "minute": minute}
     templates.globals["asset"] = lambda name: ASSETS + assets()[name].name  # pyright: ignore
     return templates

@@ -1,5 +1,6 @@
 """The dashboard's pages: what each kind of node shows, that nothing shown is believed, and the headers around it."""
 
+import json
 from collections.abc import Iterator
 from html.parser import HTMLParser
 
@@ -43,6 +44,9 @@ OUR_TAGS = {
     *("h1", "h2", "h3", "p", "a", "img", "span", "small", "bdi", "ul", "li", "dl", "dt", "dd", "pre", "code", "time"),
     *("table", "thead", "tbody", "tr", "th", "td", "details", "summary", "button"),
 }
+
+
+ODD_PERCENT = [-1, 101, 10**30, True, None, "40", [40]]
 
 
 class Reader(HTMLParser):
@@ -169,17 +173,100 @@ def test_the_fleet_page_shows_who_is_silent_and_how_the_missions_stand(api: Api,
                 WHERE job_id = 'j-0'""")
 
     texts = " ".join(" ".join(shown(signed_in, FLEET).texts).split())
-    assert "attic local worker stale 6 min ago 0 of 3 slots 4f2a9c1 vp_general" in texts
+    lights = "process : red consumer : unknown work : unknown"
+    assert f"attic local worker stale 6 min ago {lights} 0 of 3 slots 4f2a9c1 vp_general" in texts
     assert "nas local worker offline 16 min ago" in texts
     assert "attic has been silent for 6 min. What to do: see that its machine is on." in texts
     assert "waiting 2 queued 0 claimed 0 running 0" in texts
     assert "succeeded 0 failed 1 timed out 0 cancelled 0" in texts
 
 
+def runs(api: Api, job_id: str, factory_id: str, percent: object, kind: str = "general_task") -> None:
+    """The mission of this name has run at the factory for two minutes."""
+    api.ops.post(PUBLISH, json={"job_id": job_id, "payload": {"task": "x"}}).raise_for_status()
+    api.sql(
+        """
+        WITH made AS (
+          UPDATE corporation.missions SET state = 'running', attempt = 1, attempt_id = gen_random_uuid(),
+                 factory_id = :factory_id, mission_kind = :kind, started_at = now() - interval '2 minutes'
+           WHERE job_id = :job_id RETURNING *
+        )
+        INSERT INTO corporation.attempts (id, mission_id, number, factory_id, queue, state, started_at, progress,
+                                          lease_expires_at)
+        SELECT attempt_id, id, 1, factory_id, 'q', 'running', started_at, CAST(:progress AS json),
+               now() + interval '3 minutes' FROM made
+        """,
+        job_id=job_id,
+        factory_id=factory_id,
+        kind=kind,
+        progress=json.dumps({"percent": percent}),
+    )
+
+
+@pytest.mark.parametrize(("percent", "told"), [(40, ", 40 %"), (7.9, ", 7 %"), *[(odd, "") for odd in ODD_PERCENT]])
+def test_the_fleet_page_shows_what_runs_and_how_missions_travel(
+    api: Api, signed_in: httpx.Client, percent: object, told: str
+) -> None:
+    beat = {"factory_id": "desk-7", "capabilities": ["transport:http"], "slots": 2, "version": "4f2a9c1" + "0" * 33}
+    api.ops.post("/api/v1/factory/registrations", json=beat)
+    runs(api, "j-1", "desk-7", percent)
+    runs(api, "an-order", "desk-7", 1, "system:pause_factory")
+
+    texts = " ".join(" ".join(shown(signed_in, FLEET).texts).split())
+    assert f"2 of 2 slots j-1 , general_task for 2 min{told} over HTTPS 4f2a9c1 transport:http" in texts
+    assert "consumer : unknown work : green" in texts
+    assert "an-order" not in texts
+
+
+@pytest.mark.parametrize("text", CORPUS)
+def test_what_people_and_missions_say_is_shown_as_text_too(api: Api, signed_in: httpx.Client, text: str) -> None:
+    api.ops.post("/api/v1/factory/registrations", json={"factory_id": "desk-7", "slots": 1}).raise_for_status()
+    runs(api, "j-1", "desk-7", text)
+    api.sql("UPDATE corporation.missions SET job_id = :text, mission_kind = :text", text=text)
+    api.sql(
+        "UPDATE corporation.factories SET display_name = :text, draining = true, paused_by = :text, pause_note = :text",
+        text=text,
+    )
+
+    page = shown(signed_in, FLEET)
+    assert page.tags <= OUR_TAGS
+    assert not [name for name in page.attributes if name.startswith("on") or name in ("style", "srcdoc", "formaction")]
+    assert page.texts.count(text) == 2 + 1 + 2
+
+
+def test_the_fleet_page_shows_who_stopped_a_factory_why_and_until_when(api: Api, signed_in: httpx.Client) -> None:
+    for factory_id in ("bench", "desk-7", "nas", "own"):
+        said = "draining" if factory_id == "own" else "online"
+        beat = {"factory_id": factory_id, "slots": 3, "registration_status": said}
+        api.ops.post("/api/v1/factory/registrations", json=beat)
+    api.sql("""UPDATE corporation.factories SET draining = true, paused_by = 'ana', pause_note = 'moving the desk',
+                      paused_until = '2126-06-01 08:07:59+00' WHERE factory_id = 'desk-7'""")
+    api.sql("UPDATE corporation.factories SET paused = true, paused_by = 'bob' WHERE factory_id IN ('bench', 'nas')")
+    api.sql("""INSERT INTO corporation.factory_access (factory_id, quarantined_at, quarantined_by, quarantine_note)
+               VALUES ('nas', now(), 'eve', 'stolen')""")
+
+    texts = " ".join(" ".join(shown(signed_in, FLEET).texts).split())
+    assert "desk-7 local worker draining draining by ana : moving the desk until 2126-06-01 08:07 UTC now" in texts
+    assert "bench local worker paused paused by bob now" in texts
+    assert "nas local worker quarantined quarantined by eve : stolen now" in texts
+    assert "own local worker draining by its own word now" in texts
+    assert "3 of 4 present 9 slots for missions" in texts
+
+
+def test_a_factory_that_never_came_has_no_age(api: Api, signed_in: httpx.Client) -> None:
+    api.sql("""INSERT INTO corporation.factories (factory_id, source, registration_status, last_seen_at)
+               VALUES ('new', 'enrolment', 'offline', 'epoch')""")
+
+    texts = " ".join(" ".join(shown(signed_in, FLEET).texts).split())
+    assert "new local worker offline never process : unknown" in texts
+    assert "new was never heard of. What to do: start it on its machine" in texts
+
+
 def test_an_empty_fleet_is_told_what_to_do(signed_in: httpx.Client) -> None:
     texts = " ".join(shown(signed_in, FLEET).texts)
 
     assert "No factory has joined yet" in texts
+    assert "corporation join-code" in texts
     assert "celery -A factory_tasks worker -Q local_factory" in texts
     assert "corporation publish" in texts
 

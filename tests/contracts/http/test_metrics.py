@@ -11,6 +11,7 @@ from served_api import PUBLISH, Api, served, settings_for, token
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 STREAM = "ua:missions:delegation"
+STATUSES = ("online", "paused", "draining", "stale", "offline", "quarantined")
 
 
 def samples(api: Api) -> Samples:
@@ -77,6 +78,33 @@ def test_what_redis_knows_is_told_when_it_answers(with_redis: Api, redis_url: st
     assert value(found, "ua_queue_depth", queue="factory.desk-7-") == 1
     assert value(found, "ua_factories", status="online") >= 1
     assert 90 <= value(found, "ua_heartbeat_age_seconds", factory_id='desk "7"') < 120
+
+
+def test_a_factory_is_counted_under_the_status_that_it_has_now(api: Api) -> None:
+    """Not under what it said last: silence, HQ's flags and a quarantine count for more."""
+    api.sql("""
+        INSERT INTO corporation.factories (factory_id, source, registration_status, paused, draining, last_seen_at)
+        SELECT name, 'api_registration', said, paused, draining, now() - silent * interval '1 second'
+          FROM (VALUES ('fine', 'online', false, false, 1), ('rests', 'online', true, false, 2),
+                       ('empties', 'online', false, true, 3), ('goes', 'draining', false, false, 4),
+                       ('late', 'online', true, false, 400), ('lost', 'online', false, true, 1000),
+                       ('cut', 'online', true, false, 5)) AS t(name, said, paused, draining, silent)
+    """)
+    api.sql("INSERT INTO corporation.factory_access (factory_id, quarantined_at) VALUES ('cut', now())")
+    api.sql("""INSERT INTO corporation.factories (factory_id, source, registration_status, last_seen_at)
+               VALUES ('new', 'enrolment', 'offline', 'epoch')""")
+    found = samples(api)
+
+    counts = {status: value(found, "ua_factories", status=status) for status in STATUSES}
+    assert counts == {"online": 1, "paused": 1, "draining": 2, "stale": 1, "offline": 2, "quarantined": 1}
+    assert 1000 <= value(found, "ua_heartbeat_age_seconds", factory_id="lost") < 1030
+    assert ("ua_heartbeat_age_seconds", frozenset({("factory_id", "new")})) not in found
+
+
+def test_a_status_that_no_factory_has_is_told_as_none(api: Api) -> None:
+    found = samples(api)
+
+    assert {value(found, "ua_factories", status=status) for status in STATUSES} == {0}
 
 
 def test_what_strangers_wrote_into_redis_does_not_keep_the_numbers_back(with_redis: Api, redis_url: str) -> None:

@@ -18,6 +18,7 @@ from corporation.factories.staleness import Thresholds, judge_status
 from corporation.factories.store import Heard, forget_random_ids, hear
 from corporation.factories.sweep import HELD
 from corporation.missions.store import cancelling
+from hq_api.dashboard.fleet import RUNNING
 
 LIMITS = Thresholds()
 SAYINGS = ("online", "paused", "draining", "stale", "offline")
@@ -353,6 +354,7 @@ def test_neither_a_beat_nor_the_page_nor_the_sweep_reads_more_when_the_history_i
     page = rows_read(ledger, LIST, only=None, status=None, limit=1000, lease=180, split_brain=900, **limits)
     stops = rows_read(ledger, cancelling.OF_FACTORY, factory_id="desk-3", limit=10_000)
     held = rows_read(ledger, HELD, factory_ids=["desk-3"], shown=20)
+    runs = rows_read(ledger, RUNNING, factory_ids=["desk-3"])
 
     assert page == {"factories": 10}
-    assert (stops, held) == ({}, {})
+    assert (stops, held, runs) == ({}, {}, {})
