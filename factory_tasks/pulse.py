@@ -25,6 +25,8 @@ log = structlog.get_logger()
 LATE = 1.5
 """How many intervals may pass without a beat before the pulse sends one itself (architecture §5)."""
 
+MOST_AT_ONCE = 1
+"""Reports that are told between two looks whether a beat is due (F-11): each may take as long as HQ may."""
 LOOK_SECONDS = 1.0
 """Between two looks at what HQ wants of this worker."""
 
@@ -41,11 +43,16 @@ class Pulse:
     """
 
     def __init__(
-        self, here: Node, deliver: Callable[[str, dict[str, Any]], None], look: Callable[[], None] = lambda: None
+        self,
+        here: Node,
+        deliver: Callable[[str, dict[str, Any]], None],
+        look: Callable[[], None] = lambda: None,
+        late: float = LATE,
     ) -> None:
         self._here = here
         self._deliver = deliver
         self._look = look
+        self._late = late
         self._interval = float(here.settings.heartbeat_interval_seconds)
         self._stopped = False
         self._hurry = True
@@ -92,7 +99,7 @@ class Pulse:
 
     def _beat_if_late(self) -> None:
         now = clock.monotonic()
-        late = seconds_since_beat(self._here) > self._interval * LATE and now >= self._next_beat
+        late = seconds_since_beat(self._here) > self._interval * self._late and now >= self._next_beat
         if not (self._hurry or late):
             return
         self._hurry = False
@@ -108,8 +115,10 @@ class Pulse:
             return
         self._told_at = clock.monotonic()
         try:
-            if told := report_all(self._here.spool, self._deliver):
+            if told := report_all(self._here.spool, self._deliver, MOST_AT_ONCE):
                 log.warning("reported_later", reports=told)
+            if told == MOST_AT_ONCE:
+                self.report_now()  # after the next look at the beat
         except (psycopg.Error, sqlite3.Error, CorporationError) as error:
             log.warning("report_waits", error=type(error).__name__)
 

@@ -85,10 +85,13 @@ ATTEMPTS = text("""
      WHERE mission_id = :mission_id ORDER BY number DESC
 """)
 
-# A program of somebody else names its processes in its beats; the newest that says so is meant.
+# A program of somebody else names its processes in its beats; the newest that says so is meant. Who has a credential of
+# its own speaks with that, and must not get the work of others by giving itself their name.
 FACTORY_OF = text("""
-    SELECT factory_id FROM corporation.factories WHERE metadata ->> 'worker_id' = :worker_id
-     ORDER BY last_seen_at DESC LIMIT 1
+    SELECT factory_id FROM corporation.factories f
+     WHERE metadata ->> 'worker_id' = :worker_id
+       AND NOT EXISTS (SELECT 1 FROM corporation.factory_credentials c WHERE c.factory_id = f.factory_id)
+     ORDER BY (factory_id = :worker_id) DESC, last_seen_at DESC LIMIT 1
 """)
 
 NOTIFICATIONS = text("""

@@ -28,6 +28,15 @@ PUT = text("""
      WHERE excluded.period_end >= c.period_end
 """)
 
+MOST_PERIODS = 400
+"""How many of a factory's newest periods are kept: more than a year of days. It names them itself."""
+
+FORGET = text("""
+    DELETE FROM corporation.factory_costs WHERE factory_id = :factory_id AND period_start <=
+      (SELECT period_start FROM corporation.factory_costs WHERE factory_id = :factory_id
+        ORDER BY period_start DESC OFFSET :most LIMIT 1)
+""")
+
 WITHIN = """
     (CAST(:since AS timestamptz) IS NULL OR c.period_end > :since OR c.period_start >= :since)
     AND (CAST(:until AS timestamptz) IS NULL OR c.period_start < :until)
@@ -82,6 +91,7 @@ def put_snapshot(connection: Connection, snapshot: CostSnapshot) -> None:
     """
     breakdown = {model: asdict(spent) for model, spent in snapshot.breakdown_by_model.items()}
     connection.execute(PUT, {**vars(snapshot), "breakdown_by_model": json.dumps(breakdown)})
+    connection.execute(FORGET, {"factory_id": snapshot.factory_id, "most": MOST_PERIODS})
 
 
 def cost_summary(connection: Connection, since: datetime | None, until: datetime | None) -> dict[str, Any]:

@@ -30,6 +30,17 @@ class Newcomer:
     version: str | None = None
 
 
+HEARD = text("""
+    SELECT EXISTS (SELECT 1 FROM corporation.factories
+                    WHERE factory_id = :factory_id AND last_seen_at > to_timestamp(0) + interval '1 day')
+""")
+
+
+def was_heard_of(connection: Connection, factory_id: str) -> bool:
+    """Whether a factory of this name has ever beaten, with whatever it proves itself by."""
+    return bool(connection.execute(HEARD, {"factory_id": factory_id}).scalar_one())
+
+
 def enter(connection: Connection, newcomer: Newcomer, invited_by: str, address: str | None) -> None:
     """`newcomer` has a row, and its history says who let it in, and from where it came; safe to call twice.
 

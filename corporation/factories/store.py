@@ -161,7 +161,7 @@ def hear(connection: Connection, beat: Beat, thresholds: Thresholds = Thresholds
         before = connection.execute(READ, values).one()
     verdict = judge_instance(_holder(before), beat.instance_id, beat.beat_number)
     if verdict == "split_brain":
-        _refuse(connection, beat.factory_id, str(beat.instance_id), str(before.instance_id))
+        _refuse(connection, beat.factory_id, str(beat.instance_id))
     if verdict != "taken":
         return _heard(verdict, before, thresholds, before.silent_seconds)
     return _heard("taken", _again(connection, beat, before, values, thresholds), thresholds)
@@ -209,6 +209,9 @@ def _again(
     after = connection.execute(AGAIN, {**values, "judged_status": judged}).one()
     if before.judged_status is None or before.judged_status in AWAY:
         note_event(connection, beat.factory_id, "online", detail=_absence(before))
+    challenged = before.split_brain_at is not None and before.split_brain_at > before.last_seen_at
+    if challenged and beat.instance_id is not None and beat.instance_id == before.instance_id:
+        _alarm(connection, beat.factory_id, str(before.split_brain_with), str(before.instance_id))
     if before.answers_echo:
         hear_echo(connection, beat.factory_id, str(beat.echo))
     if beat.workers is not None:
@@ -245,9 +248,13 @@ def _note_restarts(connection: Connection, factory_id: str, workers: Sequence[Wo
         note_event(connection, factory_id, "restart_asked", detail={"workers": fresh})
 
 
-def _refuse(connection: Connection, factory_id: str, instance_id: str, holder: str) -> None:
-    """The factory's row says who else wants to be it; people hear of it, but not with every beat."""
+def _refuse(connection: Connection, factory_id: str, instance_id: str) -> None:
+    """The factory's row says who else wants to be it. Whether there are two shows when the first is heard again."""
     connection.execute(REFUSED, {"factory_id": factory_id, "instance_id": instance_id})
+
+
+def _alarm(connection: Connection, factory_id: str, instance_id: str, holder: str) -> None:
+    """Both are heard of, so it is no restart: people hear of it, but not with every beat."""
     if connection.execute(ALARMED, {"factory_id": factory_id, "quiet": ALARM_SECONDS}).scalar_one():
         return
     detail = {"instance_id": instance_id, "holder": holder}

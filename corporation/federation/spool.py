@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from corporation import clock
+from corporation.federation.hq_token import HqRefusedError
 from corporation.federation.processes import ProcessIdentity, is_alive
 from corporation.federation.spool_notes import SpoolNotes
 from corporation.federation.spool_schema import CHANGES, SCHEMA
@@ -277,13 +278,27 @@ def lost_report() -> dict[str, Any]:
     return {"outcome": "lost", "error": "the process that ran the attempt died"}
 
 
-def report_all(spool: Spool, deliver: Callable[[str, dict[str, Any]], None]) -> int:
-    """Deliver every unreported attempt, the oldest first, and mark it; stops at the first error of `deliver`."""
-    waiting = spool.unreported()
-    for attempt_id, report in waiting:
-        deliver(attempt_id, report)
+def report_all(spool: Spool, deliver: Callable[[str, dict[str, Any]], None], most: int | None = None) -> int:
+    """Deliver unreported attempts, the oldest first and at most so many, and mark them; how many is returned.
+
+    Stops at the first error of `deliver`, but for a refusal: what HQ does not take now must not hold up what it would.
+    The refusal is raised when the rest is done.
+    """
+    refused: HqRefusedError | None = None
+    told = 0
+    for attempt_id, report in spool.unreported():
+        try:
+            deliver(attempt_id, report)
+        except HqRefusedError as error:
+            refused = error
+            continue
         spool.mark_reported(attempt_id)
-    return len(waiting)
+        told += 1
+        if told == most:
+            break
+    if refused is not None:
+        raise refused
+    return told
 
 
 def _why_not_again(row: sqlite3.Row) -> Duplicate | Finished | Died | None:

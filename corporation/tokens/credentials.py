@@ -3,6 +3,7 @@
 import base64
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import Connection, text
@@ -28,11 +29,11 @@ ISSUE = text("""
                         WHERE credential_hash = :hash AND factory_id = :factory_id AND revoked_at IS NULL)
 """)
 
+# With its epoch in one look: a credential that ends a moment later must not yield a token of the time after that.
 OWNER = text("""
-    SELECT factory_id FROM corporation.factory_credentials c
-     WHERE credential_hash = :hash AND revoked_at IS NULL
-       AND NOT EXISTS (SELECT 1 FROM corporation.factory_access a
-                        WHERE a.factory_id = c.factory_id AND a.quarantined_at IS NOT NULL)
+    SELECT c.factory_id, coalesce(a.epoch, 0) AS epoch
+      FROM corporation.factory_credentials c LEFT JOIN corporation.factory_access a USING (factory_id)
+     WHERE c.credential_hash = :hash AND c.revoked_at IS NULL AND a.quarantined_at IS NULL
 """)
 
 LIVE = text("""
@@ -77,9 +78,24 @@ def may_be_one(secret: bytes) -> bool:
     return secret.startswith(PREFIX.encode())
 
 
-def owner_of(connection: Connection, credential: bytes) -> str | None:
+@dataclass(frozen=True)
+class Owner:
+    """The factory whose credential it is, and the epoch in which that was so."""
+
+    factory_id: str
+    epoch: int
+
+
+def find_owner(connection: Connection, credential: bytes) -> Owner | None:
     """The factory whose live credential this is; None for everything else, quarantine included. One indexed read."""
-    return connection.execute(OWNER, {"hash": _hash(credential)}).scalar_one_or_none()
+    row = connection.execute(OWNER, {"hash": _hash(credential)}).one_or_none()
+    return Owner(row.factory_id, row.epoch) if row is not None else None
+
+
+def owner_of(connection: Connection, credential: bytes) -> str | None:
+    """As `find_owner`, without the epoch."""
+    owner = find_owner(connection, credential)
+    return owner.factory_id if owner is not None else None
 
 
 def revoke(connection: Connection, factory_id: str) -> bool:

@@ -88,7 +88,8 @@ def _run(here: Node, hq: Hq, *, standby: bool) -> int:
     running_version()  # asks git once, before the warden takes a child of ours for a stranger
     name = f"pull@{here.settings.host}"
     deliver = deliver_over_https(here)
-    pulse = Pulse(here, deliver)
+    # Without Redis there is no beat whose lateness could be waited for.
+    pulse = Pulse(here, deliver, late=1.5 if standby else 1.0)
     puller = Puller(here, hq, name, registered(here.settings.policy), pulse, deliver, standby=standby)
     requests = _Requests()
     ready = here.settings.ready_file

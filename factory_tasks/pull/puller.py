@@ -93,7 +93,7 @@ class Puller:
     @property
     def idle(self) -> bool:
         """Whether no attempt runs here."""
-        return not self._nursery.attempt_ids()
+        return not self._nursery.attempt_ids() and not self._claims.pending
 
     @property
     def broken(self) -> bool:
@@ -112,6 +112,8 @@ class Puller:
         self._draining = True
         self._claims.stop()
         self._nursery.end()
+        if lost := self._here.spool.bury_the_dead():
+            log.warning("attempts_handed_back", count=lost)
         self._probe.stop()
         self._here.spool.remove_worker(self._name)
         self._pulse.stop()

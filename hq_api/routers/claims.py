@@ -15,7 +15,7 @@ from corporation.missions.claim import Claim, Claimed, claim
 from corporation.missions.kinds import ALIASES
 from corporation.missions.store.claiming import ClaimedAttempt
 from hq_api.access import FACTORY, Principal
-from hq_api.dependencies import JsonObject, Ledger, ReadSettings, principal_with
+from hq_api.dependencies import JsonObject, Ledger, ReadSettings, bearer, principal_with, valid_principal
 from hq_api.gates import Headquarters, MayConsume
 from hq_api.long_poll import Waiting
 from hq_api.responses import Json, Refusal
@@ -67,7 +67,7 @@ async def claim_missions(
     asked, deadline = _asked(form), monotonic() + form.wait_seconds
     while True:
         woken = waiting.next_wake
-        claimed = await run_in_threadpool(_claim, ledger, asked, float(settings.attempt_lease_seconds))
+        claimed = await run_in_threadpool(_claim, request, ledger, asked, float(settings.attempt_lease_seconds))
         if claimed.attempts or claimed.paused:
             break
         if not await waiting.until_woken(woken, deadline) or await request.is_disconnected():
@@ -75,7 +75,9 @@ async def claim_missions(
     return Json({"attempts": [_shown(one) for one in claimed.attempts], "paused": claimed.paused})
 
 
-def _claim(ledger: Engine, asked: Claim, lease_seconds: float) -> Claimed:
+def _claim(request: Request, ledger: Engine, asked: Claim, lease_seconds: float) -> Claimed:
+    # Before each look: a token may end while its bearer waits.
+    valid_principal(request, bearer(request))
     with transaction(ledger) as connection:
         return claim(connection, asked, lease_seconds, new_id)
 

@@ -17,7 +17,7 @@ from corporation.clock import iso, new_id, utc_now
 from corporation.db import transaction
 from corporation.envelope import EnvelopeRefused, Problem
 from corporation.factories.access import is_quarantined, shut_out
-from corporation.factories.enrolment import Newcomer, enter
+from corporation.factories.enrolment import Newcomer, enter, was_heard_of
 from corporation.factories.joining import LONGEST_TTL_SECONDS, TTL_SECONDS, make, new_code, redeem
 from corporation.roles import FactoryRole, default_queue, slug_of
 from corporation.settings import Settings
@@ -116,11 +116,11 @@ def _enrolled(connection: Connection, form: EnrolForm, settings: Settings, host:
         raise Refusal(403, "forbidden", "this code was made for another factory_id; it is still good for that one")
     _refuse_own(factory_id, settings)
     hold(connection, factory_id)
-    if bound is None and has_one(connection, factory_id):
+    if bound is None and (has_one(connection, factory_id) or was_heard_of(connection, factory_id)):
         raise Refusal(
             409,
             "already_enrolled",
-            "this factory_id has a credential; join under another, or with a code that was made for this one",
+            "this factory_id is in use; join under another, or with a code that was made for this one",
         )
     if is_quarantined(connection, factory_id):
         raise Refusal(403, "quarantined", "this factory is in quarantine; an operator has to release it first")

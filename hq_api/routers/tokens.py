@@ -16,7 +16,7 @@ from corporation.db import transaction
 from corporation.envelope import EnvelopeRefused, Problem
 from corporation.factories.access import epoch_of
 from corporation.tokens.comparison import is_one_of, may_be_guessed
-from corporation.tokens.credentials import may_be_one, owner_of
+from corporation.tokens.credentials import Owner, find_owner, may_be_one
 from corporation.tokens.minting import FACTORY, LIFE_SECONDS, OPS, Grant, granted, mint
 from corporation.tokens.revocation import LONGEST_ID, revoke_token
 from hq_api.access import Principal, Unauthorized
@@ -81,7 +81,7 @@ class Bootstrap:
     """
 
     key: str
-    owner: str | None
+    owner: Owner | None
     signing_secret: SecretStr
 
 
@@ -118,11 +118,11 @@ def exchange(
     ledger: Ledger,
 ) -> Response:
     """A fresh token of an hour for what was wished; each call makes another one, the earlier ones stay valid."""
-    grant = granted(_wish(document), caller.owner)
+    grant = granted(_wish(document), caller.owner.factory_id if caller.owner is not None else None)
     if grant is None:
         raise Refusal(403, "forbidden", "a factory's credential gives the scope factory for its own factory_id only")
     limits_of(request).count(MINTS, caller.key)
-    minted = mint(caller.signing_secret, _in_its_epoch(grant, ledger), new_id(), utc_now())
+    minted = mint(caller.signing_secret, _in_its_epoch(grant, caller.owner, ledger), new_id(), utc_now())
     log.info("token_minted", jti=minted.token_id, scope=grant.scope, factory_id=grant.factory_id)
     return Json(
         {
@@ -148,16 +148,19 @@ def revoke(
     return Json({"ok": True, "jti": form.jti})
 
 
-def _owner_of(ledger: Engine, given: bytes) -> str | None:
+def _owner_of(ledger: Engine, given: bytes) -> Owner | None:
     if not may_be_one(given):
         return None
     with transaction(ledger) as connection:
-        return owner_of(connection, given)
+        return find_owner(connection, given)
 
 
-def _in_its_epoch(grant: Grant, ledger: Engine) -> Grant:
+def _in_its_epoch(grant: Grant, owner: Owner | None, ledger: Engine) -> Grant:
+    """A factory's own token counts in the epoch in which its credential was looked up, whatever came since."""
     if grant.factory_id is None:
         return grant
+    if owner is not None:
+        return replace(grant, epoch=owner.epoch)
     with transaction(ledger) as connection:
         return replace(grant, epoch=epoch_of(connection, grant.factory_id))
 

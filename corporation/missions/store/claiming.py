@@ -35,7 +35,7 @@ TAKE_UNHEARD = text("""
      LIMIT :limit FOR NO KEY UPDATE OF m SKIP LOCKED
 """)
 
-# In the order of contract http §8.
+# In the order of contract http §8. What failed here last is left to the others for a moment after it is due.
 TAKE_WAITING = text("""
     SELECT id, attempt FROM corporation.missions
      WHERE state = 'waiting' AND children IS NULL
@@ -44,6 +44,9 @@ TAKE_WAITING = text("""
        AND mission_kind = ANY(CAST(:kinds AS text[]))
        AND (target_factory_id = :factory_id
             OR (target_factory_id IS NULL AND mission_kind <> ALL(CAST(:only_targeted AS text[]))))
+       AND (target_factory_id IS NOT NULL OR factory_id IS DISTINCT FROM :factory_id OR attempt = 0
+            OR coalesce(next_attempt_at, created_at)
+               < now() - CAST(:left_to_others AS double precision) * interval '1 second')
      ORDER BY broker_priority, created_at, job_id
      LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED
 """)
@@ -94,6 +97,15 @@ CLAIM_WAITING = text("""
     )
     INSERT INTO mailbox.celery_taskmeta (task_id, name, queue, factory)
     SELECT attempt_id, 'mission.' || mission_kind, :queue, :factory_id FROM moved
+""")
+
+LEFT_TO_OTHERS_SECONDS = 15.0
+"""How long a mission that failed at one factory waits for another one to take it (stickiness of retries)."""
+
+OTHERS = text("""
+    SELECT EXISTS (SELECT 1 FROM corporation.factories
+                    WHERE factory_id <> :factory_id AND slots > 0 AND registration_status = 'online'
+                      AND NOT paused AND NOT draining AND last_seen_at > now() - interval '3 minutes')
 """)
 
 LEASE_AGAIN = text("""
@@ -174,13 +186,16 @@ def take_waiting(
 ) -> list[tuple[int, int]]:
     """Lock up to `limit` due missions of `kinds` that this factory may have: (mission, attempts it had).
 
-    Of the kinds `only_targeted` none that does not name the factory.
+    Of the kinds `only_targeted` none that does not name the factory; and where there are others, none for
+    LEFT_TO_OTHERS_SECONDS whose last attempt was its own.
     """
+    others = bool(connection.execute(OTHERS, {"factory_id": factory_id}).scalar_one())
     values = {
         "factory_id": factory_id,
         "kinds": list(kinds),
         "only_targeted": list(only_targeted),
         "limit": limit,
+        "left_to_others": LEFT_TO_OTHERS_SECONDS if others else 0.0,
     }
     return [(row.id, row.attempt) for row in connection.execute(TAKE_WAITING, values)]
 
