@@ -124,6 +124,8 @@ class Settings(BaseModel):
     redis_password: SecretStr | None = _env("REDIS_PASSWORD", default=None)
     redis_plaintext_allowed: Annotated[bool, flag(False)] = _env("UA_REDIS_ALLOW_PLAINTEXT", default=False)
     """Let missions and passwords cross the open internet unencrypted; a private network needs no permission."""
+    redis_password_file: Path | None = _env("UA_REDIS_PASSWORD_FILE", default=None)
+    """A file with the password of the user that `UA_REDIS_URL` names, read anew for each connection: it may change."""
     redis_delegation_enabled: Annotated[bool, flag(True)] = _env("UA_DELEGATION_REDIS_ENABLED", default=True)
     stream_name: str = _env("UA_DELEGATION_STREAM_NAME", default="ua:missions:delegation", pattern=KEY_NAME)
     consumer_group: str = _env("UA_DELEGATION_CONSUMER_GROUP", default="ua_workers", pattern=KEY_NAME)
@@ -153,6 +155,10 @@ class Settings(BaseModel):
     plaintext_allowed: Annotated[bool, flag(False)] = _env("UA_HQ_ALLOW_PLAINTEXT", default=False)
     """Let credentials cross the open internet unencrypted on their way to HQ; a private network needs no permission."""
     factory_credential: HeaderSecret | None = _env("UA_FACTORY_CREDENTIAL", default=None)
+    mission_signing_key: SecretStr | None = _env("UA_MISSION_SIGNING_KEY", default=None)
+    """HQ's Ed25519 key that signs missions: 32 bytes in base64. Without one missions are not signed."""
+    mission_keys: Words = _env("UA_MISSION_KEYS", default=())
+    """The public keys (32 bytes each, in base64) that may sign missions for this node; without any it runs unsigned."""
     cors_allowed_origins: Origins = _env("UA_CORS_ALLOWED_ORIGINS", default=())
     telegram_bot_token: HeaderSecret | None = _env("TELEGRAM_BOT_TOKEN", default=None)
     telegram_allowed_user_ids: UserIds = _env("TELEGRAM_ALLOWED_USER_IDS", default=())

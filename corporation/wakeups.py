@@ -2,6 +2,8 @@
 
 from sqlalchemy import Connection, text
 
+REDIS_USERS = "corporation_redis_users"
+"""What the users of the broker are to be has changed; sent by a trigger (migration 0010)."""
 DISPATCH = "corporation_dispatch"
 """A mission waits, or a factory has room again."""
 SEND = "corporation_send"

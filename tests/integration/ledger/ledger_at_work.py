@@ -32,7 +32,7 @@ EMPTY = text("""
              corporation.outbox, corporation.mission_log, corporation.factories, mailbox.celery_taskmeta,
              corporation.dead_letters, corporation.stream_outbox, corporation.factory_access,
              corporation.factory_echoes, corporation.factory_events, corporation.notifications,
-             corporation.factory_costs, corporation.bootstrap_jobs
+             corporation.factory_costs, corporation.bootstrap_jobs, corporation.audit_log, corporation.redis_users
      RESTART IDENTITY
 """)
 

@@ -1,0 +1,74 @@
+"""Trust between machines: the users of the broker, one a factory, and a log of every privileged act."""
+
+from alembic import op
+
+revision = "0010"
+down_revision = "0009"
+
+AUDIT = """
+-- Who did what to whom, from where and why. Nothing in it is a secret, and nothing of it is ever changed or removed by
+-- the role that the processes log in as.
+CREATE TABLE corporation.audit_log (
+  id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  at      timestamptz NOT NULL DEFAULT now(),
+  actor   text NOT NULL CHECK (length(actor) BETWEEN 1 AND 300),
+  action  text NOT NULL CHECK (action ~ '^[a-z_]+([.][a-z_]+)*$' AND length(action) <= 100),
+  target  text CHECK (length(target) BETWEEN 1 AND 300),
+  origin  text NOT NULL CHECK (length(origin) BETWEEN 1 AND 300),
+  note    text CHECK (length(note) BETWEEN 1 AND 1000),
+  outcome text NOT NULL DEFAULT 'done' CHECK (outcome IN ('done', 'unchanged', 'refused')),
+  detail  json NOT NULL DEFAULT '{}'
+);
+CREATE INDEX audit_log_by_time ON corporation.audit_log (at DESC, id DESC);
+CREATE INDEX audit_log_by_target ON corporation.audit_log (target, id DESC);
+
+CREATE FUNCTION corporation.refuse_change_of_audit() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  RAISE EXCEPTION 'what was done stays written down' USING ERRCODE = 'integrity_constraint_violation';
+END $$;
+CREATE TRIGGER audit_log_is_append_only BEFORE UPDATE OR DELETE ON corporation.audit_log
+  FOR EACH ROW EXECUTE FUNCTION corporation.refuse_change_of_audit();
+"""
+
+REDIS_USERS = """
+-- What the broker's users are to be; the engine makes them so. Passwords are known here by their SHA-256 alone, which is
+-- what Redis keeps too.
+CREATE TABLE corporation.redis_users (
+  factory_id      text PRIMARY KEY CHECK (btrim(factory_id) <> '' AND length(factory_id) <= 200),
+  user_name       text NOT NULL UNIQUE CHECK (user_name ~ '^f_[A-Za-z0-9:_-]+$'),
+  password_sha256 text NOT NULL CHECK (password_sha256 ~ '^[0-9a-f]{64}$'),
+  -- The password before it, good until its owner has shown that it knows the new one, or this moment.
+  previous_sha256 text CHECK (previous_sha256 ~ '^[0-9a-f]{64}$'),
+  previous_until  timestamptz,
+  enabled         boolean NOT NULL DEFAULT true,
+  rotation_asked_at timestamptz,
+  changed_at      timestamptz NOT NULL DEFAULT now(),
+  -- When the broker was last made to be so; before `changed_at`, or null, there is something to do.
+  applied_at      timestamptz,
+  CONSTRAINT a_previous_password_ends CHECK ((previous_sha256 IS NULL) = (previous_until IS NULL))
+);
+
+CREATE FUNCTION corporation.wake_the_doorkeeper() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM pg_notify('corporation_redis_users', '');
+  RETURN NULL;
+END $$;
+CREATE TRIGGER a_change_wakes_the_doorkeeper
+  AFTER INSERT OR DELETE OR UPDATE OF password_sha256, previous_sha256, enabled ON corporation.redis_users
+  FOR EACH STATEMENT EXECUTE FUNCTION corporation.wake_the_doorkeeper();
+"""
+
+
+def upgrade() -> None:
+    op.execute(AUDIT)
+    op.execute(REDIS_USERS)
+
+
+def downgrade() -> None:
+    """The log of privileged acts is lost, and no factory has a user of its own any more."""
+    op.execute("""
+        DROP TABLE corporation.redis_users;
+        DROP FUNCTION corporation.wake_the_doorkeeper();
+        DROP TABLE corporation.audit_log;
+        DROP FUNCTION corporation.refuse_change_of_audit();
+    """)
