@@ -9,8 +9,10 @@ from typing import Any
 
 from kombu.entity import Exchange, Queue
 
-from corporation.roles import control_queue, private_queue, slug_of
+from corporation.broker_link import user_in
+from corporation.roles import FactoryRole, control_queue, default_queue, private_queue, slug_of
 from corporation.settings import Settings
+from corporation.trust.redis_profiles import FLOWER_CONTROL, HqUser, user_of, user_of_hq
 
 LONGEST_MISSION_SECONDS = 86_400
 """A day. No mission runs longer (bad-input A36), so every limit below is a sum of this and some slack."""
@@ -44,12 +46,21 @@ def configuration(settings: Settings) -> dict[str, Any]:
         **_results(settings),
         **_worker(settings),
         **_beat(settings),
+        **_onlooker(settings),
     }
 
 
-def direct_queue(name: str) -> Queue:
-    """The queue `name` on the anonymous exchange: no binding in Redis, so nobody can bind his own queue to it too."""
-    return Queue(name, Exchange("", type="direct"), routing_key=name, no_declare=True)
+def direct_queue(name: str, alias: str | None = None) -> Queue:
+    """The queue `name` on the anonymous exchange: no binding in Redis, so nobody can bind his own queue to it too.
+
+    A worker may be told to take from it by its `alias` as well.
+    """
+    return Queue(name, Exchange("", type="direct"), routing_key=name, no_declare=True, alias=alias)
+
+
+def is_sealed(settings: Settings) -> bool:
+    """Whether this node is a user of the broker of its own, who may use its own keys, and no pub/sub."""
+    return user_in(settings.redis_url) == user_of(settings.factory_id)
 
 
 def _broker(settings: Settings) -> dict[str, Any]:
@@ -79,6 +90,8 @@ def _broker(settings: Settings) -> dict[str, Any]:
             "client_name": f"corporation-{node}",
             # One list a queue: the dispatcher orders by priority, Redis only carries.
             "priority_steps": [0],
+            # Its password may change while we run: read for each connection, by our own transport.
+            "password_file": str(settings.redis_password_file) if settings.redis_password_file else None,
         },
         # One quick try; the outbox tries again, and a hanging publish would hold its rows locked.
         "task_publish_retry_policy": {"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5},
@@ -92,11 +105,13 @@ def _keepalive() -> dict[int, int]:
 
 
 def _queues(settings: Settings) -> dict[str, Any]:
-    names = dict.fromkeys(
-        (settings.mission_queue, private_queue(settings.factory_id), control_queue(settings.factory_id))
-    )
+    private = private_queue(settings.factory_id)
+    names = dict.fromkeys((settings.mission_queue, private, control_queue(settings.factory_id)))
+    # A factory with keys of its own shares no queue. Whoever starts its worker by hand names the queue all factories
+    # know all the same, and it is this one.
+    aliases = {private: default_queue(FactoryRole.LOCAL_WORKER)} if settings.mission_queue == private else {}
     return {
-        "task_queues": [direct_queue(name) for name in names],
+        "task_queues": [direct_queue(name, aliases.get(name)) for name in names],
         "task_default_queue": control_queue(settings.factory_id),
         "task_default_exchange": "",
         "task_default_routing_key": control_queue(settings.factory_id),
@@ -166,6 +181,21 @@ def _worker(settings: Settings) -> dict[str, Any]:
         # worker's time on short missions (measured with ops/bench/throughput).
         "worker_send_task_events": False,
         "task_send_sent_event": False,
+        # It goes through channels that all workers share; HQ's orders come through the node's own control queue.
+        # Without it a worker speaks of itself over none of them (factory_tasks.quiet_worker).
+        "worker_enable_remote_control": not is_sealed(settings),
+    }
+
+
+def _onlooker(settings: Settings) -> dict[str, Any]:
+    """What Flower needs where it is a user of the broker of its own, who orders nothing and runs no scripts."""
+    if user_in(settings.redis_url) != user_of_hq(HqUser.flower):
+        return {}
+    return {
+        "control_exchange": FLOWER_CONTROL,  # it must ask for workers' heartbeats somewhere, and nobody hears it there
+        # Queues that expire are refreshed by a script; what a Flower that was killed leaves is one word in a set.
+        "control_queue_expires": None,
+        "event_queue_expires": None,
     }
 
 

@@ -126,6 +126,8 @@ class Settings(BaseModel):
     """Let missions and passwords cross the open internet unencrypted; a private network needs no permission."""
     redis_password_file: Path | None = _env("UA_REDIS_PASSWORD_FILE", default=None)
     """A file with the password of the user that `UA_REDIS_URL` names, read anew for each connection: it may change."""
+    redis_admin_url: Redis | None = _env("UA_REDIS_ADMIN_URL", default=None)
+    """The broker as a user who may manage users, for HQ's engine alone; without one it uses `UA_REDIS_URL`."""
     redis_delegation_enabled: Annotated[bool, flag(True)] = _env("UA_DELEGATION_REDIS_ENABLED", default=True)
     stream_name: str = _env("UA_DELEGATION_STREAM_NAME", default="ua:missions:delegation", pattern=KEY_NAME)
     consumer_group: str = _env("UA_DELEGATION_CONSUMER_GROUP", default="ua_workers", pattern=KEY_NAME)
@@ -159,6 +161,9 @@ class Settings(BaseModel):
     """HQ's Ed25519 key that signs missions: 32 bytes in base64. Without one missions are not signed."""
     mission_keys: Words = _env("UA_MISSION_KEYS", default=())
     """The public keys (32 bytes each, in base64) that may sign missions for this node; without any it runs unsigned."""
+    publisher_requests_per_minute: int = _env("UA_API_PUBLISHER_PER_MINUTE", default=3000, ge=1, le=1_000_000)
+    factory_requests_per_minute: int = _env("UA_API_FACTORY_PER_MINUTE", default=30_000, ge=60, le=1_000_000)
+    """Requests a minute to one process, of one publisher (the `sub` of its tokens) and of one factory."""
     cors_allowed_origins: Origins = _env("UA_CORS_ALLOWED_ORIGINS", default=())
     telegram_bot_token: HeaderSecret | None = _env("TELEGRAM_BOT_TOKEN", default=None)
     telegram_allowed_user_ids: UserIds = _env("TELEGRAM_ALLOWED_USER_IDS", default=())

@@ -3,6 +3,7 @@
 from typing import Any, cast
 
 from celery import Celery
+from kombu.utils.objects import cached_property
 
 import celeryconfig
 from factory_tasks import connection_guard, gated_transport, gatekeeper, lifecycle
@@ -14,9 +15,15 @@ def _configuration() -> dict[str, Any]:
     return celeryconfig.configuration(node().settings)
 
 
+class _App(Celery):
+    @cached_property
+    def Worker(self) -> Any:
+        return self.subclass_with_self("factory_tasks.quiet_worker:QuietWorker")
+
+
 connection_guard.install()
 gated_transport.install()
-app = Celery("factory_tasks", set_as_current=True)
+app = _App("factory_tasks", set_as_current=True)
 app.add_defaults(_configuration)
 # Before a worker is made: the steps of its consumer are settled with it, before any signal of ours.
 cast("Any", app.steps)["consumer"].add(LoopWatch)

@@ -12,7 +12,7 @@ from subprocess import DEVNULL, CalledProcessError, run
 from typing import Any, Final
 
 from corporation import clock
-from corporation.broker_link import open_link, why_not_connected
+from corporation.broker_link import open_own_link, why_not_connected
 from corporation.factories.labels import factory_labels, headquarters_labels
 from corporation.federation import notes
 from corporation.federation.spool import RunningAttempt, WorkerRow
@@ -143,7 +143,7 @@ def _labels(settings: Settings, workers: Sequence[WorkerRow], *, over_https: boo
 
 
 def _broker_answers(settings: Settings) -> bool:
-    with open_link(settings.redis_url) as client:
+    with open_own_link(settings) as client:
         return why_not_connected(client) is None
 
 

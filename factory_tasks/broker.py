@@ -1,9 +1,10 @@
 """The engine's broker on Celery: many messages in one round trip, and a look at what still lies in a queue."""
 
 import json
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -14,12 +15,14 @@ from celery import Celery
 from kombu.exceptions import KombuError
 
 import celeryconfig
-from corporation.clock import new_id
+from corporation.clock import new_id, utc_now
 from corporation.missions.outbox import BrokerUnavailableError
 from corporation.missions.queues import TakenBack, Whereabouts
 from corporation.missions.store.sending import AttemptMessage, EchoMessage, StopMessage
 from corporation.roles import control_queue, private_queue
 from corporation.settings import Settings
+from corporation.trust.keyring import signer_of
+from corporation.trust.signatures import Signed, sign
 
 log = structlog.get_logger()
 
@@ -46,8 +49,11 @@ _AWAY = (KombuError, redis.exceptions.RedisError, OSError)
 class CeleryBroker:
     """Sends attempts as Celery tasks `mission.<kind>`, whose task id is the attempt's id."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, now: Callable[[], datetime] = utc_now) -> None:
         self._grace_seconds = settings.timeout_grace_seconds
+        key = settings.mission_signing_key
+        self._signer = signer_of(key.get_secret_value()) if key else None
+        self._now = now
         self._app = Celery("corporation-engine", set_as_current=False)
         self._app.conf.update(celeryconfig.configuration(settings))
         self._redis = redis.Redis.from_url(settings.redis_url, socket_timeout=10, socket_connect_timeout=5)
@@ -63,10 +69,19 @@ class CeleryBroker:
 
     def _send(self, producer: Any, message: AttemptMessage) -> None:
         soft = min(message.timeout_seconds, celeryconfig.LONGEST_MISSION_SECONDS)
+        about = Signed(
+            task=f"mission.{message.kind}",
+            id=message.attempt_id,
+            job_id=message.job_id,
+            factory=message.factory_id,
+            attempt=message.attempt,
+        )
+        kwargs = {"order": order_of(message)}
         self._app.send_task(
-            f"mission.{message.kind}",
-            kwargs={"order": order_of(message)},
-            task_id=message.attempt_id,
+            about.task,
+            kwargs=kwargs,
+            task_id=about.id,
+            headers=self._signature(about, kwargs),
             queue=celeryconfig.direct_queue(message.queue),
             producer=producer,
             soft_time_limit=soft,
@@ -97,9 +112,13 @@ class CeleryBroker:
                 self._order_stop(producer, message, control_queue)
 
     def _order_stop(self, producer: Any, message: StopMessage, control_queue: str) -> None:
+        kwargs = {"attempt_id": message.attempt_id, "reason": message.reason}
+        about = _order(celeryconfig.STOP_TASK, message.factory_id)
         self._app.send_task(
-            celeryconfig.STOP_TASK,
-            kwargs={"attempt_id": message.attempt_id, "reason": message.reason},
+            about.task,
+            kwargs=kwargs,
+            task_id=about.id,
+            headers=self._signature(about, kwargs),
             queue=celeryconfig.direct_queue(control_queue),
             producer=producer,
             argsrepr="()",
@@ -115,15 +134,23 @@ class CeleryBroker:
             with _refusals_logged(message.queue), _asking():
                 for body in [body for body in self._bodies(message.queue) if _task_of(body) == ECHO_TASK]:
                     self._remove(message.queue, body)
+                kwargs = {"echo_id": message.echo_id}
+                about = _order(ECHO_TASK, message.factory_id)
                 self._app.send_task(
-                    ECHO_TASK,
-                    kwargs={"echo_id": message.echo_id},
+                    about.task,
+                    kwargs=kwargs,
+                    task_id=about.id,
+                    headers=self._signature(about, kwargs),
                     queue=celeryconfig.direct_queue(message.queue),
                     expires=ECHO_SECONDS,
                     ignore_result=True,
                     argsrepr="()",
                     kwargsrepr=f"echo_id={message.echo_id!r}",
                 )
+
+    def _signature(self, about: Signed, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The headers by which a factory knows that HQ asks this; none while HQ has no key."""
+        return sign(self._signer, about, (), kwargs, self._now().timestamp()) if self._signer else {}
 
     def look_into(self, queue: str) -> Whereabouts:
         """Where the messages of `queue` are; raises BrokerUnavailableError.
@@ -234,6 +261,11 @@ def order_of(message: AttemptMessage) -> dict[str, Any]:
         "timeout_seconds": min(message.timeout_seconds, celeryconfig.LONGEST_MISSION_SECONDS),
         "envelope": dict(message.envelope),
     }
+
+
+def _order(task: str, factory_id: str) -> Signed:
+    """What is to be signed of a message that is no mission."""
+    return Signed(task=task, id=new_id(), job_id="", factory=factory_id, attempt=0)
 
 
 def _read(body: bytes, *, inside: bool = False) -> _Message | None:

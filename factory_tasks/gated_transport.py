@@ -6,6 +6,7 @@ worker sets a gate: the engine, beat and Flower use the same transport as kombu 
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from queue import Empty
 from typing import Any, Final, Literal, Protocol
 
@@ -14,6 +15,9 @@ from kombu import transport
 from kombu.exceptions import InconsistencyError, OperationalError
 from kombu.transport import redis as kombu_redis
 from kombu.utils.encoding import bytes_to_str
+
+from corporation.broker_link import PasswordFile
+from factory_tasks import scriptless_lock
 
 _NOT_THE_MESSAGE: Final = (redis.exceptions.RedisError, OSError, InconsistencyError, OperationalError, MemoryError)
 """What the consumer deals with itself, by connecting again. kombu counts KeyError among these, which a message causes
@@ -66,8 +70,10 @@ def open_gate() -> None:
 def install() -> None:
     """Addresses of Redis mean these transports, in this process and before its first connection; safe to call twice.
 
+    They run no script, and read a password anew for each connection where the option `password_file` names its file.
     By their schemes, not by `broker_transport`: kombu loses that one when it fails over, and reads TLS from the scheme.
     """
+    scriptless_lock.install()
     gated, sentinel = f"{__name__}:GatedTransport", f"{__name__}:GatedSentinelTransport"
     transport.TRANSPORT_ALIASES.update(redis=gated, rediss=gated, sentinel=sentinel)
     for scheme in ("redis", "rediss", "sentinel"):
@@ -108,6 +114,14 @@ class GatedQoS(kombu_redis.QoS):
 
 class _Gated(kombu_redis.Channel):
     QoS = GatedQoS
+    password_file: str | None = None
+    from_transport_options = (*kombu_redis.Channel.from_transport_options, "password_file")
+
+    def _process_credential_provider(self, credential_provider: Any, connparams: dict[str, Any]) -> None:
+        """A factory's password may change while it works: connections that are made later are made with the new one."""
+        if self.password_file and not credential_provider:
+            credential_provider = PasswordFile(connparams["username"] or "default", Path(self.password_file))
+        super()._process_credential_provider(credential_provider, connparams)
 
     def _brpop_read(self, **options: Any) -> Literal[True]:
         if not _gates:

@@ -20,6 +20,7 @@ from corporation.federation.message_gate import (
     Answer,
     Refused,
     Rules,
+    Trust,
     Verdict,
     answer_to,
     judge,
@@ -29,6 +30,7 @@ from corporation.federation.processes import my_identity
 from corporation.federation.refused_messages import refused_message
 from corporation.missions.outcomes import Failed, Stop, to_report
 from corporation.roles import control_queue
+from corporation.trust.keyring import public_keys
 from factory_tasks import gated_transport
 from factory_tasks.lifecycle import tell_now
 from factory_tasks.node import Node, node
@@ -50,6 +52,13 @@ def stand_at_the_gate(sender: str, instance: Any, **_: Any) -> None:
     gated_transport.set_gate(Gatekeeper(node(), instance.app, tell=tell_now))
 
 
+def trust_of(here: Node) -> Trust | None:
+    """What this node asks of a message: HQ's signature, when it was given keys."""
+    if not public_keys(here.settings):
+        return None
+    return Trust(here.settings.factory_id, here.mission_keys)
+
+
 class Gatekeeper:
     """Judges what the transport popped, by the tasks and queues of `app`; no method raises because of a message.
 
@@ -67,7 +76,7 @@ class Gatekeeper:
         self._app = app
         self._now = now
         self._tell = tell
-        self._rules = Rules(self._signature_of, control_queue(here.settings.factory_id))
+        self._rules = Rules(self._signature_of, control_queue(here.settings.factory_id), trust_of(here))
         self._budget = _Budget()
 
     def admit(self, raw: bytes, queue: str) -> dict[str, Any] | None:

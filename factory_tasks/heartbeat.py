@@ -13,6 +13,7 @@ from corporation.federation.hq import HqRefusedError
 from factory_tasks.beat_body import FAILURES, LATENCY, beat_body
 from factory_tasks.beat_body import running_version as running_version
 from factory_tasks.node import Node
+from factory_tasks.redis_password import rotate_if_asked
 from factory_tasks.stop_orders import orders_in, write_down
 from factory_tasks.usage import told_with
 from factory_tasks.worker_signs import RESTART
@@ -64,6 +65,7 @@ def send_beat(here: Node, source: str) -> bool:
     except sqlite3.Error as error:
         # HQ has heard of us. What it wants stopped it says again with the next beat.
         log.warning("beat_not_noted", source=source, error=str(error))
+    rotate_if_asked(here)
     return True
 
 
@@ -76,6 +78,8 @@ def wishes_in(answer: Mapping[str, Any]) -> dict[str, str]:
     wishes = {
         name: notes.SET if value is True else notes.UNSET for name, value in flags.items() if isinstance(value, bool)
     }
+    if instructions.get("rotate_redis_password") is True:
+        wishes[notes.ROTATE_REDIS] = notes.SET
     version, number = instructions.get("desired_version"), instructions.get("shared_config_version")
     if "desired_version" in instructions:
         commit = version.get("commit") if isinstance(version, Mapping) else ""

@@ -1,17 +1,21 @@
 """What a Celery process knows of its node: settings, spool and the way to HQ, made once, when first asked for."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from corporation.bootstrap import bootstrap_or_exit
 from corporation.database_role import why_role_is_refused
+from corporation.federation import notes
 from corporation.federation.hq import Hq
 from corporation.federation.refused_messages import RefusedMessages
 from corporation.federation.spool import Spool
 from corporation.masking import SHORTEST_IN_REPORTS, Mask
 from corporation.settings import Settings
+from corporation.trust.keyring import keys_by_id, public_keys, why_keys_are_refused
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,16 @@ class Node:
     """Takes this node's secrets out of what a mission reports."""
     refused: RefusedMessages
 
+    def mission_keys(self) -> Mapping[str, Ed25519PublicKey]:
+        """The keys that may sign missions for this node: those it was given, and what HQ announced since."""
+        learned = (self.spool.noted(notes.MISSION_KEYS) or "").split()
+        return _keys((*public_keys(self.settings), *learned))
+
+
+@cache
+def _keys(public: tuple[str, ...]) -> Mapping[str, Ed25519PublicKey]:
+    return keys_by_id(public)
+
 
 @cache
 def node() -> Node:
@@ -32,7 +46,7 @@ def node() -> Node:
 
     A child of the pool inherits the value and asks Infisical for nothing.
     """
-    runtime = bootstrap_or_exit(os.environ, checks=(why_role_is_refused,))
+    runtime = bootstrap_or_exit(os.environ, checks=(why_role_is_refused, why_keys_are_refused))
     return build_node(runtime.settings, runtime.secrets)
 
 

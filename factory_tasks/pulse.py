@@ -30,8 +30,8 @@ MOST_AT_ONCE = 1
 LOOK_SECONDS = 1.0
 """Between two looks at what HQ wants of this worker."""
 
-REMEMBERED = timedelta(days=4)
-"""How long the spool knows a reported attempt: twice the time after which Redis hands a message out again."""
+REMEMBERED = timedelta(days=10)
+"""How long the spool knows a reported attempt: longer than HQ's signature on its message is good (signatures.py)."""
 FORGET_EVERY_SECONDS = 3600.0
 
 

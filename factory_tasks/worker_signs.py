@@ -11,7 +11,7 @@ from typing import Any, Final
 import structlog
 
 from corporation import clock
-from corporation.broker_link import open_link, why_not_connected
+from corporation.broker_link import open_own_link, why_not_connected
 from corporation.federation import notes
 from factory_tasks.gated_transport import close_gate, open_gate
 from factory_tasks.loop_watch import RESTART_STATUS, LoopSigns, LoopWatch, judge_loop
@@ -93,7 +93,7 @@ class WorkerSigns:
             self._restart(f"its loop stands still for {known.loop_age:.0f} s")
 
     def _look_at_redis(self) -> bool:
-        with open_link(self._here.settings.redis_url) as client:
+        with open_own_link(self._here.settings) as client:
             connected = why_not_connected(client) is None
         if not connected:
             self._connected_since = None

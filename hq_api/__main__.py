@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from corporation.settings import Settings
 from hq_api.app import create_app, settings_or_exit
+from hq_api.bounded_http import BoundedHttp
 from hq_api.long_poll import Waiting
 
 MAX_CONNECTIONS: Final = 4000
@@ -60,7 +61,7 @@ def serve(settings: Settings) -> None:
         app,
         host=settings.gateway_host,
         port=settings.gateway_port,
-        http="httptools",
+        http=BoundedHttp,
         ws="websockets-sansio",
         ws_max_size=LARGEST_FRAME_BYTES,
         limit_concurrency=MAX_CONNECTIONS,

@@ -22,8 +22,10 @@ from corporation.errors import EXIT_CONFIG, SettingsError
 from corporation.roles import FactoryRuntimePolicy, HeartbeatScope, build_factory_runtime_policy, read_role
 from corporation.secrets import load_secrets
 from corporation.settings import Settings
+from corporation.trust.keyring import signer_of, why_keys_are_refused
 from hq_api import dashboard, rate_limits, responses
 from hq_api.access import Principal, is_configured
+from hq_api.api_description import describe
 from hq_api.broker_sight import BrokerSight
 from hq_api.cors import Cors
 from hq_api.dependencies import principal_with
@@ -80,6 +82,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.router.lifespan_context = _lifespan
     app.state.settings = settings
+    key = settings.mission_signing_key
+    app.state.signer = signer_of(key.get_secret_value()) if key else None
     responses.install(app)
     rate_limits.install(app, settings)
     # The last one added is met first.
@@ -130,7 +134,7 @@ def _include_all(app: FastAPI, policy: FactoryRuntimePolicy) -> None:
 
 
 def _openapi(request: Request, _: Annotated[Principal, Depends(principal_with())]) -> Response:
-    return responses.Json(request.app.openapi())
+    return responses.Json(describe(request.app))
 
 
 @asynccontextmanager
@@ -178,7 +182,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     # Which role it is may come from where the secrets come from; they are fetched once a process.
     role = read_role(load_secrets(environ, PROJECT_ROOT).environ.get("FACTORY_ROLE"))
     required = ("UA_DATABASE_URL",) if build_factory_runtime_policy(role).opens_ledger else ()
-    return bootstrap(environ, *required, checks=(somebody_can_log_in, why_role_is_refused)).settings
+    return bootstrap(environ, *required, checks=(somebody_can_log_in, why_role_is_refused, why_keys_are_refused)).settings
 
 
 def somebody_can_log_in(settings: Settings) -> list[str]:

@@ -1,6 +1,7 @@
 """What routers ask for. Order matters: name the principal before the body, so that strangers make us read nothing."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -18,7 +19,7 @@ from corporation.tokens.revocation import FactoryToken, has_ended, is_revoked
 from hq_api import body
 from hq_api.access import FACTORY, Principal, Unauthorized, judge
 from hq_api.body import read_object as read_object
-from hq_api.rate_limits import FAILURES, address_of, limits_of
+from hq_api.rate_limits import FAILURES, address_of, count_request, limits_of
 from hq_api.responses import Refusal
 
 OPS_HEADER = b"x-ua-ops-token"
@@ -35,16 +36,23 @@ def ledger(request: Request) -> Engine:
     return request.app.state.ledger
 
 
-def principal_with(*scopes: str) -> Callable[[Request], Principal]:
+@dataclass(frozen=True)
+class PrincipalWith:
     """A dependency that is the caller, who has one of `scopes` or `ops`; else 401 or 403 (H-10)."""
 
-    def principal(request: Request) -> Principal:
+    scopes: tuple[str, ...]
+
+    def __call__(self, request: Request) -> Principal:
+        """The caller of `request`."""
         caller = authenticate(request)
-        if not caller.may(*scopes):
-            raise Refusal(403, "forbidden", f"this needs the scope {' or '.join(('ops', *scopes))}")
+        if not caller.may(*self.scopes):
+            raise Refusal(403, "forbidden", f"this needs the scope {' or '.join(('ops', *self.scopes))}")
         return caller
 
-    return principal
+
+def principal_with(*scopes: str) -> PrincipalWith:
+    """The dependency of a route for operators and for whoever has one of `scopes`; the description shows them."""
+    return PrincipalWith(scopes)
 
 
 def authenticate(connection: HTTPConnection) -> Principal:
@@ -59,8 +67,8 @@ def principal_of(connection: HTTPConnection, token: bytes | None, failures: Rate
     """The principal of `token`, which is valid and not revoked; it counts as a failure of the caller's address if not.
 
     Raises Unauthorized, or in its place Refusal (429) once there were too many `failures`. They hold up nobody whose
-    token cannot be guessed; one that can is refused with them, or guessing it would not be slowed down. Otherwise as
-    `valid_principal`.
+    token cannot be guessed; one that can is refused with them, or guessing it would not be slowed down. Refusal (429)
+    also for a publisher or a factory that asked too often. Otherwise as `valid_principal`.
     """
     limits, address = limits_of(connection), address_of(connection)
     try:
@@ -71,6 +79,7 @@ def principal_of(connection: HTTPConnection, token: bytes | None, failures: Rate
         raise
     if may_be_guessed(token or b""):
         limits.check(failures, address)
+    count_request(connection, principal.scope, principal.factory_id or principal.subject)
     return principal
 
 

@@ -23,6 +23,9 @@ SECURITY_HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+TRANSPORT_SECURITY: Final = "max-age=31536000"
+"""Said over https only: for a year, never this host in clear. Its subdomains are not ours to decide for."""
+_REFUSAL: Final = "websocket.http.response"
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -32,7 +35,7 @@ log = structlog.get_logger()
 class Edge:
     """Pure ASGI, so that streams pass through untouched; a router's own header of the same name wins.
 
-    A WebSocket meets the same: a request id, the limit, one line in the log when it ends.
+    A WebSocket meets the same: a request id, the limit, the headers, one line in the log when it ends.
     """
 
     def __init__(self, app: ASGIApp, make_id: Callable[[], str] = new_id) -> None:
@@ -44,7 +47,7 @@ class Edge:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        answer = _Answer(send, request_id(scope["headers"]) or self.make_id())
+        answer = _Answer(scope, send, request_id(scope["headers"]) or self.make_id())
         scope.setdefault("state", {})["request_id"] = answer.request_id
         started = monotonic()
         try:
@@ -76,24 +79,42 @@ async def _last_resort(scope: Scope, receive: Receive, answer: "_Answer") -> Non
 class _Answer:
     """Passes on what is sent, and knows the status, of a WebSocket the close code, once there is one."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, scope: Scope, send: Send, request_id: str) -> None:
+        self._scope = scope
         self._send = send
+        self._accepted = False
         self.request_id = request_id
         self.status = 0
 
     async def send(self, message: Message) -> None:
-        if message["type"] in ("http.response.start", "websocket.http.response.start"):
+        if message["type"] in ("http.response.start", f"{_REFUSAL}.start"):
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            headers["x-request-id"] = self.request_id
-            for name, value in SECURITY_HEADERS.items():
-                headers.setdefault(name, value)
+            self._dress(message)
         elif message["type"] == "websocket.accept":
-            message.setdefault("headers", [])
-            MutableHeaders(scope=message)["x-request-id"] = self.request_id
+            self._accepted = True
+            self._dress(message)
         elif message["type"] == "websocket.close":
             self.status = message.get("code", 1000)
+            if not self._accepted and _REFUSAL in self._scope.get("extensions", {}):
+                # Left to the server this would be a 403 as bare as it can be.
+                await self._refuse()
+                return
         await self._send(message)
+
+    def _dress(self, message: Message) -> None:
+        message.setdefault("headers", [])
+        headers = MutableHeaders(scope=message)
+        headers["x-request-id"] = self.request_id
+        for name, value in SECURITY_HEADERS.items():
+            headers.setdefault(name, value)
+        if self._scope["scheme"] in ("https", "wss"):
+            headers["Strict-Transport-Security"] = TRANSPORT_SECURITY
+
+    async def _refuse(self) -> None:
+        start: Message = {"type": f"{_REFUSAL}.start", "status": 403}
+        self._dress(start)
+        await self._send(start)
+        await self._send({"type": f"{_REFUSAL}.body", "body": b""})
 
 
 def request_id(headers: Headers) -> str | None:

@@ -1,8 +1,9 @@
-"""How often a caller may fail and a credential may be exchanged.
+"""How often a caller may fail, a credential may be exchanged, and a publisher or a factory may ask.
 
-Counted in memory: each process counts for itself, and a restart forgets. What is counted are wrong guesses at a token,
-by address. They slow down who guesses, and who shows there a secret that could be guessed; whose token or credential
-has 32 bytes is never held up by what others at the same address do.
+Counted in memory: each process counts for itself, and a restart forgets. Wrong guesses at a token are counted by
+address. They slow down who guesses, and who shows there a secret that could be guessed; whose token or credential
+has 32 bytes is never held up by what others at the same address do. Whole requests are counted by who asks, whatever
+the address and however many tokens; operators are not held up, for they are who has to get through when all is on fire.
 """
 
 from collections import deque
@@ -60,9 +61,25 @@ class RateLimits:
 
 
 def install(app: Starlette, settings: Settings) -> None:
-    """From now on `app` counts, starting from nothing; `settings` hold nothing about it yet."""
-    del settings
+    """From now on `app` counts, starting from nothing, and grants what `settings` say."""
     app.state.rate_limits = RateLimits()
+    app.state.request_limits = {
+        scope: RateLimitItemPerMinute(amount, namespace=f"requests-{scope}")
+        for scope, amount in (
+            ("publish", settings.publisher_requests_per_minute),
+            ("factory", settings.factory_requests_per_minute),
+        )
+    }
+
+
+def count_request(connection: HTTPConnection, scope: str, name: str) -> None:
+    """One more request of the publisher or factory `name`; raises the 429 when that is one too many in a minute.
+
+    Other scopes are not counted. All tokens of one name count together.
+    """
+    limit = connection.app.state.request_limits.get(scope)
+    if limit is not None:
+        limits_of(connection).count(limit, name)
 
 
 def limits_of(connection: HTTPConnection) -> RateLimits:

@@ -32,6 +32,24 @@ _MEANING: Final[dict[int, tuple[int, str, str]]] = {
     504: (exits.TRY_LATER, "did not answer its proxy in time", "run the same command again later"),
 }
 
+_OF_A_FACTORY: Final[dict[str, tuple[int, str]]] = {
+    "unknown_factory": (
+        exits.UNAVAILABLE,
+        "HQ knows no factory {name}; `corporation factories` lists them. One that will join later: say --expected",
+    ),
+    "unknown_target": (exits.UNAVAILABLE, "HQ knows no factory {name}; `corporation factories` lists them"),
+    "own_registration": (
+        exits.DATA,
+        "{name} is headquarters itself, to which this cannot be done; `corporation factories` lists the others",
+    ),
+    "name_taken": (
+        exits.DATA,
+        "{name} cannot be told from another factory once it is written in a queue's name; choose another name",
+    ),
+}
+"""What HQ's own words about one factory mean; any other refusal is told as everywhere."""
+
+_BAD_CHARACTERS: Final = "has a character that is not taken here, such as a line break or a control character"
 
 _IS_THE_NODES: Final = re.compile("^[a-z_]+: this node is ")
 """How HQ's API begins to say that its role refuses something, so that no token would help."""
@@ -50,6 +68,15 @@ def refusal_of(response: httpx.Response, base_url: str, token_from: str) -> Refu
     return Refusal(exit_code, f"HQ at {base_url} {what}{source} ({status}{': ' + why if why else ''}); {what_next}")
 
 
+def refusal_about(factory_id: str, response: httpx.Response, base_url: str, token_from: str) -> Refusal:
+    """As `refusal_of`, for what was asked about one factory: what is not there is called by its name."""
+    code = detail_of(response).partition(":")[0]
+    if response.status_code not in (404, 409) or code not in _OF_A_FACTORY:
+        return refusal_of(response, base_url, token_from)
+    exit_code, sentence = _OF_A_FACTORY[code]
+    return Refusal(exit_code, sentence.format(name=factory_id))
+
+
 def detail_of(response: httpx.Response) -> str:
     """HQ's own words about an error, from either of its shapes, or an empty text."""
     try:
@@ -66,7 +93,9 @@ def _item(item: Any) -> str:
     if not isinstance(item, dict):
         return str(item)[:200]
     place = ".".join(str(part) for part in item.get("loc", ()) if part != "body")
-    return f"{place or 'body'}: {str(item.get('msg', ''))[:300]}"
+    # The pattern itself is for programs.
+    what = _BAD_CHARACTERS if item.get("type") == "string_pattern_mismatch" else str(item.get("msg", ""))[:300]
+    return f"{place or 'body'}: {what}"
 
 
 def seconds_to_wait(response: httpx.Response | None, attempt: int, now: datetime) -> float:

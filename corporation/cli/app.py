@@ -21,6 +21,7 @@ from corporation.cli.migrate import migrate
 from corporation.cli.output import say, say_json, warn
 from corporation.cli.publish import publish
 from corporation.cli.queues import rebuild_queues
+from corporation.cli.rotate import rotate
 from corporation.cli.up import up
 from corporation.cli.why import why
 from corporation.cli.workload import workload
@@ -44,6 +45,7 @@ app.command("join-code")(join_code)
 app.add_typer(factories.app, name="factories")
 app.command()(workload)
 app.add_typer(factory.app, name="factory")
+app.command()(rotate)
 app.command()(rebuild_queues)
 app.command()(env)
 app.command()(capabilities)

@@ -12,7 +12,7 @@ import httpx
 
 from corporation import clock
 from corporation.cli import exits
-from corporation.cli.answers import MAY_RETRY, detail_of, refusal_of, seconds_to_wait
+from corporation.cli.answers import MAY_RETRY, detail_of, refusal_about, refusal_of, seconds_to_wait
 from corporation.cli.connection import Connection
 from corporation.cli.exits import Refusal
 
@@ -158,15 +158,18 @@ class HqClient:
 
     def control_factory(self, order: Json, *, wait: bool = False) -> Json:
         """What is true now of the factory that the order (contract http §6) names; saying it again changes little."""
-        return self._object(self._call("POST", "/api/v1/ops/factory/control", json=order, params=_wait(wait)))
+        response = self._answer("POST", "/api/v1/ops/factory/control", json=order, params=_wait(wait))
+        return self._object(self._accepted(response, order.get("target_factory_id")))
 
     def factory_order(self, what: str, order: Json) -> Json:
         """HQ's answer to `join-codes`, `quarantine`, `release` or `rename` (contract http §5); may be repeated."""
-        return self._object(self._call("POST", f"/api/v1/ops/factory/{what}", json=order))
+        response = self._answer("POST", f"/api/v1/ops/factory/{what}", json=order)
+        return self._object(self._accepted(response, order.get("target_factory_id")))
 
     def remove_factory(self, factory_id: str) -> Json:
         """How many factories of that name HQ has forgotten, credential included: 1, or 0 when it knew none."""
-        return self._object(self._call("DELETE", f"/api/v1/factory/registrations/{quote(factory_id, safe='')}"))
+        response = self._answer("DELETE", f"/api/v1/factory/registrations/{quote(factory_id, safe='')}")
+        return self._object(self._accepted(response, factory_id))
 
     def health(self) -> tuple[Json, float]:
         """What HQ says about itself, also when it is unhealthy, and how many seconds the answer took."""
@@ -198,10 +201,12 @@ class HqClient:
             self._pause(seconds_to_wait(response, attempt, clock.utc_now()))
         return self._send(method, path, options)
 
-    def _accepted(self, response: httpx.Response) -> httpx.Response:
-        if response.status_code >= 300:
-            raise refusal_of(response, self.connection.base_url, self.connection.token_from)
-        return response
+    def _accepted(self, response: httpx.Response, factory_id: str | None = None) -> httpx.Response:
+        """The answer, which must be no refusal; `factory_id` is of whom the question was."""
+        if response.status_code < 300:
+            return response
+        where = (self.connection.base_url, self.connection.token_from)
+        raise refusal_about(factory_id, response, *where) if factory_id else refusal_of(response, *where)
 
     def _try(self, method: str, path: str, options: Json) -> httpx.Response | None:
         try:

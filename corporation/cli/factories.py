@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import Annotated, Any, Final
 
 import typer
@@ -21,17 +22,31 @@ app = typer.Typer(
 for command in (pause, drain, resume, rename, quarantine, release, remove):
     app.command()(command)
 
+
+class Status(StrEnum):
+    """What a factory is called, as the list shows it."""
+
+    online = "online"
+    paused = "paused"
+    draining = "draining"
+    stale = "stale"
+    offline = "offline"
+    quarantined = "quarantined"
+
+
 COLUMNS: Final = ("factory", "status", "heard", "by", "busy", "queued", "lights", "version", "labels", "note")
 LIGHTS: Final = ("process", "consumer", "work")
 WORKING_LABELS: Final = ("vp_coder", "vp_general", "tutorial_bootstrap_consumer")
 SHORT_COMMIT: Final = 7
 MOST_EVENTS: Final = 10
+MOST_FACTORIES: Final = 1000
+"""As many as HQ tells at once."""
 
 
 @app.callback()
 def list_(
     context: typer.Context,
-    status: Annotated[str | None, typer.Option(help="Only these: online, paused, draining, stale, offline.")] = None,
+    status: Annotated[Status | None, typer.Option(help="Only those that are called so.", case_sensitive=False)] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most this many.")] = 200,
     as_json: JsonOption = False,
     state: StateOption = None,
@@ -40,7 +55,7 @@ def list_(
     if context.invoked_subcommand is not None:
         return
     with HqClient(find_connection(os.environ, state_folder(state))) as client, working("Asking HQ"):
-        answer = client.factories(status, limit)
+        answer = _listed(client, status, limit)
     if as_json:
         say_json(answer)
         return
@@ -63,7 +78,7 @@ def show(
 ) -> None:
     """Show one factory: all that HQ knows of it, what it runs, and what happened to it last."""
     with HqClient(find_connection(os.environ, state_folder(state))) as client, working("Asking HQ"):
-        found = client.factories(None, 1000).get("registrations", [])
+        found = client.factories(None, MOST_FACTORIES).get("registrations", [])
         row = next((one for one in found if one.get("factory_id") == name), None)
         if row is None:
             raise Refusal(exits.NO_INPUT, f"HQ knows no factory {name}; `corporation factories` lists those it knows")
@@ -82,13 +97,28 @@ def show(
         say(f"  {str(event.get('at'))[:19]}  {event.get('type')}{by}{_note_in(event.get('detail'))}")
 
 
+def _listed(client: HqClient, status: Status | None, limit: int) -> Json:
+    """HQ's answer with those that are called `status`: to HQ's routing a quarantined one has a status besides."""
+    shut_out = status is Status.quarantined
+    answer = client.factories(None if shut_out else status, MOST_FACTORIES if shut_out else limit)
+    if status is None:
+        return answer
+    rows: list[Json] = answer.get("registrations", [])
+    wanted = [row for row in rows if status_of(row) == status]
+    return {**answer, "registrations": wanted[:limit], "count": answer.get("count", 0) - len(rows) + len(wanted)}
+
+
+def status_of(row: Mapping[str, Any]) -> object:
+    """What people call the factory: that it may not speak says more than how it was when it did."""
+    return "quarantined" if row.get("quarantined") else row.get("registration_status")
+
+
 def row_of(row: Mapping[str, Any]) -> list[object]:
     """The table's cells for one factory."""
     named = f"{row['factory_id']} ({row['display_name']})" if row.get("display_name") else row.get("factory_id")
-    status = "quarantined" if row.get("quarantined") else row.get("registration_status")
     return [
         named,
-        status,
+        status_of(row),
         how_long(row.get("age_seconds")),
         row.get("transport"),
         f"{row.get('busy', 0)}/{row.get('slots', 0)}",
@@ -131,7 +161,7 @@ def hints_about(rows: Sequence[Mapping[str, Any]], headquarters: str | None) -> 
         name = row.get("factory_id")
         if row.get("split_brain"):
             hints.append(f"{name}: two processes use this name; join one of the machines again under another one")
-        if row.get("registration_status") == "offline" and row.get("age_seconds") is not None:
+        if status_of(row) == "offline" and row.get("age_seconds") is not None:
             hints.append(f"{name} is offline; on its machine: `corporation factory status`, then `… factory up`")
         reds = [light for light in LIGHTS[1:] if ((row.get("lights") or {}).get(light) or {}).get("state") == "red"]
         hints += [f"{name}: {(row['lights'][light] or {}).get('why')}" for light in reds]
@@ -147,7 +177,7 @@ def fields_of(row: Mapping[str, Any]) -> dict[str, object]:
     return {
         "factory": row.get("factory_id"),
         "called": row.get("display_name"),
-        "status": "quarantined" if row.get("quarantined") else row.get("registration_status"),
+        "status": status_of(row),
         "note": note_of(row),
         "heard": f"{how_long(row.get('age_seconds'))} ago" if row.get("age_seconds") is not None else "never",
         "role": f"{row.get('factory_role')}, {row.get('deployment_profile')}",

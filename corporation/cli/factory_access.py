@@ -1,6 +1,8 @@
 """`corporation factories rename|quarantine|release|remove`: how a factory is called, and whether it may speak."""
 
 import os
+import re
+import sys
 from typing import Annotated, Final
 
 import typer
@@ -16,13 +18,18 @@ NewName = Annotated[
     str, typer.Argument(metavar="DISPLAY_NAME", help="What people see; '' gives the id its place back.")
 ]
 Note = Annotated[str | None, typer.Option(help="Why, in one line; `factories show` tells it.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
+LONGEST_NAME: Final = 200
+NO_NAME: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""What is on no line for people."""
 UNKNOWN: Final = "HQ knows no factory {}; `corporation factories` lists them"
 
 
 def rename(name: Name, display_name: NewName, as_json: JsonOption = False, state: StateOption = None) -> None:
     """Change what people see of a factory; its id, by which everything addresses it, stays."""
+    if NO_NAME.search(display_name) or len(display_name.strip()) > LONGEST_NAME:
+        raise Refusal(exits.USAGE, f"A display name is one line of at most {LONGEST_NAME} characters; nothing changed")
     answer = _order("rename", {"target_factory_id": _named(name), "display_name": display_name or None}, state)
     if as_json:
         say_json(answer)
@@ -59,8 +66,8 @@ def release(name: Name, note: Note = None, as_json: JsonOption = False, state: S
 def remove(name: Name, yes: Yes = False, as_json: JsonOption = False, state: StateOption = None) -> None:
     """Forget a factory and end its credential; it comes back only by joining again. Its missions keep their history."""
     _named(name)
-    if not yes and not as_json and not typer.confirm(f"Forget {name} and end its credential?"):
-        raise Refusal(exits.FAILED, "Nothing was changed")
+    if not yes:
+        _ask(name)
     with HqClient(find_connection(os.environ, state_folder(state))) as client, working("Asking HQ"):
         answer = client.remove_factory(name)
     if as_json:
@@ -70,6 +77,13 @@ def remove(name: Name, yes: Yes = False, as_json: JsonOption = False, state: Sta
         raise Refusal(exits.UNAVAILABLE, UNKNOWN.format(name))
     say(f"{name} is forgotten and its credential is worth nothing")
     say(f"  `corporation join-code --factory-id {name}` lets it join again")
+
+
+def _ask(name: str) -> None:
+    if not sys.stdin.isatty():
+        raise Refusal(exits.USAGE, f"Nothing was changed: say --yes to forget {name}, since nobody can be asked here")
+    if not typer.confirm(f"Forget {name} and end its credential?"):
+        raise Refusal(exits.FAILED, "Nothing was changed")
 
 
 def _order(what: str, body: Json, state: StateOption) -> Json:

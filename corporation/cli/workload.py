@@ -50,7 +50,8 @@ def rows_of(factory: Json) -> list[list[object]]:
     last: Json = factory.get("last_completed") or {}
     ended = f"{last.get('job_id')} {last.get('status')}" if last else None
     busy = f"{len(running)}/{factory.get('slots', 0)}"
-    first = [factory.get("factory_id"), factory.get("registration_status"), busy, factory.get("queue_depth", 0)]
+    status = "quarantined" if factory.get("quarantined") else factory.get("registration_status")
+    first = [factory.get("factory_id"), status, busy, factory.get("queue_depth", 0)]
     if not running:
         return [[*first, None, None, None, None, ended]]
     blank: list[object] = ["", "", "", ""]

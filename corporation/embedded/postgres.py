@@ -2,6 +2,7 @@
 
 import signal
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -15,6 +16,7 @@ from corporation.embedded.postgres_cluster import NAME, USER, prepare_cluster
 from corporation.embedded.postgres_place import Place, find_place
 from corporation.embedded.server_folder import held, note_holder, password_of
 from corporation.embedded.server_process import Server, ServerError, fresh_log, on_a_port, spawn, wait_until_ready
+from corporation.roles import slug_of
 
 # A failed statement may hold a password (CREATE ROLE …), so none is written to the log.
 SETTINGS: Final = (
@@ -28,6 +30,10 @@ SETTINGS: Final = (
 NOT_DURABLE: Final = ("fsync=off", "full_page_writes=off")
 APPLICATION_FILE: Final = "application-password"
 """The file, beside the superuser's, with the password of the role that processes use."""
+FACTORY_FILE: Final = "factory-password"
+"""The same for the role of the factory beside HQ."""
+LONGEST_ROLE: Final = 63
+"""Bytes of a role's name; PostgreSQL cuts a longer one, and two may become one."""
 CONNECT_SECONDS: Final = 5
 STATUS_LINE: Final = 7  # of postmaster.pid, counted from 0
 
@@ -39,7 +45,8 @@ class _Order:
     lock: int
     database: str
     durable: bool
-    application_role: str | None
+    roles: dict[str, str]
+    """Who can log in and owns nothing, with the file of its password."""
 
 
 def start_postgres(
@@ -49,14 +56,15 @@ def start_postgres(
     database: str = "corporation",
     durable: bool = True,
     application_role: str | None = None,
+    factory_role: str | None = None,
     template: Path | None = None,
     mode: str | None = None,
     bin_folder: Path | None = None,
 ) -> Server:
     """A PostgreSQL server that answers and has `database`; its data in `folder` survives restarts and crashes.
 
-    `application_role` can log in and owns nothing; `application_url` leads to it, and a migration must grant it what it
-    needs. Not `durable` is for tests: a power failure may then destroy the data. `template` is the folder of a stopped
+    `application_role` and `factory_role` can log in and own nothing; `application_url` and `factory_url` lead to them,
+    and a migration must grant them what they need. Not `durable` is for tests: a power failure may then destroy the data. `template` is the folder of a stopped
     server to copy instead of initialising a new one. `mode` forces how root runs it (`userns`, `drop`, `direct`).
     Without `port` a free one is taken. Call it from the main thread. Raises ServerError when it cannot start, and
     when `folder` is in use.
@@ -66,14 +74,33 @@ def start_postgres(
     with held(folder, NAME) as lock:
         place = find_place(folder, programs, mode)
         password = prepare_cluster(place, template, lock, durable=durable)
-        order = _Order(place, password, lock, database, durable, application_role)
+        named = {application_role: APPLICATION_FILE, factory_role: FACTORY_FILE}
+        order = _Order(
+            place, password, lock, database, durable, {role: file for role, file in named.items() if role is not None}
+        )
         return on_a_port(port, lambda port: _start(order, port))
 
 
 def application_url(folder: Path, server: Server, role: str) -> str:
     """The address of `server`'s database for the `application_role` it was started with, password included."""
-    password = quote(password_of(folder, APPLICATION_FILE), safe="")
-    return f"postgresql://{role}:{password}@{server.url.partition('@')[2]}"
+    return _url_of(folder, server, role, APPLICATION_FILE)
+
+
+def factory_url(folder: Path, server: Server, role: str) -> str:
+    """The same for the `factory_role`."""
+    return _url_of(folder, server, role, FACTORY_FILE)
+
+
+def role_of(factory_id: str) -> str:
+    """The name of a factory's role: `f_<slug>`, or where that is too long for PostgreSQL, its start and a checksum."""
+    name = f"f_{slug_of(factory_id)}"
+    digest = sha256(factory_id.encode()).hexdigest()[:12]
+    return name if len(name) <= LONGEST_ROLE else f"{name[: LONGEST_ROLE - 13]}_{digest}"
+
+
+def _url_of(folder: Path, server: Server, role: str, file: str) -> str:
+    password = quote(password_of(folder, file), safe="")
+    return f"postgresql://{quote(role, safe='')}:{password}@{server.url.partition('@')[2]}"
 
 
 def _start(order: _Order, port: int) -> Server:
@@ -122,8 +149,8 @@ def _prepare_contents(url: str, order: _Order) -> None:
             find = "SELECT 1 FROM pg_database WHERE datname = %s"
             if not connection.execute(find, [order.database]).fetchone():
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(order.database)))
-            if order.application_role:
-                _keep_role(connection, order.application_role, password_of(order.place.folder, APPLICATION_FILE))
+            for role, file in order.roles.items():
+                _keep_role(connection, role, password_of(order.place.folder, file))
     except psycopg.OperationalError as error:
         password = order.place.folder / "password"
         raise ServerError(

@@ -5,7 +5,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-from corporation.roles import FactoryRole
+from corporation.roles import FactoryRole, default_factory_id
 
 
 class Shape(StrEnum):
@@ -57,6 +57,12 @@ def role_of(process: str, shape: Shape) -> FactoryRole:
     known = {name: role for role, name in MISSION_WORKERS.items()}
     known |= {name: role for role, names in parts_of(shape).items() for name in names}
     return known[process]
+
+
+def id_of(role: FactoryRole, shape: Shape, node_name: str, host: str) -> str:
+    """The identity of the node of `role` in a stack of `shape`; a `node_name` is that of a stack's one node."""
+    named = node_name if shape is not Shape.WHOLE and role is ROLES[shape] else ""
+    return named or default_factory_id(role, host)
 
 
 def shape_of_role(role: FactoryRole) -> Shape:

@@ -1,6 +1,10 @@
-"""Start Valkey, a Redis-compatible server, in a folder of its own: durable, with a password, on loopback only."""
+"""Start Valkey, a Redis-compatible server, in a folder of its own: durable, with its users, on loopback only."""
 
+import json
+import secrets
 import signal
+import subprocess
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -12,9 +16,22 @@ from redis.retry import Retry
 from corporation.embedded.binaries import find_valkey
 from corporation.embedded.ports import LOOPBACK
 from corporation.embedded.server_folder import held, note_holder, password_of, write_private
-from corporation.embedded.server_process import Server, fresh_log, on_a_port, spawn, usable, wait_until_ready
+from corporation.embedded.server_process import (
+    ENVIRONMENT,
+    Server,
+    fresh_log,
+    on_a_port,
+    spawn,
+    usable,
+    wait_until_ready,
+)
 
 NAME: Final = "Valkey"
+PASSWORDS: Final = "user-passwords.json"
+"""The file, beside the operator's password, with those of the further users."""
+SETINFO: Final = "+client|setinfo"
+Rules = Sequence[str]
+"""What a user may do, in the words of ACL SETUSER."""
 # No eviction: a queue that silently drops messages is worse than one that refuses them.
 CONFIGURATION: Final = """\
 bind {address}
@@ -30,9 +47,11 @@ maxmemory-policy noeviction
 """
 
 
-def start_valkey(folder: Path, *, port: int | None = None) -> Server:
-    """A Valkey server that answers; its data, users and password in `folder` survive restarts and crashes.
+def start_valkey(folder: Path, *, port: int | None = None, users: Mapping[str, Rules] | None = None) -> Server:
+    """A Valkey server that answers; its data, users and passwords in `folder` survive restarts and crashes.
 
+    The address of the returned server is its operator's, who may do everything. Each of `users` may do what its rules
+    say, and nothing that they said before; `passwords_of` has their passwords. Users that somebody else made stay.
     A power failure or a kill can lose the last second or two of writes, acknowledged ones too; so what lies here may be
     no more than a hint. Without `port` a free one is taken. Call it from the main thread. Raises ServerError
     when it cannot start, and when `folder` is in use.
@@ -43,8 +62,44 @@ def start_valkey(folder: Path, *, port: int | None = None) -> Server:
         password = password_of(folder)
         with usable(folder):
             (folder / "data").mkdir(mode=0o700, exist_ok=True)
-            _write_users(folder / "users.acl", password)
+            _write_users(folder / "users.acl", password, _lines(folder, program, users or {}))
         return on_a_port(port, lambda port: _start(program, folder, lock, password, port))
+
+
+def passwords_of(folder: Path) -> dict[str, str]:
+    """The passwords of the users that the server of `folder` was started with, by name; none of the operator's."""
+    try:
+        kept = json.loads((folder / PASSWORDS).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return {str(name): str(password) for name, password in kept.items()} if isinstance(kept, dict) else {}
+
+
+def _lines(folder: Path, program: Path, users: Mapping[str, Rules]) -> dict[str, str]:
+    """A line for each of `users` as the file of users wants it, by name; their passwords are kept from now on."""
+    if not users:
+        return {}
+    kept = passwords_of(folder)
+    passwords = kept | {name: secrets.token_urlsafe(32) for name in users if name not in kept}
+    if passwords != kept:
+        write_private(folder / PASSWORDS, json.dumps(passwords, indent=2, sort_keys=True) + "\n")
+    # A server that does not know a command refuses the whole file.
+    unknown = () if _knows_setinfo(program) else (SETINFO,)
+    return {
+        name: _line(name, passwords[name], [rule for rule in rules if rule not in unknown])
+        for name, rules in users.items()
+    }
+
+
+def _line(name: str, password: str, rules: Rules) -> str:
+    return " ".join(("user", name, "on", "sanitize-payload", f"#{sha256(password.encode()).hexdigest()}", *rules))
+
+
+def _knows_setinfo(program: Path) -> bool:
+    """Whether this server knows CLIENT SETINFO: Valkey, and Redis from 7.2 on."""
+    said = subprocess.run([str(program), "--version"], env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    version = next((word[2:] for word in said.stdout.split() if word.startswith("v=")), "")
+    return "Valkey" in said.stdout or version >= "7.2"
 
 
 def _start(program: Path, folder: Path, lock: int, password: str, port: int) -> Server:
@@ -68,15 +123,16 @@ def _quoted(path: Path) -> str:
     return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _write_users(path: Path, password: str) -> None:
-    """Give the default user our password and leave every other user as `ACL SAVE` wrote it.
+def _write_users(path: Path, password: str, own: Mapping[str, str]) -> None:
+    """Give the default user our password and our `own` users their lines; any other stays as `ACL SAVE` wrote it.
 
     Here and not as `requirepass`, which Valkey ignores beside a file of users.
     """
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    others = [line for line in lines if line.strip() and line.split()[:2] != ["user", "default"]]
+    ours = [["user", name] for name in ("default", *own)]
+    others = [line for line in lines if line.strip() and line.split()[:2] not in ours]
     default = f"user default on sanitize-payload #{sha256(password.encode()).hexdigest()} ~* &* +@all"
-    write_private(path, "\n".join([default, *others]) + "\n")
+    write_private(path, "\n".join([default, *own.values(), *others]) + "\n")
 
 
 def _answers(port: int, password: str, pid: int) -> bool:

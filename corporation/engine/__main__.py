@@ -17,8 +17,10 @@ from corporation.delegation.building import build_importer, build_publisher
 from corporation.delegation.publisher import Masked
 from corporation.engine.collector import Collector
 from corporation.engine.dispatcher import Dispatcher
+from corporation.engine.doorkeeper import build_doorkeeper
 from corporation.engine.rescuer import Rescuer
 from corporation.engine.sender import Sender
+from corporation.engine.sweeper import Sweeper
 from corporation.errors import EXIT_CONFIG
 from corporation.factories.staleness import Thresholds
 from corporation.loops.forever import Loop, Running
@@ -29,14 +31,15 @@ from corporation.missions.dispatch import DispatchRules
 from corporation.missions.outbox import Broker
 from corporation.missions.retry import RetryPolicy
 from corporation.settings import Settings
+from corporation.trust.keyring import why_keys_are_refused
 
-LOOPS = ("dispatcher", "sender", "collector", "rescuer", "importer", "publisher")
+LOOPS = ("dispatcher", "sender", "collector", "rescuer", "sweeper", "importer", "publisher", "doorkeeper")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the loops until SIGTERM or SIGINT; 0 after a clean stop, 78 when this node cannot or must not run them."""
     options = _parser().parse_args(arguments)
-    runtime = bootstrap_or_exit(os.environ, checks=[why_no_engine, why_role_is_refused])
+    runtime = bootstrap_or_exit(os.environ, checks=[why_no_engine, why_role_is_refused, why_keys_are_refused])
     settings = runtime.settings
     url = settings.database_url or ""
     stop = Event()
@@ -44,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ledger = open_ledger(url, pool_size=len(LOOPS) + 1, check_before_use=False)
     loops = [Running(one, stop) for one in build_loops(settings, ledger, load_broker(settings), options.only)]
     streams = build_stream_loops(settings, ledger, Mask(runtime.secrets), options.only)
+    if settings.policy.is_headquarters and "doorkeeper" in (options.only or LOOPS):
+        streams.append(build_doorkeeper(settings, ledger))
     # Missions are routed and brought home while Redis is away, so the engine is ready without it.
     loops += [Running(one, stop, essential=not loops) for one in streams]
     if not loops:
@@ -82,6 +87,7 @@ def build_loops(settings: Settings, ledger: Engine, broker: Broker, only: Sequen
             sweep_seconds=min(2.0, lease / 8),
             thresholds=thresholds,
         ),
+        Sweeper(ledger, thresholds, float(settings.factory_sweep_seconds)),
     ]
     return [loop for loop in loops if not only or loop.name in only]
 

@@ -1,4 +1,4 @@
-"""Which factories may speak at all: what ends their tokens and credentials, and what lets them back in.
+"""Which factories may speak at all: what ends their tokens, credentials and broker users, and lets them back in.
 
 A factory's tokens name the epoch they were made in. Raising it ends all of them at once, whoever holds them.
 """
@@ -8,6 +8,8 @@ from typing import Final
 from sqlalchemy import Connection, text
 
 from corporation.factories.events import note_event
+from corporation.trust import redis_users
+from corporation.trust.redis_profiles import user_of
 from corporation.wakeups import DISPATCH, RECALL, wake
 
 LONGEST_NAME: Final = 300
@@ -65,13 +67,14 @@ RENAME = text("""
 
 
 def shut_out(connection: Connection, factory_id: str) -> int:
-    """From the commit on no token and no credential of `factory_id` is worth anything; it may enrol again.
+    """From the commit on no token, no credential and no user of the broker of `factory_id` is worth anything.
 
-    Returned is its new epoch. Safe to call twice, and for a factory that nobody knows. Whoever also changes its row in
-    `factories` does that first, so that two callers never wait for each other.
+    It may enrol again. Returned is its new epoch. Safe to call twice, and for a factory that nobody knows. Whoever also
+    changes its row in `factories` does that first, so that two callers never wait for each other.
     """
     epoch = int(connection.execute(RAISE, {"factory_id": factory_id}).scalar_one())
     connection.execute(REVOKE, {"factory_id": factory_id})
+    redis_users.remove(connection, factory_id)
     return epoch
 
 
@@ -79,11 +82,12 @@ def quarantine(connection: Connection, factory_id: str, by: str, note: str | Non
     """From the commit on HQ answers `factory_id` with 401 and gives it nothing; False when that was so before.
 
     What lies in its queue is taken back, what it runs ends by its lease. Its credential is kept and worth nothing until
-    it is released. Safe to call twice: the first word stands.
+    it is released; its user of the broker is shut out within seconds. Safe to call twice: the first word stands.
     """
     values = {"factory_id": factory_id, "by": by[:LONGEST_NAME], "note": note}
     if connection.execute(QUARANTINE, values).first() is None:
         return False
+    redis_users.shut_out(connection, factory_id, user_of(factory_id))
     note_event(connection, factory_id, "quarantined", by[:LONGEST_NAME], {"note": note} if note else None)
     wake(connection, RECALL, DISPATCH)
     return True
@@ -92,10 +96,12 @@ def quarantine(connection: Connection, factory_id: str, by: str, note: str | Non
 def release(connection: Connection, factory_id: str, by: str, note: str | None = None) -> bool:
     """`factory_id` is in quarantine no more; False when it was not.
 
-    Its credential is worth something again, the tokens it had before are not. Safe to call twice.
+    Its credential is worth something again, and so is its user of the broker; the tokens it had before are not. Safe
+    to call twice.
     """
     if connection.execute(RELEASE, {"factory_id": factory_id}).first() is None:
         return False
+    redis_users.let_in(connection, factory_id)
     note_event(connection, factory_id, "released", by[:LONGEST_NAME], {"note": note} if note else None)
     wake(connection, DISPATCH)
     return True

@@ -12,6 +12,7 @@ EventType = Literal[
     "online",
     "stale",
     "offline",
+    "stopped",
     "paused",
     "draining",
     "resumed",

@@ -28,6 +28,8 @@ LIST = text(f"""
        ORDER BY j.last_seen_at DESC, j.factory_id LIMIT :limit
     )
     SELECT p.*, x.quarantined_at, x.quarantined_by, x.quarantine_note,
+           u.user_name AS redis_user, u.enabled AS redis_enabled, u.applied_change = u.changed_at AS redis_applied,
+           u.rotation_asked_at, u.previous_until, u.refused_commands,
            CAST(extract(epoch FROM now() - e.asked_at) AS double precision) AS echo_asked_seconds,
            CAST(extract(epoch FROM now() - e.heard_at) AS double precision) AS echo_heard_seconds,
            p.split_brain_at > now() - CAST(:split_brain AS double precision) * interval '1 second' AS split_brain,
@@ -37,6 +39,7 @@ LIST = text(f"""
       FROM page p
       LEFT JOIN corporation.factory_echoes e USING (factory_id)
       LEFT JOIN corporation.factory_access x USING (factory_id)
+      LEFT JOIN corporation.redis_users u ON u.factory_id = p.factory_id AND u.made_here AND u.removed_at IS NULL
      CROSS JOIN LATERAL (
       SELECT count(*) FILTER (WHERE a.state = 'queued') AS queued,
              count(*) FILTER (WHERE a.state <> 'queued') AS busy,
@@ -123,6 +126,7 @@ def _shown(row: Row[Any]) -> dict[str, Any]:
         "interval_seconds": row.interval_seconds,
         "age_seconds": round(row.silent_seconds, 1) if row.silent_seconds < NEVER_SECONDS else None,
         "transport": _transport(row),
+        "redis_user": _redis_user(row),
         "lights": judge_lights(_signs(row)).shown(),
     }
 
@@ -146,6 +150,20 @@ def _quarantine(row: Row[Any]) -> dict[str, Any] | None:
     return {"who": row.quarantined_by, "note": row.quarantine_note, "since": iso(row.quarantined_at)}
 
 
+def _redis_user(row: Row[Any]) -> dict[str, Any] | None:
+    """Its user of the broker, None while it has none of its own; `applied` once the broker follows the last change."""
+    if row.redis_user is None:
+        return None
+    return {
+        "name": row.redis_user,
+        "enabled": row.redis_enabled,
+        "applied": bool(row.redis_applied),
+        "rotation_asked_at": iso(row.rotation_asked_at) if row.rotation_asked_at else None,
+        "previous_until": iso(row.previous_until) if row.previous_until else None,
+        "refused_commands": row.refused_commands,
+    }
+
+
 def _transport(row: Row[Any]) -> str | None:
     """How missions travel to it now, as its labels say; None when they say nothing of it."""
     if OVER_HTTPS in row.capabilities:
@@ -157,6 +175,7 @@ def _signs(row: Row[Any]) -> Signs:
     return Signs(
         status=row.status,
         silent_seconds=row.silent_seconds,
+        left=row.registration_status == "offline",
         interval_seconds=row.interval_seconds,
         over_https=_transport(row) == "https",
         slots=row.slots,

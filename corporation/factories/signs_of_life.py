@@ -63,6 +63,8 @@ class Signs:
     """Of the last echo that was heard, which may be an earlier one than the last that was asked for."""
     stalled_seconds: float | None = None
     """Of what ever told of its progress, the longest time without a new word; None while nothing does."""
+    left: bool = False
+    """Whether it said, with its last word, that it ends."""
 
     @property
     def patience_seconds(self) -> float:
@@ -116,6 +118,8 @@ def _process(signs: Signs) -> Light:
     if signs.silent_seconds > NEVER_SECONDS:
         return Light("unknown", "It has joined and was not heard of yet.")
     ago = span(signs.silent_seconds)
+    if signs.left:
+        return Light("red", f"It was stopped {ago} ago, and said so.")
     if signs.silent_seconds <= signs.patience_seconds:
         return Light("green", f"It was heard of {ago} ago.")
     every = span(signs.interval_seconds or DEFAULT_INTERVAL_SECONDS)

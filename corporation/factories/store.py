@@ -17,7 +17,7 @@ from corporation.factories.lights import hear_echo
 from corporation.factories.signs_of_life import NEVER_SECONDS, WorkerSign, dead_workers
 from corporation.factories.staleness import Thresholds, judge_status
 from corporation.notifying import notify
-from corporation.wakeups import DISPATCH, wake
+from corporation.wakeups import DISPATCH, RECALL, wake
 
 # Locked, so that of two beats at once the second is judged by the first. Workers' own silence: HQ's API speaks for its
 # node too, and must not hold its name for a worker that is gone.
@@ -207,8 +207,7 @@ def _again(
     said = beat.registration_status
     judged = judge_status(said, 0.0, before.paused, thresholds, draining=before.draining)
     after = connection.execute(AGAIN, {**values, "judged_status": judged}).one()
-    if before.judged_status is None or before.judged_status in AWAY:
-        note_event(connection, beat.factory_id, "online", detail=_absence(before))
+    _note_coming_and_going(connection, beat, before)
     challenged = before.split_brain_at is not None and before.split_brain_at > before.last_seen_at
     if challenged and beat.instance_id is not None and beat.instance_id == before.instance_id:
         _alarm(connection, beat.factory_id, str(before.split_brain_with), str(before.instance_id))
@@ -219,6 +218,17 @@ def _again(
     if _matters(before, after) or before.silent_seconds > thresholds.stale_seconds:
         wake(connection, DISPATCH)
     return after
+
+
+def _note_coming_and_going(connection: Connection, beat: Beat, before: Row[Any]) -> None:
+    """Its history says that it is back, or that it took its leave; a leave that is told again is no news."""
+    left = before.registration_status == "offline"
+    if beat.registration_status == "offline":
+        if not left:
+            note_event(connection, beat.factory_id, "stopped")
+            wake(connection, RECALL)
+    elif left or before.judged_status is None or before.judged_status in AWAY:
+        note_event(connection, beat.factory_id, "online", detail=_absence(before))
 
 
 def _absence(before: Row[Any]) -> dict[str, Any]:

@@ -45,6 +45,10 @@ class Hq:
         """Send one heartbeat and return HQ's answer (contract fleet §2 and §3)."""
         return self._json("POST", "/api/v1/factory/registrations", body)
 
+    def new_redis_password(self) -> dict[str, Any]:
+        """A fresh password for the broker, besides the one that this factory has; each call makes another."""
+        return self._json("POST", "/api/v1/factory/redis-password", {})
+
     def progress(self, attempt_id: str, body: Mapping[str, Any], patience: float = REQUEST_SECONDS) -> dict[str, Any]:
         """Tell how an attempt is going, which also renews its lease (H-31); waits `patience` seconds for each step."""
         return self._json("POST", f"/api/v1/factory/missions/{quote(attempt_id, safe='')}/progress", body, patience)

@@ -20,7 +20,7 @@ BODY: Final = strict_json.Limits(depth=strict_json.DEFAULT.depth + 4)
 
 
 class Reason(StrEnum):
-    """Why a message was refused: the catalogue's words, and four for what it describes and does not name."""
+    """Why a message was refused: the catalogue's words, and some for what it describes and does not name."""
 
     too_large = "too_large"
     invalid_utf8 = "invalid_utf8"
@@ -40,6 +40,11 @@ class Reason(StrEnum):
     plain_json_only = "plain_json_only"
     unknown_task = "unknown_task"
     signature_mismatch = "signature_mismatch"
+    not_signed = "not_signed"
+    unknown_key = "unknown_key"
+    forged = "forged"
+    """What HQ signed is another task, attempt, factory or order than this."""
+    signature_expired = "signature_expired"
     consumer_failed = "consumer_failed"
     """It passed, and Celery's consumer failed on it all the same."""
     not_restorable = "not_restorable"

@@ -12,6 +12,8 @@ from datetime import datetime
 from inspect import Signature
 from typing import Any, Final
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from corporation import strict_json
 from corporation.federation.message_frame import (
     BODY,
@@ -24,12 +26,23 @@ from corporation.federation.message_frame import (
     json_in,
     refuse,
 )
+from corporation.trust.signatures import Claimed, ForgedError, Signed, verify
 
 LONGEST_NAME: Final = 200
 MISSION: Final = "mission."
 CONTROL: Final = "corporation."
 ECHO: Final = "corporation.echo"
 """The one order of HQ's that travels through a queue of missions: its consumer answers it."""
+OWN_JOBS: Final = ("corporation.heartbeat", "corporation.sweep_factories", "corporation.echo_factories")
+"""What a node's beat asks of its own control worker. HQ does not sign it, and all it does is what is done anyway."""
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Whose word counts: what HQ signed for `factory_id`, with one of the keys that `keys` gives by their ids."""
+
+    factory_id: str
+    keys: Callable[[], Mapping[str, Ed25519PublicKey]]
 
 
 @dataclass(frozen=True)
@@ -38,6 +51,8 @@ class Rules:
 
     signature_of: Callable[[str], Signature | None]
     control_queue: str
+    trust: Trust | None = None
+    """None for a node that was given no keys: it runs what it finds in its queues."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +95,11 @@ def judge(raw: bytes, queue: str, rules: Rules, now: datetime) -> Verdict:
         headers = _checked_headers(document["headers"], now)
         _check_delivery(document["properties"], queue)
         args, kwargs = _checked_body(document["body"])
+        _check_signature(headers, args, kwargs, rules.trust, now)
         _check_task(headers, queue, args, kwargs, rules)
         return Accepted(document)
     except Cause as cause:
-        return _refused(cause, document)
+        return _refused(cause, document, rules.trust, now)
 
 
 def judge_broadcast(raw: bytes) -> Verdict:
@@ -200,6 +216,32 @@ def _checked_body(body: object) -> tuple[list[Any], dict[str, Any]]:
     return args, kwargs
 
 
+def _check_signature(
+    headers: Mapping[str, Any], args: list[Any], kwargs: dict[str, Any], trust: Trust | None, now: datetime
+) -> None:
+    """HQ signed exactly this for us; nothing is asked of a node without keys, nor of what its own beat sends it."""
+    if trust is None or headers["task"] in OWN_JOBS:
+        return
+    claimed = Claimed(headers["task"], headers["id"], trust.factory_id, args, kwargs)
+    try:
+        signed = verify(headers, claimed, trust.keys(), now.timestamp())
+    except ForgedError as error:
+        refuse(Reason(error.code), str(error))
+    _check_order(headers, kwargs, signed)
+
+
+def _check_order(headers: Mapping[str, Any], kwargs: Mapping[str, Any], signed: Signed) -> None:
+    """The limits by which Celery ends a task are no part of what is signed: they must say what the order says."""
+    if not signed.task.startswith(MISSION):
+        return
+    order = kwargs.get("order")
+    if not isinstance(order, dict) or (order.get("job_id"), order.get("attempt")) != (signed.job_id, signed.attempt):
+        refuse(Reason.forged, "HQ signed it for another mission or attempt than its order names")
+    hard, soft = headers.get("timelimit") or (None, None)
+    if soft != order.get("timeout_seconds") or hard is None or hard < soft:
+        refuse(Reason.forged, "headers.timelimit says another time than the order that HQ signed")
+
+
 def _check_task(headers: Mapping[str, Any], queue: str, args: list[Any], kwargs: dict[str, Any], rules: Rules) -> None:
     """A task of ours, in a queue where it belongs, with arguments that it takes."""
     name = headers["task"]
@@ -230,12 +272,27 @@ _ANSWERED: Final[Mapping[Reason, bool]] = {
 """The refusals that HQ's own messages can meet, and whether they are for good."""
 
 
-def _refused(cause: Cause, document: Any) -> Refused:
+def _refused(cause: Cause, document: Any, trust: Trust | None, now: datetime) -> Refused:
     headers = document["headers"] if document else {}
     attempt_id = headers.get("id")
     if not is_identity(attempt_id):
         return Refused(cause.reason, cause.why)
+    if not _is_genuine(document, trust, now):
+        # An answer ends an attempt at HQ, so whoever can write to our queue must not be able to bring one about.
+        return Refused(cause.reason, cause.why, attempt_id)
     return Refused(cause.reason, cause.why, attempt_id, answer_to(document, cause.reason, cause.why))
+
+
+def _is_genuine(document: Mapping[str, Any], trust: Trust | None, now: datetime) -> bool:
+    """Whether HQ sent the message that is refused for another reason."""
+    if trust is None:
+        return True
+    try:
+        args, kwargs, _ = strict_json.parse(base64.b64decode(document["body"]), BODY)
+        _check_signature(document["headers"], args, kwargs, trust, now)
+    except (Cause, ValueError, TypeError, KeyError):
+        return False
+    return True
 
 
 def answer_to(document: Mapping[str, Any], reason: Reason, why: str) -> Answer | None:

@@ -12,11 +12,12 @@ from corporation.missions.history import SHOWN
 
 # Orders to the factory itself are no work.
 FACTORIES = text(f"""
-    SELECT f.factory_id, {JUDGED} AS status, f.slots, f.display_name,
+    SELECT f.factory_id, {JUDGED} AS status, f.slots, f.display_name, x.quarantined_at IS NOT NULL AS quarantined,
            (SELECT count(*) FROM corporation.attempts a WHERE a.factory_id = f.factory_id AND a.state = 'queued')
              AS queue_depth,
            last.job_id AS last_job_id, last.state AS last_state, last.finished_at AS last_finished_at
       FROM corporation.factories f
+      LEFT JOIN corporation.factory_access x USING (factory_id)
       LEFT JOIN LATERAL (
         SELECT m.job_id, m.state, m.finished_at
           FROM corporation.attempts a JOIN corporation.missions m ON m.attempt_id = a.id
@@ -70,6 +71,7 @@ def _factory(row: Row[Any], running: list[dict[str, Any]]) -> dict[str, Any]:
         "running": running,
         "last_completed": last,
         "display_name": row.display_name,
+        "quarantined": row.quarantined,
     }
 
 

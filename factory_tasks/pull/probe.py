@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from corporation import clock
-from corporation.broker_link import open_link, why_not_connected
+from corporation.broker_link import open_own_link, why_not_connected
 from corporation.federation import notes
 from corporation.federation.transport import Way, first_way, next_way
 from factory_tasks.node import Node
@@ -72,5 +72,5 @@ class Probe:
         self._here.spool.note(notes.TRANSPORT_WHY, why or "")
 
     def _ask(self) -> str | None:
-        with open_link(self._here.settings.redis_url) as client:
+        with open_own_link(self._here.settings) as client:
             return why_not_connected(client)

@@ -17,6 +17,7 @@ from corporation.strict_json import dump
 from hq_api.access import FACTORY, Principal
 from hq_api.body import BATCH_LIMIT_BYTES, read_object
 from hq_api.dependencies import Ledger, ReadSettings, principal_with
+from hq_api.described_routes import reads
 from hq_api.gates import Headquarters, MayConsume
 from hq_api.responses import Json, Refusal
 from hq_api.validation import checked, refuse_unstorable
@@ -74,7 +75,7 @@ def start(
     )
 
 
-@router.post("/{attempt_id}/progress")
+@router.post("/{attempt_id}/progress", openapi_extra=reads(ProgressForm, required=True))
 def tell_progress(
     attempt_id: str,
     caller: Caller,

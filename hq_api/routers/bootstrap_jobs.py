@@ -22,6 +22,7 @@ from hq_api.bootstrap_sight import sight_of
 from hq_api.broker_sight import BrokerAnswers
 from hq_api.dashboard.door import operator
 from hq_api.dependencies import Ledger, ReadSettings, principal_with
+from hq_api.described_routes import reads
 from hq_api.gates import KeepsLedger, MayConsume
 from hq_api.paging import Text
 from hq_api.responses import Json, Refusal
@@ -74,7 +75,7 @@ async def _result_object(request: Request) -> dict[str, Any]:
 WorkerObject = Annotated[dict[str, Any], Depends(_worker_object)]
 
 
-@router.post(f"{JOBS}/claim")
+@router.post(f"{JOBS}/claim", openapi_extra=reads(WorkerForm, required=False))
 def claim(
     caller: Caller,
     _: MayConsume,
@@ -93,7 +94,7 @@ def claim(
         return Json({"worker_id": worker.name, "job": shown(job, sight) if job else None})
 
 
-@router.post(JOBS + "/{job_id:path}/start")
+@router.post(JOBS + "/{job_id:path}/start", openapi_extra=reads(WorkerForm, required=False))
 def start(
     job_id: str,
     caller: Caller,
@@ -113,7 +114,7 @@ def start(
         return Json({"worker_id": worker.name, "job": shown(job, sight)})
 
 
-@router.post(JOBS + "/{job_id:path}/result")
+@router.post(JOBS + "/{job_id:path}/result", openapi_extra=reads(ResultForm, required=True))
 def take_result(
     job_id: str,
     caller: Caller,

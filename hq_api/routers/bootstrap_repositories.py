@@ -25,6 +25,7 @@ from hq_api.bootstrap_sight import sight_of
 from hq_api.broker_sight import BrokerAnswers
 from hq_api.dashboard.door import operator
 from hq_api.dependencies import JsonObject, Ledger, ReadSettings
+from hq_api.described_routes import reads
 from hq_api.gates import MayPublish
 from hq_api.publishing import check_room
 from hq_api.responses import Json, Refusal
@@ -78,7 +79,7 @@ class OrderForm(BaseModel):
         return min(max(self.timeout_seconds, SHORTEST_SECONDS), LONGEST_SECONDS)
 
 
-@router.post("/api/v1/dashboard/tutorials/bootstrap-repo")
+@router.post("/api/v1/dashboard/tutorials/bootstrap-repo", openapi_extra=reads(OrderForm, required=True))
 def order_repository(
     _: Annotated[Principal, Depends(operator)],
     __: MayPublish,

@@ -14,6 +14,7 @@ from corporation.db import transaction
 from corporation.missions import queries
 from hq_api.access import FACTORY, Principal
 from hq_api.dependencies import Ledger, ReadSettings, principal_with
+from hq_api.described_routes import sends
 from hq_api.gates import MayConsume
 from hq_api.responses import Refusal
 
@@ -25,7 +26,7 @@ FOLDER: Final = "implementation"
 router = APIRouter(prefix="/api/v1/ops/tutorials/bootstrap-jobs", tags=["bootstrap"])
 
 
-@router.get("/{job_id:path}/bundle")
+@router.get("/{job_id:path}/bundle", response_class=Response, responses=sends("application/gzip", "A tar.gz"))
 def bundle(
     job_id: str,
     caller: Annotated[Principal, Depends(principal_with(FACTORY))],

@@ -9,13 +9,16 @@ from sqlalchemy import Engine
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from corporation.clock import iso, monotonic, new_id
+from corporation.clock import iso, monotonic, new_id, utc_now
 from corporation.db import transaction
 from corporation.missions.claim import Claim, Claimed, claim
 from corporation.missions.kinds import ALIASES
 from corporation.missions.store.claiming import ClaimedAttempt
+from corporation.trust.claimed_orders import FIELD, signature_of
+from corporation.trust.signatures import Signer
 from hq_api.access import FACTORY, Principal
 from hq_api.dependencies import JsonObject, Ledger, ReadSettings, bearer, principal_with, valid_principal
+from hq_api.described_routes import reads
 from hq_api.gates import Headquarters, MayConsume
 from hq_api.long_poll import Waiting
 from hq_api.responses import Json, Refusal
@@ -48,7 +51,7 @@ class ClaimForm(BaseModel):
         return None if kinds is None else [ALIASES.get(kind.lower(), kind.lower()) for kind in kinds]
 
 
-@router.post("/claim")
+@router.post("/claim", openapi_extra=reads(ClaimForm, required=True))
 async def claim_missions(
     request: Request,
     caller: Annotated[Principal, Depends(principal_with(FACTORY))],
@@ -72,7 +75,8 @@ async def claim_missions(
             break
         if not await waiting.until_woken(woken, deadline) or await request.is_disconnected():
             break
-    return Json({"attempts": [_shown(one) for one in claimed.attempts], "paused": claimed.paused})
+    shown = [_signed(request.app.state.signer, _shown(one), form.factory_id) for one in claimed.attempts]
+    return Json({"attempts": shown, "paused": claimed.paused})
 
 
 def _claim(request: Request, ledger: Engine, asked: Claim, lease_seconds: float) -> Claimed:
@@ -90,6 +94,11 @@ def _asked(form: ClaimForm) -> Claim:
         holding=None if form.holding is None else frozenset(map(str, form.holding)),
         worker_id=form.worker_id,
     )
+
+
+def _signed(signer: Signer | None, shown: dict[str, Any], factory_id: str) -> dict[str, Any]:
+    """With ours, `signature`, when this HQ has a key: a factory that was given HQ's keys runs nothing without it."""
+    return {**shown, FIELD: signature_of(signer, shown, factory_id, utc_now().timestamp())} if signer else shown
 
 
 def _shown(one: ClaimedAttempt) -> dict[str, Any]:

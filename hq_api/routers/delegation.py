@@ -70,7 +70,7 @@ def workload(_: Operator, __: Headquarters, ledger: Ledger, settings: ReadSettin
         return Json(read_workload(connection, thresholds))
 
 
-@router.get("/factory/{factory_id}/events")
+@router.get("/factory/{factory_id:path}/events")
 def events(
     _: Operator,
     __: Headquarters,

@@ -1,4 +1,4 @@
-"""Factories join with a code, and are shut out again (contract http §5)."""
+"""Factories join with a code (contract http §5); where HQ makes users of the broker, each gets one of its own."""
 
 import secrets
 from dataclasses import dataclass
@@ -19,26 +19,34 @@ from corporation.envelope import EnvelopeRefused, Problem
 from corporation.factories.access import is_quarantined, shut_out
 from corporation.factories.enrolment import Newcomer, enter, was_heard_of
 from corporation.factories.joining import LONGEST_TTL_SECONDS, TTL_SECONDS, make, new_code, redeem
-from corporation.roles import FactoryRole, default_queue, slug_of
+from corporation.roles import FactoryRole, default_queue, private_queue, slug_of
 from corporation.settings import Settings
 from corporation.tokens.credentials import has_one, hold, issue, new_credential
 from corporation.tokens.minting import FACTORY, LIFE_SECONDS, Grant, mint
+from corporation.trust import audit, redis_users
+from corporation.trust.keyring import public_keys
+from corporation.trust.redis_address import names_somebody, with_user
+from corporation.trust.redis_profiles import clash_of, user_of
 from hq_api.access import Principal, Unauthorized
+from hq_api.auditing import act_of, origin_of
 from hq_api.dependencies import JsonObject, Ledger, ReadSettings, principal_with
 from hq_api.described_routes import reads
 from hq_api.gates import Headquarters
 from hq_api.rate_limits import JOIN_FAILURES, address_of, limits_of
 from hq_api.responses import Json, Refusal
-from hq_api.routers import factory_access
+from hq_api.routers import factory_access, redis_passwords
 from hq_api.validation import checked, refuse_unstorable
 
 JOIN_CODES: Final = "/api/v1/ops/factory/join-codes"
 ENROL: Final = "/api/v1/factory/enrol"
+LOCAL_QUEUE: Final = default_queue(FactoryRole.LOCAL_WORKER)
+"""Where workers take missions that share one user of the broker with all others."""
 HEARTBEAT_SECONDS: Final = 15
 """What a new factory is told where headquarters was told nothing: its owner is waiting for it to show up."""
 
 router = APIRouter(tags=["enrolment"])
 router.include_router(factory_access.router)
+router.include_router(redis_passwords.router)
 log = structlog.get_logger()
 
 Operator = Annotated[Principal, Depends(principal_with())]
@@ -67,16 +75,22 @@ class _Enrolled:
     credential: str
     epoch: int
     invited_by: str
+    redis_url: str | None
+    queue: str
 
 
 @router.post(JOIN_CODES, status_code=201, openapi_extra=reads(JoinCodeForm, required=True))
-def make_join_code(operator: Operator, _: Headquarters, document: JsonObject, ledger: Ledger) -> Response:
+def make_join_code(
+    request: Request, operator: Operator, _: Headquarters, document: JsonObject, ledger: Ledger
+) -> Response:
     """201: a fresh code that lets one factory in, once; it is told here and kept nowhere. Each call makes another."""
     refuse_unstorable(document)
     form = checked(JoinCodeForm, document)
     code = new_code(secrets.token_bytes)
     with transaction(ledger) as connection:
         expires_at = make(connection, code, form.factory_id, operator.subject, form.ttl_seconds)
+        detail = {"ttl_seconds": form.ttl_seconds}
+        audit.write(connection, act_of(request, operator, "join_code.make", form.factory_id, detail=detail))
     log.info("join_code_made", factory_id=form.factory_id, by=operator.subject)
     return Json({"join_code": code, "factory_id": form.factory_id, "expires_at": iso(expires_at)}, 201)
 
@@ -94,8 +108,11 @@ def enrol(request: Request, _: Headquarters, document: JsonObject, ledger: Ledge
     try:
         with transaction(ledger) as connection:
             enrolled = _enrolled(connection, form, settings, _host_of(request))
+            audit.write(connection, _joining(request, enrolled))
     except Unauthorized:
         limits_of(request).count(JOIN_FAILURES, address_of(request))
+        with transaction(ledger) as connection:
+            audit.write(connection, _refused(request, form))
         raise
     except IntegrityError:
         raise _name_taken() from None
@@ -129,7 +146,33 @@ def _enrolled(connection: Connection, form: EnrolForm, settings: Settings, host:
     epoch = shut_out(connection, factory_id)
     credential = new_credential(secrets.token_bytes)
     issue(connection, factory_id, credential)
-    return _Enrolled(factory_id, credential, epoch, redeemed.created_by)
+    url, queue = _way_to_broker(connection, factory_id, host, settings)
+    return _Enrolled(factory_id, credential, epoch, redeemed.created_by, url, queue)
+
+
+def _way_to_broker(
+    connection: Connection, factory_id: str, host: str | None, settings: Settings
+) -> tuple[str | None, str]:
+    """Where the broker is, for this factory alone where HQ makes a user for each, and the queue that it works on.
+
+    A user of its own may touch its own queue only, and waits for the engine: it is there within seconds.
+    """
+    url = _broker_for(host, settings)
+    if url is None or names_somebody(url):
+        return url, LOCAL_QUEUE
+    user, password = user_of(factory_id), redis_users.new_password(secrets.token_bytes)
+    redis_users.issue(connection, factory_id, user, password)
+    return with_user(url, user, password), private_queue(factory_id)
+
+
+def _joining(request: Request, enrolled: _Enrolled) -> audit.Act:
+    """The newcomer has proven nothing but that it had a code: of whom is what people need to know."""
+    who, detail = f"join code of {enrolled.invited_by}", {"own_redis_user": enrolled.queue != LOCAL_QUEUE}
+    return audit.Act(who, "factory.enrol", enrolled.factory_id, origin_of(request), detail=detail)
+
+
+def _refused(request: Request, form: EnrolForm) -> audit.Act:
+    return audit.Act("stranger", "factory.enrol", form.factory_id, origin_of(request), outcome="refused")
 
 
 def _refuse_own(factory_id: str, settings: Settings) -> None:
@@ -137,6 +180,8 @@ def _refuse_own(factory_id: str, settings: Settings) -> None:
         raise Refusal(403, "forbidden", "this is the factory_id of headquarters itself; choose another")
     if slug_of(factory_id) == slug_of(settings.factory_id):
         raise _name_taken()
+    if (clash := clash_of(factory_id)) is not None:
+        raise Refusal(409, "name_taken", f"{clash}; choose another factory_id")
 
 
 def _name_taken() -> Refusal:
@@ -144,7 +189,7 @@ def _name_taken() -> Refusal:
 
 
 def _welcome(request: Request, enrolled: _Enrolled, settings: Settings, signing: SecretStr) -> dict[str, Any]:
-    """The answer of http §5; ours: where the broker is, None for HTTPS only, and the queue that workers share."""
+    """The answer of http §5; ours: where the broker is, None for HTTPS only, its queue, and who may sign."""
     grant = Grant(enrolled.factory_id, FACTORY, enrolled.factory_id, enrolled.epoch)
     minted = mint(signing, grant, new_id(), utc_now())
     return {
@@ -162,8 +207,9 @@ def _welcome(request: Request, enrolled: _Enrolled, settings: Settings, signing:
             "dlq": settings.dead_letter_stream,
             "group": settings.consumer_group,
         },
-        "redis_url": _broker_for(_host_of(request), settings),
-        "factory_queue": default_queue(FactoryRole.LOCAL_WORKER),
+        "redis_url": enrolled.redis_url,
+        "factory_queue": enrolled.queue,
+        "mission_keys": public_keys(settings),
     }
 
 
@@ -173,7 +219,7 @@ def _interval(settings: Settings) -> int:
 
 
 def _broker_for(host: str | None, settings: Settings) -> str | None:
-    """The broker's address, its password included; one on our own loopback only for who comes from there."""
+    """The broker's address as HQ was told it; one on our own loopback only for who comes from there."""
     if settings.factory_redis_url is None:
         return None
     url = settings.factory_redis_url.get_secret_value()

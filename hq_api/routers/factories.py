@@ -20,9 +20,11 @@ from corporation.missions.store import cancelling, leases
 from corporation.missions.store.sending import NOT_CURRENT
 from corporation.roles import FactoryRole
 from corporation.settings import Settings
+from corporation.trust.redis_users import is_asked_to_rotate
 from hq_api.access import FACTORY, Principal
 from hq_api.beat_form import MOST_RUNNING, BeatForm, beat_of, is_id, signs_of, snapshot_of
 from hq_api.dependencies import JsonObject, Ledger, ReadSettings, principal_with
+from hq_api.described_routes import reads
 from hq_api.gates import Headquarters
 from hq_api.rate_limits import limits_of
 from hq_api.responses import Json, Refusal
@@ -40,7 +42,7 @@ Caller = Annotated[Principal, Depends(principal_with(FACTORY))]
 Operator = Annotated[Principal, Depends(principal_with())]
 
 
-@router.post(REGISTRATIONS)
+@router.post(REGISTRATIONS, openapi_extra=reads(BeatForm, required=True))
 def register(
     request: Request, caller: Caller, _: Headquarters, document: JsonObject, ledger: Ledger, settings: ReadSettings
 ) -> Response:
@@ -58,13 +60,18 @@ def register(
         with transaction(ledger) as connection:
             heard = hear(connection, beat, _thresholds(settings))
             stops = _live(connection, form, heard, settings.attempt_lease_seconds)
+            rotates = is_asked_to_rotate(connection, form.factory_id)
     except IntegrityError:
         raise Refusal(409, "name_taken", "another factory has this name once it is written in a queue's name") from None
     if heard.verdict == "split_brain":
         log.warning("split_brain", factory_id=form.factory_id)
         message = "another instance speaks for this factory; stop one of them, or join again under a name of its own"
         raise Refusal(409, "split_brain", message)
-    return Json({"ok": True, "registration": heard.registration, "instructions": _instructions(heard, beat, stops)})
+    instructions = _instructions(heard, beat, stops)
+    if rotates:
+        # Ours: said only when it is wanted.
+        instructions["rotate_redis_password"] = True
+    return Json({"ok": True, "registration": heard.registration, "instructions": instructions})
 
 
 @router.get(REGISTRATIONS)

@@ -3,13 +3,15 @@
 from typing import Annotated, Any, Final
 
 import structlog
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, StringConstraints, field_validator
 from starlette.responses import Response
 
 from corporation.db import transaction
 from corporation.factories import access
+from corporation.trust import audit
 from hq_api.access import Principal
+from hq_api.auditing import act_of
 from hq_api.dependencies import JsonObject, Ledger, ReadSettings, principal_with
 from hq_api.described_routes import reads
 from hq_api.gates import Headquarters
@@ -57,23 +59,29 @@ class RenameForm(BaseModel):
 
 @router.post(QUARANTINE, openapi_extra=reads(AccessForm, required=True))
 def quarantine(
-    operator: Operator, _: Headquarters, document: JsonObject, ledger: Ledger, settings: ReadSettings
+    request: Request, operator: Operator, _: Headquarters, document: JsonObject, ledger: Ledger, settings: ReadSettings
 ) -> Response:
-    """From now on everything the factory says is a 401, and it gets nothing; `changed` is false when that was so."""
+    """From now on everything the factory says is a 401, and it gets nothing; `changed` is false when that was so.
+
+    The broker closes its connections and lets it in no more within seconds; nothing here waits for that.
+    """
     form = _form(document)
     if form.target_factory_id == settings.factory_id:
         raise Refusal(409, "own_registration", "headquarters cannot put itself in quarantine")
     with transaction(ledger) as connection:
         if not access.is_known(connection, form.target_factory_id):
-            raise _unknown()
+            raise unknown()
         changed = access.quarantine(connection, form.target_factory_id, operator.subject, form.note)
+        outcome = "done" if changed else "unchanged"
+        act = act_of(request, operator, "factory.quarantine", form.target_factory_id, form.note, outcome)
+        audit.write(connection, act)
     log.warning("factory_quarantined", factory_id=form.target_factory_id, by=operator.subject, changed=changed)
     return Json(_told(form.target_factory_id, changed, quarantined=True))
 
 
 @router.post(RELEASE, openapi_extra=reads(AccessForm, required=True))
 def release(
-    operator: Operator, _: Headquarters, document: JsonObject, ledger: Ledger, settings: ReadSettings
+    request: Request, operator: Operator, _: Headquarters, document: JsonObject, ledger: Ledger, settings: ReadSettings
 ) -> Response:
     """The factory may come back with the credential that it has; `changed` is false when it was not in quarantine."""
     form = _form(document)
@@ -81,20 +89,25 @@ def release(
         raise Refusal(409, "own_registration", "headquarters is never in quarantine")
     with transaction(ledger) as connection:
         if not access.is_known(connection, form.target_factory_id):
-            raise _unknown()
+            raise unknown()
         changed = access.release(connection, form.target_factory_id, operator.subject, form.note)
+        outcome = "done" if changed else "unchanged"
+        act = act_of(request, operator, "factory.release", form.target_factory_id, form.note, outcome)
+        audit.write(connection, act)
     log.info("factory_released", factory_id=form.target_factory_id, by=operator.subject, changed=changed)
     return Json(_told(form.target_factory_id, changed, quarantined=False))
 
 
 @router.post(RENAME, openapi_extra=reads(RenameForm, required=True))
-def rename(operator: Operator, _: Headquarters, document: JsonObject, ledger: Ledger) -> Response:
+def rename(request: Request, operator: Operator, _: Headquarters, document: JsonObject, ledger: Ledger) -> Response:
     """People see this name; the factory's id, by which it is addressed, stays (F-1). Repeating it changes nothing."""
     refuse_unstorable(document)
     form = checked(RenameForm, document)
     with transaction(ledger) as connection:
         if not access.rename(connection, form.target_factory_id, form.display_name, operator.subject):
-            raise _unknown()
+            raise unknown()
+        shown = {"display_name": form.display_name}
+        audit.write(connection, act_of(request, operator, "factory.rename", form.target_factory_id, detail=shown))
     return Json({"ok": True, "factory_id": form.target_factory_id, "display_name": form.display_name})
 
 
@@ -107,5 +120,6 @@ def _told(factory_id: str, changed: bool, *, quarantined: bool) -> dict[str, Any
     return {"ok": True, "factory_id": factory_id, "quarantined": quarantined, "changed": changed}
 
 
-def _unknown() -> Refusal:
+def unknown() -> Refusal:
+    """404: headquarters never heard of this factory."""
     return Refusal(404, "unknown_target", "headquarters knows no such factory; `corporation factories` lists them")

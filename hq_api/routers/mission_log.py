@@ -12,6 +12,7 @@ from starlette.responses import StreamingResponse
 
 from hq_api.access import PUBLISH, Principal, Unauthorized
 from hq_api.dependencies import Ledger, bearer, principal_with, valid_principal
+from hq_api.described_routes import sends
 from hq_api.gates import Headquarters
 from hq_api.log_events import LogEvent, find, follow, read_position
 from hq_api.responses import Refusal
@@ -19,7 +20,11 @@ from hq_api.responses import Refusal
 router = APIRouter(tags=["missions"])
 
 
-@router.get("/api/v1/missions/{job_id:path}/log")
+@router.get(
+    "/api/v1/missions/{job_id:path}/log",
+    response_class=StreamingResponse,
+    responses=sends("text/event-stream", "Server-sent events"),
+)
 def follow_log(
     request: Request,
     job_id: str,

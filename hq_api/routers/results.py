@@ -17,6 +17,7 @@ from corporation.settings import Settings
 from hq_api.access import FACTORY, Principal
 from hq_api.body import read_object
 from hq_api.dependencies import Ledger, ReadSettings, principal_with
+from hq_api.described_routes import reads
 from hq_api.gates import Headquarters, MayConsume
 from hq_api.responses import Json, Refusal
 from hq_api.validation import checked, refuse_unstorable
@@ -106,7 +107,7 @@ async def _result_object(request: Request) -> dict[str, Any]:
     return await read_object(request, LARGEST_RESULT_BYTES)
 
 
-@router.post("/{attempt_id}/result")
+@router.post("/{attempt_id}/result", openapi_extra=reads(ResultForm, required=True))
 def take(
     attempt_id: str,
     caller: Annotated[Principal, Depends(principal_with(FACTORY))],

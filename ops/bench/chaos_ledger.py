@@ -34,6 +34,10 @@ ATTEMPTS: Final = """
            t.status, t.result
       FROM corporation.attempts a LEFT JOIN mailbox.celery_taskmeta t ON t.task_id = a.id::text ORDER BY 1, a.number
 """
+ECHO_TASK: Final = "corporation.echo"
+EVERYBODY: Final = "everybody"
+"""The addressee of a message that names none and needs none."""
+
 UNENDED: Final = "SELECT count(*) FROM corporation.missions WHERE finished_at IS NULL"
 ENDED: Final = "SELECT count(*) FROM corporation.missions WHERE finished_at IS NOT NULL"
 LEFT: Final[Mapping[str, str]] = {
@@ -110,8 +114,8 @@ class Servers:
         with self.redis() as broker:
             for factory in FACTORIES:
                 for body in broker.lrange(private_queue(factory), 0, -1):
-                    addressee = _addressee(body)
-                    if addressee != factory:
+                    addressee = addressee_of(body)
+                    if addressee not in (factory, EVERYBODY):
                         found.append(f"a message for {addressee} lay in the queue of {factory}")
         return found
 
@@ -172,11 +176,18 @@ def _ms(at: datetime | None, start_ms: float) -> int | None:
     return round(at.timestamp() * 1000 - start_ms) if at else None
 
 
-def _addressee(body: bytes) -> str:
+def addressee_of(body: bytes) -> str:
+    """Whom a message in a mission queue is for: a factory, EVERYBODY, or `nobody` when that cannot be read.
+
+    An echo asks whoever takes from the queue that it lies in whether he does; what is signed names its factory.
+    """
     try:
         message = json.loads(body)
-        if str(message["headers"]["task"]).startswith("mission."):
+        headers = message["headers"]
+        if str(headers["task"]).startswith("mission."):
             return str(json.loads(base64.b64decode(message["body"]))[1]["order"]["factory_id"])
-    except (ValueError, KeyError, TypeError, IndexError):
+        if headers["task"] == ECHO_TASK:
+            return str((headers.get("corp_env") or {}).get("factory", EVERYBODY))
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
         pass
     return "nobody"

@@ -70,12 +70,13 @@ def _ours(place: Path, broker: str, database: str, options: argparse.Namespace, 
     migrate(database)
     folder = place / f"ours-{number}"
     folder.mkdir()
-    marks = folder / "marks"
-    with (
-        Cluster(folder, database, broker, until) as cluster,
-        cluster.client as client,
-        psycopg.connect(database, autocommit=True) as db,
-    ):
+    return missions_per_second(Cluster(folder, database, broker, until), options)
+
+
+def missions_per_second(fresh: Cluster, options: argparse.Namespace) -> float:
+    """What `fresh`, whose processes are started here and ended again, does a second, each mission exactly once."""
+    marks = fresh.folder / "marks"
+    with fresh as cluster, cluster.client as client, psycopg.connect(fresh.database_url, autocommit=True) as db:
         cluster.start_api()
         cluster.start_engine()
         for worker in range(options.workers):

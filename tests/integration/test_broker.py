@@ -59,7 +59,7 @@ def test_what_the_mission_says_is_not_in_the_headers_that_flower_and_logs_show(
 
 
 def stop(attempt: AttemptMessage, control_queue: str | None = "desk-7.control") -> StopMessage:
-    return StopMessage(9, attempt.attempt_id, attempt.queue, control_queue, "not needed")
+    return StopMessage(9, attempt.attempt_id, attempt.queue, attempt.factory_id, control_queue, "not needed")
 
 
 def test_what_is_to_stop_and_still_lies_there_is_taken_back_and_nobody_is_told(
@@ -272,7 +272,7 @@ def test_a_spoilt_control_queue_holds_up_no_other_order(broker: CeleryBroker, re
 
 
 def echo(queue: str = QUEUE) -> EchoMessage:
-    return EchoMessage(7, str(uuid4()), queue)
+    return EchoMessage(7, str(uuid4()), queue, "desk")
 
 
 def echoes_in(redis_url: str) -> list[dict[str, Any]]:

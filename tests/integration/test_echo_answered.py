@@ -43,7 +43,7 @@ def keeper(here: Node) -> Iterator[Gatekeeper]:
 def sent(here: Node, queue: str, echo_id: str) -> bytes:
     """The echo as HQ's engine sends it."""
     hq = load_settings({"UA_REDIS_URL": here.settings.redis_url, "UA_FACTORY_ID": "hq"})
-    CeleryBroker(hq).echo([EchoMessage(1, echo_id, queue)])
+    CeleryBroker(hq).echo([EchoMessage(1, echo_id, queue, here.settings.factory_id)])
     with redis.Redis.from_url(here.settings.redis_url) as client:
         raw: Any = client.lindex(queue, 0)
     return raw

@@ -116,7 +116,7 @@ def test_a_paused_factory_finishes_what_runs_and_leaves_the_rest_where_it_is(fac
 
 def _echo_is_not_heard(factory: Factory) -> int:
     """Redis answered this worker's last question, if it had one, before this returns: then it asks no more."""
-    factory.broker.echo([EchoMessage(1, "e-1", private_queue(FACTORY))])
+    factory.broker.echo([EchoMessage(1, "e-1", private_queue(FACTORY), FACTORY)])
 
     def settled() -> bool:
         with redis.Redis.from_url(factory.redis_url) as client:
@@ -144,7 +144,7 @@ def test_a_factory_that_was_paused_takes_nothing_when_it_starts_before_hq_says_s
 
 def test_an_echo_is_heard_by_the_consumer_and_goes_home_with_a_beat(factory: Factory, hq: SeenHq) -> None:
     factory.start_worker()
-    factory.broker.echo([EchoMessage(1, "e-7", private_queue(FACTORY))])
+    factory.broker.echo([EchoMessage(1, "e-7", private_queue(FACTORY), FACTORY)])
 
     factory.wait(lambda: factory.spool.noted(notes.ECHO_HEARD) == "e-7", 10, "the echo is heard")
 

@@ -31,21 +31,29 @@ CREATE TRIGGER audit_log_is_append_only BEFORE UPDATE OR DELETE ON corporation.a
 """
 
 REDIS_USERS = """
--- What the broker's users are to be; the engine makes them so. Passwords are known here by their SHA-256 alone, which is
--- what Redis keeps too.
+-- What the broker's users are to be; the engine's doorkeeper makes them so. Passwords are known here by their SHA-256
+-- alone, which is what Redis keeps too.
 CREATE TABLE corporation.redis_users (
   factory_id      text PRIMARY KEY CHECK (btrim(factory_id) <> '' AND length(factory_id) <= 200),
   user_name       text NOT NULL UNIQUE CHECK (user_name ~ '^f_[A-Za-z0-9:_-]+$'),
-  password_sha256 text NOT NULL CHECK (password_sha256 ~ '^[0-9a-f]{64}$'),
-  -- The password before it, good until its owner has shown that it knows the new one, or this moment.
+  password_sha256 text CHECK (password_sha256 ~ '^[0-9a-f]{64}$'),
+  -- The password before it, which opens the door beside it until this moment, and until the new one has opened it too.
   previous_sha256 text CHECK (previous_sha256 ~ '^[0-9a-f]{64}$'),
   previous_until  timestamptz,
-  enabled         boolean NOT NULL DEFAULT true,
+  -- False for one that somebody else makes (`corporation up`, an administrator): it is only let in and shut out here.
+  made_here       boolean NOT NULL DEFAULT true,
+  enabled         boolean NOT NULL DEFAULT true,                        -- false while its factory is in quarantine
+  removed_at      timestamptz,                                          -- from then on the broker has no such user
+  -- Connections of before the last change are to be closed: what they showed is worth nothing any more.
+  cut             boolean NOT NULL DEFAULT false,
   rotation_asked_at timestamptz,
-  changed_at      timestamptz NOT NULL DEFAULT now(),
-  -- When the broker was last made to be so; before `changed_at`, or null, there is something to do.
-  applied_at      timestamptz,
-  CONSTRAINT a_previous_password_ends CHECK ((previous_sha256 IS NULL) = (previous_until IS NULL))
+  changed_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+  applied_change  timestamptz,                                          -- the change that the broker follows
+  applied_at      timestamptz,                                          -- since when
+  refused_commands bigint NOT NULL DEFAULT 0 CHECK (refused_commands >= 0),
+  CONSTRAINT who_makes_a_user_knows_its_password CHECK (made_here = (password_sha256 IS NOT NULL)),
+  CONSTRAINT a_previous_password_ends CHECK ((previous_sha256 IS NULL) = (previous_until IS NULL)),
+  CONSTRAINT an_applied_change_has_a_time CHECK ((applied_change IS NULL) = (applied_at IS NULL))
 );
 
 CREATE FUNCTION corporation.wake_the_doorkeeper() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -54,7 +62,7 @@ BEGIN
   RETURN NULL;
 END $$;
 CREATE TRIGGER a_change_wakes_the_doorkeeper
-  AFTER INSERT OR DELETE OR UPDATE OF password_sha256, previous_sha256, enabled ON corporation.redis_users
+  AFTER INSERT OR DELETE OR UPDATE OF password_sha256, previous_sha256, enabled, removed_at ON corporation.redis_users
   FOR EACH STATEMENT EXECUTE FUNCTION corporation.wake_the_doorkeeper();
 """
 

@@ -49,6 +49,7 @@ class StopMessage:
     outbox_id: int
     attempt_id: str
     queue: str
+    factory_id: str
     control_queue: str | None
     """None when no worker of the factory serves it: then the attempt hears of it with its next word to HQ."""
     reason: str
@@ -62,6 +63,7 @@ class EchoMessage:
     echo_id: str | None
     """None when nobody waits for it any more."""
     queue: str
+    factory_id: str
 
 
 Message = AttemptMessage | StopMessage | EchoMessage
@@ -78,7 +80,7 @@ def _message(row: Row[Any]) -> Message:
             return _attempt(row)
         case "echo":
             echo_id = str(row.echo_id) if row.echo_id else None
-            return EchoMessage(row.id, echo_id, private_queue(row.factory_id))
+            return EchoMessage(row.id, echo_id, private_queue(row.factory_id), row.factory_id)
         case _:
             return _stop(row)
 
@@ -108,6 +110,7 @@ def _stop(row: Row[Any]) -> StopMessage:
         outbox_id=row.id,
         attempt_id=str(row.attempt_id),
         queue=row.queue,
+        factory_id=row.factory_id,
         control_queue=listens if listens in (row.factory_queues or ()) else None,
         reason=row.cancel_reason or NOT_CURRENT,
     )

@@ -22,6 +22,7 @@ from corporation.db import open_ledger
 from corporation.settings import Settings, load_settings
 from hq_api import rate_limits
 from hq_api.app import create_app
+from hq_api.bounded_http import BoundedHttp
 
 OPS_TOKEN = secret("ops-token")
 JWT_SECRET = secret("signing")
@@ -128,7 +129,7 @@ def served(settings: Settings) -> Iterator[Api]:
     app = create_app(settings)
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=BoundedHttp,
         ws="websockets-sansio",
         ws_max_size=4096,
         log_level="critical",

@@ -33,6 +33,7 @@ KEYS = [
     "streams",
     "redis_url",
     "factory_queue",
+    "mission_keys",
 ]
 
 

@@ -43,7 +43,7 @@ def test_an_empty_database_gets_every_table(empty_database_url: str) -> None:
     assert stored_revision(empty_database_url) is None
     assert db.migrate(empty_database_url) == db.newest_revision() == stored_revision(empty_database_url)
     assert tables(empty_database_url, "corporation") >= TABLES
-    assert tables(empty_database_url, "mailbox") == {"celery_taskmeta"}
+    assert tables(empty_database_url, "mailbox") == {"celery_taskmeta", "factory_roles"}
 
 
 def test_migrating_again_changes_nothing_and_keeps_what_is_stored(database_url: str) -> None:

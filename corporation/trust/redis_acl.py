@@ -1,0 +1,129 @@
+"""The broker's own list of users, over one connection that may change it.
+
+Whatever factories can put into an answer (names of clients, keys, users) is taken as bytes and read leniently: the
+library's readers raise on a `=` in a client's name, and one factory would blind the watch over all.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import redis
+
+NO_FILE: Final = "not configured to use an ACL file"
+MOST_ENTRIES: Final = 128
+"""Entries of the log that are read; a server keeps no more by default (`acllog-max-len`)."""
+SETINFO_SINCE: Final = (7, 2)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """One entry of the server's log of refusals: `count` times the same, the last time `age_seconds` ago."""
+
+    key: str
+    """The same for the same entry at a later look."""
+    user: str
+    reason: str
+    """`command`, `key`, `channel`, or `auth` for a password that was not right."""
+    what: str
+    count: int
+    age_seconds: float
+
+
+class Acl:
+    """The users of the server behind `client`; every method raises redis.RedisError or OSError when it does not answer,
+    and redis.exceptions.NoPermissionError when this connection's user may not do it."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+
+    def has_setinfo(self) -> bool:
+        """Whether this server knows CLIENT SETINFO, which clients send unasked: Valkey, and Redis from 7.2 on."""
+        server: Any = self._client.info("server")
+        return "valkey_version" in server or _version(str(server.get("redis_version", ""))) >= SETINFO_SINCE
+
+    def lines(self) -> dict[str, str]:
+        """Each user's line as the server would write it into its file, by the user's name."""
+        lines = [_text(line) for line in self._ask("LIST")]
+        return {line.split(" ", 2)[1]: line for line in lines if line.count(" ") >= 2}
+
+    def put(self, name: str, rules: Sequence[str]) -> None:
+        """The user is what `rules` say, all at once or not at all; who is connected stays. Safe to call twice."""
+        self._ask("SETUSER", name, *rules)
+
+    def remove(self, name: str) -> None:
+        """There is no such user, and nobody is connected as it. Safe to call twice."""
+        self._ask("DELUSER", name)
+
+    def cut(self, name: str) -> None:
+        """Every connection of this user is closed. Safe to call twice."""
+        self._client.execute_command("CLIENT KILL", "USER", name)
+
+    def save(self) -> bool:
+        """The server finds its users again after a restart; False where it keeps no file of them."""
+        try:
+            self._ask("SAVE")
+        except redis.ResponseError as error:
+            if NO_FILE in str(error):
+                return False
+            raise
+        return True
+
+    def refusals(self) -> list[Refused]:
+        """What the server refused lately; what cannot be read is left out."""
+        entries = [_fields(entry) for entry in self._ask("LOG", str(MOST_ENTRIES))]
+        return [refused for entry in entries if (refused := _refused(entry)) is not None]
+
+    def sizes(self, lists: Sequence[str], hashes: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """How many entries each of these keys has, and its bytes as the server estimates them."""
+        pipe: Any = self._client.pipeline(transaction=False)
+        for key in lists:
+            pipe.llen(key)
+        for key in hashes:
+            pipe.hlen(key)
+        keys = [*lists, *hashes]
+        for key in keys:
+            pipe.memory_usage(key)
+        answers: list[Any] = pipe.execute(raise_on_error=False)
+        numbers = [answer if isinstance(answer, int) else 0 for answer in answers]
+        return dict(zip(keys, zip(numbers[: len(keys)], numbers[len(keys) :], strict=True), strict=True))
+
+    def filled(self) -> float:
+        """Which part of the memory that it may take the server has taken; 0 where it has no limit."""
+        memory: Any = self._client.info("memory")
+        limit = int(memory.get("maxmemory") or 0)
+        return int(memory.get("used_memory") or 0) / limit if limit else 0.0
+
+    def _ask(self, *words: str) -> Any:
+        # In two words, so that the library does not know the command, and leaves the answer as it came.
+        return self._client.execute_command("ACL", *words)
+
+
+def is_on(line: str) -> bool:
+    """Whether the user of this line may log in."""
+    return line.split(" ")[2:3] == ["on"]
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
+
+
+def _fields(entry: Any) -> Mapping[str, str]:
+    """The entry's fields by name, which come as pairs or, in the newer protocol, as a mapping."""
+    if isinstance(entry, dict):
+        return {_text(name): _text(value) for name, value in entry.items()}
+    values = [_text(value) for value in entry]
+    return dict(zip(values[::2], values[1::2], strict=False))
+
+
+def _refused(entry: Mapping[str, str]) -> Refused | None:
+    try:
+        user, reason, what = entry["username"], entry["reason"], f"{entry['reason']} {entry['object']}"
+        key = entry.get("entry-id") or f"{user} {what} {entry['context']}"
+        return Refused(key, user, reason, what[:200], int(entry["count"]), float(entry["age-seconds"]))
+    except (KeyError, ValueError):
+        return None
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

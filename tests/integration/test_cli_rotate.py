@@ -1,0 +1,50 @@
+"""`corporation rotate`: what HQ is asked, and what the person is told of what happens now."""
+
+import json
+
+from test_cli_requests import Headquarters, hq, run  # noqa: F401  # pyright: ignore[reportUnusedImport] - the fixture
+
+ROTATE = "/api/v1/ops/factory/rotate"
+
+
+def asked(factory_id: str = "desk-7", *, changed: bool = True) -> tuple[int, dict[str, str], dict[str, object]]:
+    return 200, {}, {"ok": True, "factory_id": factory_id, "changed": changed}
+
+
+def test_it_says_what_happens_next_and_what_to_do_about_a_theft(hq: Headquarters) -> None:  # noqa: F811
+    hq.answers = [asked()]
+    ended = run(hq, "rotate", "desk-7", "--note", "it is June")
+    lines = ended.stdout.splitlines()
+
+    assert ended.returncode == 0
+    assert lines[0] == "desk-7 is asked to take a new password for Redis, which it fetches with its next beat"
+    assert "15 minutes" in lines[1]
+    assert "quarantine desk-7" in lines[2]
+    [seen] = hq.seen
+    assert (seen["method"], seen["path"]) == ("POST", ROTATE)
+    assert json.loads(seen["body"]) == {"target_factory_id": "desk-7", "note": "it is June"}
+
+
+def test_asking_again_says_that_it_has_not_come_yet(hq: Headquarters) -> None:  # noqa: F811
+    hq.answers = [asked(changed=False)]
+
+    assert "was asked before" in run(hq, "rotate", "desk-7").stdout
+
+
+def test_a_program_reads_hqs_answer(hq: Headquarters) -> None:  # noqa: F811
+    hq.answers = [asked()]
+
+    assert json.loads(run(hq, "rotate", "desk-7", "--json").stdout)["changed"] is True
+
+
+def test_a_factory_without_a_user_of_its_own_is_said_to_be_one(hq: Headquarters) -> None:  # noqa: F811
+    hq.answers = [(409, {}, {"detail": "no_redis_user: this factory has no user of the broker"})]
+    ended = run(hq, "rotate", "desk-7")
+
+    assert ended.returncode != 0
+    assert "no user of the broker" in ended.stderr
+
+
+def test_a_blank_name_is_none(hq: Headquarters) -> None:  # noqa: F811
+    assert run(hq, "rotate", " ").returncode == 64
+    assert hq.seen == []
