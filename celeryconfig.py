@@ -12,7 +12,7 @@ from kombu.entity import Exchange, Queue
 from corporation.broker_link import user_in
 from corporation.roles import FactoryRole, control_queue, default_queue, private_queue, slug_of
 from corporation.settings import Settings
-from corporation.trust.redis_profiles import FLOWER_CONTROL, HqUser, user_of, user_of_hq
+from corporation.trust.redis_profiles import FLOWER_CONTROL, FLOWER_HELD, HqUser, user_of, user_of_hq
 
 LONGEST_MISSION_SECONDS = 86_400
 """A day. No mission runs longer (bad-input A36), so every limit below is a sum of this and some slack."""
@@ -191,7 +191,10 @@ def _onlooker(settings: Settings) -> dict[str, Any]:
     """What Flower needs where it is a user of the broker of its own, who orders nothing and runs no scripts."""
     if user_in(settings.redis_url) != user_of_hq(HqUser.flower):
         return {}
+    options = _broker(settings)["broker_transport_options"]
+    held = {f"unacked{part}_key": f"{FLOWER_HELD}{part}" for part in ("", "_index", "_mutex")}
     return {
+        "broker_transport_options": {**options, **held},  # whoever listens sweeps, and not what a worker holds
         "control_exchange": FLOWER_CONTROL,  # it must ask for workers' heartbeats somewhere, and nobody hears it there
         # Queues that expire are refreshed by a script; what a Flower that was killed leaves is one word in a set.
         "control_queue_expires": None,

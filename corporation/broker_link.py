@@ -40,23 +40,23 @@ class PasswordFile(CredentialProvider):
         return self.user, password
 
 
-def open_link(url: str, password_file: Path | None = None) -> redis.Redis:
-    """A client that waits a second to connect and a second for an answer, and repeats nothing; connects when asked.
+def open_link(url: str, password_file: Path | None = None, limit_seconds: float = LIMIT_SECONDS) -> redis.Redis:
+    """A client that waits so long to connect and so long for an answer, and repeats nothing; connects when asked.
 
     With a `password_file` that wins over a password in `url`, and is read for each connection.
     """
     return redis.Redis.from_url(
         _without_user(url) if password_file else url,
-        socket_timeout=LIMIT_SECONDS,
-        socket_connect_timeout=LIMIT_SECONDS,
+        socket_timeout=limit_seconds,
+        socket_connect_timeout=limit_seconds,
         retry=Retry(NoBackoff(), 0),
         **_credentials(url, password_file),
     )
 
 
-def open_own_link(settings: Settings) -> redis.Redis:
+def open_own_link(settings: Settings, limit_seconds: float = LIMIT_SECONDS) -> redis.Redis:
     """As `open_link`, to this node's own broker as this node's own user."""
-    return open_link(settings.redis_url, settings.redis_password_file)
+    return open_link(settings.redis_url, settings.redis_password_file, limit_seconds)
 
 
 def user_in(url: str) -> str:

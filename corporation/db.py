@@ -47,11 +47,26 @@ GRANTS: Final = (
 )
 """What a role needs for all that the processes of a node do, in each of the two schemas."""
 
+LOCKS: Final = "p.pronamespace = 'pg_catalog'::regnamespace AND p.proname ~ '^pg_(try_)?advisory_'"
+"""Which rows `p` of pg_proc are the functions of advisory locks, on which one dispatcher and one migration rest."""
+# Nobody but headquarters has them where a factory's role was admitted by a superuser (trust/mailbox_roles.py).
+LACKING_LOCKS: Final = text(f"""
+    SELECT p.oid::regprocedure::text FROM pg_proc p
+     WHERE {LOCKS} AND NOT has_function_privilege(CAST(:role AS text), p.oid, 'EXECUTE')
+""")  # noqa: S608
+SUPERUSER: Final = text("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
+
 
 class UnknownRoleError(CorporationError):
     """A role that is to be granted the ledger does not exist; nothing was migrated, nothing granted."""
 
     code = "unknown_role"
+
+
+class LocksReservedError(CorporationError):
+    """A superuser keeps advisory locks from everybody but headquarters here, and only one can give them to more."""
+
+    code = "locks_reserved"
 
 
 def open_ledger(
@@ -94,7 +109,8 @@ def migrate(url: str, grant_to: Sequence[str] = ()) -> str:
     """Bring the database at `url` to the newest schema and return its revision; safe to call twice, and at once.
 
     Each role of `grant_to` may then use all of it, what later migrations add included, and owns none of it. Raises
-    UnknownRoleError, before anything is changed, when one does not exist.
+    UnknownRoleError, before anything is changed, when one does not exist, and LocksReservedError when only a superuser
+    could grant what one needs.
     """
     from alembic import command
 
@@ -137,7 +153,20 @@ def _grant(connection: Connection, roles: Sequence[str]) -> None:
             for grant in GRANTS:
                 _run(connection, sql.SQL(grant).format(schema=schema, role=role))
         _run(connection, sql.SQL("GRANT SELECT ON {} TO {}").format(_version_table(connection), role))
+    for role in roles:
+        _grant_locks(connection, role)
     connection.commit()
+
+
+def _grant_locks(connection: Connection, role: str) -> None:
+    lacking = connection.scalars(LACKING_LOCKS, {"role": role}).all()
+    if lacking and not connection.scalars(SUPERUSER).one():
+        raise LocksReservedError(
+            f"The advisory locks of this database are kept from {role!r}; have its administrator run this command once"
+        )
+    for function in lacking:
+        grant = sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(sql.SQL(function), sql.Identifier(role))
+        _run(connection, grant)
 
 
 def _version_table(connection: Connection) -> sql.Identifier:

@@ -52,8 +52,17 @@ def secrets_of(settings: Settings) -> list[str]:
     for name in type(settings).model_fields:
         value = getattr(settings, name)
         if hasattr(value, "get_secret_value"):
-            text = str(value.get_secret_value())
+            password = _password_in(str(value.get_secret_value()))
             # A password is percent-encoded in an address, and drivers may print it either way.
-            password = urlsplit(text).password or "" if "://" in text else text
             found |= {password, unquote(password)}
     return sorted((secret for secret in found if len(secret) >= SHORTEST_IN_LOGS), key=len, reverse=True)
+
+
+def _password_in(text: str) -> str:
+    """The password of an address, and of what is none, all of it."""
+    if "://" not in text:
+        return text
+    try:
+        return urlsplit(text).password or ""
+    except ValueError:
+        return text

@@ -7,7 +7,6 @@ import re
 import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
-from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,10 +29,13 @@ from corporation.roles import (
     read_role,
 )
 from corporation.variables import (
+    HOST_NAME,
     IN_CLEAR,
     KEY_NAME,
     LONGEST_SECONDS,
+    STAGES,
     AtLeastOne,
+    FactoryRedis,
     HeaderSecret,
     Name,
     Origins,
@@ -41,9 +43,11 @@ from corporation.variables import (
     Proxies,
     Redis,
     SigningSecret,
+    Stage,
     UserIds,
     Web,
     Words,
+    broker_problems,
     choice,
     crosses_the_internet_in_clear,
     flag,
@@ -53,26 +57,7 @@ CODER_ID, GENERAL_ID = "vp.coder.primary", "vp.general.primary"
 LONGEST_WORD_SHOWN = 20
 """Characters of a wrong value that an error repeats; no number or choice of ours is longer."""
 
-STAGES = {
-    "dev": "development",
-    "development": "development",
-    "local": "local",
-    "prod": "production",
-    "production": "production",
-    "staging": "staging",
-    "staging-hq": "staging",
-}
-"""What the name of an Infisical environment says of the stage (E-14)."""
 PROFILES = ("local_workstation", "standalone_node", "vps")
-
-
-class Stage(StrEnum):
-    """How serious this node is."""
-
-    DEVELOPMENT = "development"
-    STAGING = "staging"
-    LOCAL = "local"
-    PRODUCTION = "production"
 
 
 def _env(*names: str, default: Any, **limits: Any) -> Any:
@@ -118,7 +103,7 @@ class Settings(BaseModel):
     xai_api_key: SecretStr | None = _env("XAI_API_KEY", "GROK_API_KEY", default=None)
 
     redis_url_given: Redis | None = _env("UA_REDIS_URL", default=None)
-    redis_host: str = _env("UA_REDIS_HOST", default="127.0.0.1")
+    redis_host: str = _env("UA_REDIS_HOST", default="127.0.0.1", pattern=HOST_NAME)
     redis_port: int = _env("UA_REDIS_PORT", default=6379, ge=1, le=65535)
     redis_db: int = _env("UA_REDIS_DB", default=0, ge=0)
     redis_password: SecretStr | None = _env("REDIS_PASSWORD", default=None)
@@ -161,6 +146,8 @@ class Settings(BaseModel):
     """HQ's Ed25519 key that signs missions: 32 bytes in base64. Without one missions are not signed."""
     mission_keys: Words = _env("UA_MISSION_KEYS", default=())
     """The public keys (32 bytes each, in base64) that may sign missions for this node; without any it runs unsigned."""
+    update_keys: Words = _env("UA_UPDATE_KEYS", default=())
+    """The public keys that may sign releases for this node: never one that signs missions."""
     publisher_requests_per_minute: int = _env("UA_API_PUBLISHER_PER_MINUTE", default=3000, ge=1, le=1_000_000)
     factory_requests_per_minute: int = _env("UA_API_FACTORY_PER_MINUTE", default=30_000, ge=60, le=1_000_000)
     """Requests a minute to one process, of one publisher (the `sub` of its tokens) and of one factory."""
@@ -178,7 +165,7 @@ class Settings(BaseModel):
     factory_stale_seconds: int = _env("UA_FACTORY_STALE_SECONDS", default=300, ge=1)
     factory_offline_seconds: int = _env("UA_FACTORY_OFFLINE_SECONDS", default=900, ge=1)
     factory_sweep_seconds: int = _env("UA_FACTORY_SWEEP_SECONDS", default=60, ge=1, le=LONGEST_SECONDS)
-    factory_redis_url: Redis | None = _env("UA_FACTORY_REDIS_URL", default=None)
+    factory_redis_url: FactoryRedis | None = _env("UA_FACTORY_REDIS_URL", default=None)
     """The broker's address as a joining factory is told it; without one it gets its missions over HTTPS."""
     factory_update_remote: str = _env("UA_FACTORY_UPDATE_REMOTE", default="origin")
     bootstrap_claim_ttl_seconds: int = _env("UA_TUTORIAL_BOOTSTRAP_CLAIM_TTL_SECONDS", default=1800, ge=60)
@@ -389,9 +376,9 @@ def _contradictions(settings: Settings) -> list[str]:
 
 
 def _unsafe(settings: Settings, environ: Mapping[str, str]) -> list[str]:
-    problems: list[str] = []
-    if crosses_the_internet_in_clear(settings.redis_url) and not settings.redis_plaintext_allowed:
-        problems.append(f"UA_REDIS_URL: {IN_CLEAR.format('rediss://', 'UA_REDIS_ALLOW_PLAINTEXT')}")
+    others = {"UA_FACTORY_REDIS_URL": settings.factory_redis_url, "UA_REDIS_ADMIN_URL": settings.redis_admin_url}
+    brokers = {"UA_REDIS_URL": SecretStr(settings.redis_url), **others}
+    problems = [] if settings.redis_plaintext_allowed else broker_problems(brokers)
     if crosses_the_internet_in_clear(settings.hq_base_url) and not settings.plaintext_allowed:
         problems.append(f"UA_HQ_BASE_URL: {IN_CLEAR.format('https://', 'UA_HQ_ALLOW_PLAINTEXT')}")
     uses_parts = settings.redis_delegation_enabled and not settings.redis_url_given

@@ -2,11 +2,24 @@
 
 import ipaddress
 import re
+from collections.abc import Mapping
+from enum import StrEnum
 from typing import Annotated, Any, Final, LiteralString
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_core import PydanticCustomError
+
+STAGES = {
+    "dev": "development",
+    "development": "development",
+    "local": "local",
+    "prod": "production",
+    "production": "production",
+    "staging": "staging",
+    "staging-hq": "staging",
+}
+"""What the name of an Infisical environment says of the stage (E-14)."""
 
 TRUE_WORDS = frozenset({"1", "true", "yes", "on"})
 FALSE_WORDS = frozenset({"0", "false", "no", "off"})
@@ -14,6 +27,15 @@ LEAST_TOKEN_BYTES = 32
 """From here on no number of tries finds a secret; below it, only that tries are few keeps it."""
 LONGEST_SECONDS = 3_155_760_000
 """A hundred years: more is a slip, and the database could not add it to a time."""
+
+
+class Stage(StrEnum):
+    """How serious this node is."""
+
+    DEVELOPMENT = "development"
+    STAGING = "staging"
+    LOCAL = "local"
+    PRODUCTION = "production"
 
 
 def read_flag(word: str | None, default: bool) -> bool:
@@ -93,13 +115,30 @@ def _unreadable(place: str) -> LiteralString | None:
 
 
 def _verified_tls(given: SecretStr) -> SecretStr:
+    """An encrypted address names who may vouch for the broker, and nothing in it makes that worth less.
+
+    Two libraries read it: of an option given twice one takes the first and one the last, and one knows one word less.
+    """
     parts = urlsplit(given.get_secret_value())
-    options = parse_qs(parts.query.lower())
-    required = options.get("ssl_cert_reqs", [""])[-1].removeprefix("cert_") == "required"
-    if parts.scheme == "rediss" and not (required and options.get("ssl_ca_certs")):
+    if parts.scheme != "rediss":
+        return given
+    options = parse_qs(parts.query)
+    words = [word.lower().removeprefix("cert_") for word in options.get("ssl_cert_reqs", [])]
+    if words != ["required"] or len(options.get("ssl_ca_certs", [])) != 1:
         # Without both the broker's client would take any certificate (notes, security §1 rule 8).
         raise PydanticCustomError("tls", "must end in ?ssl_cert_reqs=required&ssl_ca_certs=FILE, or nobody is verified")
-    return given
+    ssl_options = {name: values for name, values in options.items() if name.lower().startswith("ssl_")}
+    if ssl_options.keys() - _TLS_OPTIONS or ssl_options.get("ssl_check_hostname", ["true"]) != ["true"]:
+        raise PydanticCustomError(
+            "tls",
+            "must not weaken how the broker is verified: of the options ssl_… it may "
+            "have ssl_cert_reqs=required, ssl_ca_certs, ssl_certfile and ssl_keyfile",
+        )
+    query = re.sub(r"(?<=ssl_cert_reqs=)[A-Za-z_]+", "required", parts.query)
+    return SecretStr(parts._replace(query=query).geturl())
+
+
+_TLS_OPTIONS: Final = frozenset({"ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname"})
 
 
 def _signing_secret(secret: SecretStr) -> SecretStr:
@@ -168,10 +207,33 @@ def _is_public(host: str | None) -> bool:
 
 
 IN_CLEAR: Final = "sends secrets over the open internet unencrypted; use {}, a private address, or {}=1"
+
+
+def broker_problems(addresses: Mapping[str, SecretStr | None]) -> list[str]:
+    """Which of these variables, by name, would send what they carry over the open internet unencrypted."""
+    given = {name: address.get_secret_value() for name, address in addresses.items() if address}
+    return [
+        f"{name}: {IN_CLEAR.format('rediss://', 'UA_REDIS_ALLOW_PLAINTEXT')}"
+        for name, address in given.items()
+        if crosses_the_internet_in_clear(address)
+    ]
+
+
+def _database_zero(given: SecretStr) -> SecretStr:
+    parts = urlsplit(given.get_secret_value())
+    if "@" not in parts.netloc and parts.path.strip("/") not in ("", "0"):
+        raise PydanticCustomError("database", "must name database 0 or a user: rights are the same in all databases")
+    return given
+
+
+HOST_NAME: Final = r"^[A-Za-z0-9_.:%-]{1,253}$"
+"""A name or an address of either kind, without the brackets of the longer one."""
 KEY_NAME: Final = r"^[A-Za-z0-9:_.-]{1,200}$"
 """Names of streams and groups: no blank, no glob character, nothing an access rule could misread."""
 
 Redis = Annotated[SecretStr, address_of("redis", "rediss"), AfterValidator(_verified_tls)]
+FactoryRedis = Annotated[Redis, AfterValidator(_database_zero)]
+"""Without a user in it each factory gets one of its own."""
 Web = Annotated[str, address_of("http", "https")]
 Postgres = Annotated[SecretStr, address_of("postgresql", "postgres", "postgresql+psycopg")]
 HeaderSecret = Annotated[SecretStr, AfterValidator(lambda secret: SecretStr(secret.get_secret_value().strip()))]

@@ -63,7 +63,7 @@ def _takes_missions(settings: Settings, worker: WorkerRow, *, over_https: bool) 
 
 def _status(facts: Mapping[str, str], missions: Sequence[WorkerRow]) -> str:
     """What this factory says of itself; one whose workers are all on their way out drains (F-23)."""
-    if facts.get(notes.PAUSED) == notes.SET:
+    if facts.get(notes.PAUSED) == notes.SET or facts.get(notes.KEYS_REFUSED):
         return "paused"
     leaving = bool(missions) and not any(worker.slots for worker in missions)
     return "draining" if leaving or facts.get(notes.DRAINING) == notes.SET else "online"

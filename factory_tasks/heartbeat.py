@@ -12,6 +12,7 @@ from corporation.federation import notes
 from corporation.federation.hq import HqRefusedError
 from factory_tasks.beat_body import FAILURES, LATENCY, beat_body
 from factory_tasks.beat_body import running_version as running_version
+from factory_tasks.mission_keys import keys_in
 from factory_tasks.node import Node
 from factory_tasks.redis_password import rotate_if_asked
 from factory_tasks.stop_orders import orders_in, write_down
@@ -25,6 +26,8 @@ SENT_AT: Final = "beat_sent_at"
 TRIED_AT: Final = "beat_tried_at"
 """A note likewise: when the last beat that HQ did not take was begun."""
 LONGEST_WAIT_SECONDS: Final = 300.0
+GOODBYE_SECONDS: Final = 5.0
+"""How long a process that ends waits for HQ, for each step."""
 SPLIT_BRAIN: Final = "split_brain"
 REFUSED_SAID: Final = "beat_refused_said"
 LONGEST_COMMIT: Final = 64
@@ -58,6 +61,7 @@ def send_beat(here: Node, source: str) -> bool:
                 notes.SPLIT_BRAIN: "",
                 **told_with(body.get("cost_snapshot")),
                 **wishes_in(answer),
+                **keys_in(here, answer),
             }
         )
         for order in orders_in(answer):
@@ -67,6 +71,20 @@ def send_beat(here: Node, source: str) -> bool:
         log.warning("beat_not_noted", source=source, error=str(error))
     rotate_if_asked(here)
     return True
+
+
+def say_goodbye(here: Node) -> None:
+    """The last process of this factory ends: HQ hears that it is offline, if HQ listens; else it falls silent.
+
+    Safe to call from each process that ends: while another one still takes missions or orders, nothing is said.
+    Headquarters says nothing, for its API goes on speaking for it.
+    """
+    if here.hq is None or here.settings.policy.is_headquarters or here.spool.workers():
+        return
+    try:
+        here.hq.beat({**beat_body(here, "stop"), "registration_status": "offline"}, GOODBYE_SECONDS)
+    except CorporationError as error:
+        log.warning("goodbye_not_heard", error=str(error))
 
 
 def wishes_in(answer: Mapping[str, Any]) -> dict[str, str]:

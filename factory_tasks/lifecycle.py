@@ -24,7 +24,7 @@ from corporation.settings import Settings
 from factory_tasks.attempt_mark import end_leftovers_of_the_dead
 from factory_tasks.gated_transport import close_gate
 from factory_tasks.handlers import labels
-from factory_tasks.heartbeat import running_version, send_beat
+from factory_tasks.heartbeat import running_version, say_goodbye, send_beat
 from factory_tasks.mailbox import MailboxBackend
 from factory_tasks.mission_task import FULL_DISK_SECONDS, register_all, register_orders
 from factory_tasks.node import Node, node
@@ -209,7 +209,10 @@ def begin_to_leave(sender: Any, **_: Any) -> None:
 
 
 def be_gone(sender: Any, **_: Any) -> None:
-    """The worker takes nothing any more, nothing that its missions started is left, and HQ knows what came of them."""
+    """The worker takes nothing any more, nothing that its missions started is left, and HQ knows what came of them.
+
+    With the last worker of its node the factory takes its leave.
+    """
     here = node()
     while _pulses:
         _pulses.pop().stop()
@@ -220,6 +223,7 @@ def be_gone(sender: Any, **_: Any) -> None:
     while _signs:
         _signs.pop().forget()
     here.spool.remove_worker(str(getattr(sender, "hostname", sender)))
+    say_goodbye(here)
     if here.settings.ready_file:
         here.settings.ready_file.unlink(missing_ok=True)
 

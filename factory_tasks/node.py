@@ -15,6 +15,7 @@ from corporation.federation.refused_messages import RefusedMessages
 from corporation.federation.spool import Spool
 from corporation.masking import SHORTEST_IN_REPORTS, Mask
 from corporation.settings import Settings
+from corporation.trust.key_announcement import trusted
 from corporation.trust.keyring import keys_by_id, public_keys, why_keys_are_refused
 
 
@@ -30,9 +31,8 @@ class Node:
     refused: RefusedMessages
 
     def mission_keys(self) -> Mapping[str, Ed25519PublicKey]:
-        """The keys that may sign missions for this node: those it was given, and what HQ announced since."""
-        learned = (self.spool.noted(notes.MISSION_KEYS) or "").split()
-        return _keys((*public_keys(self.settings), *learned))
+        """The keys that may sign missions for this node: those it was given, or what HQ announced since."""
+        return _keys(trusted(public_keys(self.settings), self.spool.noted(notes.MISSION_KEYS)))
 
 
 @cache

@@ -112,14 +112,17 @@ class WorkerSigns:
 
 
 def is_kept_away(facts: Mapping[str, str]) -> bool:
-    """Whether this factory is to take no missions: HQ paused or drains it, or another process uses its name."""
+    """Whether this factory is to take no missions: HQ paused or drains it, another process uses its name, or it
+    knows none of HQ's keys.
+    """
     return bool(why_kept_away(facts))
 
 
 def why_kept_away(facts: Mapping[str, str]) -> str:
     """In one word; empty when nothing keeps it."""
     flags = [name for name in (notes.PAUSED, notes.DRAINING) if facts.get(name) == notes.SET]
-    return flags[0] if flags else (notes.SPLIT_BRAIN if facts.get(notes.SPLIT_BRAIN) else "")
+    causes = [name for name in (notes.SPLIT_BRAIN, notes.KEYS_REFUSED) if facts.get(name)]
+    return next(iter([*flags, *causes]), "")
 
 
 def signs_of(facts: Mapping[str, str], name: str) -> dict[str, Any]:

@@ -182,7 +182,9 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     # Which role it is may come from where the secrets come from; they are fetched once a process.
     role = read_role(load_secrets(environ, PROJECT_ROOT).environ.get("FACTORY_ROLE"))
     required = ("UA_DATABASE_URL",) if build_factory_runtime_policy(role).opens_ledger else ()
-    return bootstrap(environ, *required, checks=(somebody_can_log_in, why_role_is_refused, why_keys_are_refused)).settings
+    return bootstrap(
+        environ, *required, checks=(somebody_can_log_in, why_role_is_refused, why_keys_are_refused)
+    ).settings
 
 
 def somebody_can_log_in(settings: Settings) -> list[str]:

@@ -49,6 +49,12 @@ async def read_optional_object(request: Request) -> dict[str, Any]:
     return {} if empty else await read_object(request)
 
 
+def declared_bytes(headers: Headers) -> int:
+    """How long the body says that it is; 0 where it does not say it, or not as a number."""
+    declared = headers.get("content-length", "")
+    return int(declared) if declared.isascii() and declared.isdecimal() and len(declared) < 20 else 0
+
+
 def _check_media(headers: Headers) -> None:
     encodings = {part.strip().lower() for part in headers.get("content-encoding", "identity").split(",")}
     if encodings != {"identity"}:
@@ -62,8 +68,7 @@ def _check_media(headers: Headers) -> None:
 
 
 async def _read(request: Request, limit: int, batch_limit: int) -> bytes:
-    declared = request.headers.get("content-length", "0")
-    if declared.isdigit() and int(declared) > batch_limit:
+    if declared_bytes(request.headers) > batch_limit:
         raise _too_large(limit)
     data = bytearray()
     allowed = limit

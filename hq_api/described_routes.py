@@ -28,6 +28,11 @@ def sends(media: str, description: str) -> dict[int | str, dict[str, Any]]:
     return {200: {"description": description, "content": {media: {"schema": {"type": "string"}}}}}
 
 
+def also(statuses: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
+    """`responses` of a route that also answers, in JSON, with these `statuses`, each with what it means."""
+    return {status: {"description": said, "content": {"application/json": {}}} for status, said in statuses.items()}
+
+
 def _json(model: type[BaseModel], mode: Literal["validation", "serialization"]) -> dict[str, Any]:
     schema = model.model_json_schema(mode=mode)
     return {"application/json": {"schema": _inlined(schema, schema.pop("$defs", {}))}}

@@ -21,6 +21,7 @@ from corporation.missions.store import dead_letters, dispatching, measuring, tel
 from corporation.missions.store.dispatching import FactoryRow
 from corporation.missions.store.measuring import BUCKETS, History
 from corporation.roles import private_queue
+from corporation.trust.redis_users import refused_commands
 
 STATUSES: Final = ("online", "paused", "draining", "stale", "offline", "quarantined")
 HISTORY_SECONDS: Final = 30.0
@@ -37,6 +38,8 @@ class Ledger:
     """Each factory's id, its status as the dashboard shows it, and the seconds since it was heard of."""
     open_letters: int
     untold: int
+    refused: Mapping[str, int]
+    """By the user of the broker, how many commands it was refused."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ def read_ledger(connection: Connection, count: HistoryCount, thresholds: Thresho
         statuses=[(row.view.factory_id, _status(row, thresholds), row.silent_seconds) for row in factories],
         open_letters=dead_letters.count_open(connection),
         untold=telling.count_untold(connection),
+        refused=refused_commands(connection),
     )
 
 
@@ -115,9 +119,13 @@ def _of_ledger(ledger: Ledger) -> list[Metric]:
     attempts = CounterMetricFamily("ua_attempts", "Attempts that ended, by how", labels=["outcome"])
     for outcome, count in ledger.history.attempts.items():
         attempts.add_metric([outcome], count)
+    refused = CounterMetricFamily("ua_redis_refused_commands", "Commands that Redis refused a factory", labels=["user"])
+    for user, count in ledger.refused.items():
+        refused.add_metric([user], count)
     return [
         missions,
         attempts,
+        refused,
         _starts(ledger.history),
         _labelled("ua_missions_waiting", "Missions that wait, by why", "reason", ledger.waiting),
         *_of_factories(ledger.statuses),

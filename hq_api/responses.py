@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any, Final
 
 import structlog
@@ -18,6 +19,9 @@ from corporation.strict_json import JsonRefused
 from hq_api.access import NotSignedIn, Unauthorized
 
 RETRY_AFTER_SECONDS: Final = 5
+MOST_PROBLEMS: Final = 100
+"""Of one body; without an end, a small request of many mistakes would have a large answer."""
+LONGEST_KEY: Final = 100
 CLOSE: Final = {"Connection": "close"}
 
 log = structlog.get_logger()
@@ -43,11 +47,19 @@ class Refusal(Exception):
 
 
 def described(problems: Iterable[Problem], at: tuple[str | int, ...] = ("body",)) -> list[dict[str, Any]]:
-    """The list shape of H-3 for `problems`, each `loc` under `at`; `input` holds no text, which could be a secret."""
+    """The list shape of H-3 for the first hundred of `problems`, each `loc` under `at`.
+
+    `input` holds no text, which could be a secret; a key of the caller's in a `loc` is cut.
+    """
     return [
-        {"type": p.type, "loc": [*at, *p.loc], "msg": p.msg, "input": p.input} | ({"ctx": dict(p.ctx)} if p.ctx else {})
-        for p in problems
+        {"type": p.type, "loc": [*at, *map(_cut, p.loc)], "msg": p.msg, "input": p.input}
+        | ({"ctx": dict(p.ctx)} if p.ctx else {})
+        for p in islice(problems, MOST_PROBLEMS)
     ]
+
+
+def _cut(part: str | int) -> str | int:
+    return part[:LONGEST_KEY] if isinstance(part, str) else part
 
 
 def invalid(problems: Iterable[Problem], at: tuple[str | int, ...] = ("body",)) -> Response:

@@ -43,8 +43,15 @@ def _bare_environment() -> None:  # pyright: ignore[reportUnusedFunction]
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where several test processes share the work, the tests that share a module's servers stay in one of them."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several test processes share the work, the tests that share a module's servers stay in one of them.
+
+    They begin with the longest, and keep their order otherwise.
+    """
+    if hasattr(config, "workerinput"):
+        from order import place_of
+
+        items.sort(key=lambda item: place_of(item.nodeid))
     for item in items:
         names = getattr(item, "fixturenames", ())
         if "module_servers" in names and not item.get_closest_marker("xdist_group"):

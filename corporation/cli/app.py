@@ -10,7 +10,7 @@ from typing import Final
 import typer
 from typer.exceptions import TyperException
 
-from corporation.cli import dead_letters, exits, factories, factory, missions, streams
+from corporation.cli import dead_letters, exits, factories, factory, keys, missions, streams, update_manifest
 from corporation.cli.capabilities import capabilities
 from corporation.cli.connection import JsonOption
 from corporation.cli.doctor import doctor
@@ -46,6 +46,8 @@ app.add_typer(factories.app, name="factories")
 app.command()(workload)
 app.add_typer(factory.app, name="factory")
 app.command()(rotate)
+app.add_typer(keys.app, name="keys")
+app.add_typer(update_manifest.app, name="update-manifest")
 app.command()(rebuild_queues)
 app.command()(env)
 app.command()(capabilities)

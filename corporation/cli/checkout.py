@@ -17,6 +17,14 @@ def remote(project: Path = PROJECT) -> str:
     return "" if ":" in authority.rpartition("@")[0] or "\n" in url else url
 
 
+def is_of_this_machine(url: str) -> bool:
+    """Whether a remote is a folder, which another machine does not have; `host:path` and `scheme://…` are none."""
+    scheme, separator, _ = url.partition("://")
+    if separator:
+        return scheme.lower() == "file"
+    return ":" not in url.partition("/")[0]
+
+
 def commit(project: Path = PROJECT) -> str:
     """The commit that is checked out, or an empty text."""
     return _git(project, "rev-parse", "HEAD")

@@ -14,6 +14,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 import corporation
+from corporation.broker_link import PasswordFileError, open_own_link
 from corporation.cli import exits
 from corporation.cli.checks_of_headquarters import headquarters
 from corporation.cli.connection import effective
@@ -133,10 +134,11 @@ def redis_answers(settings: Settings) -> Finding:
     if not settings.redis_delegation_enabled and not settings.policy.opens_ledger:
         return Finding("redis", "ok", "not used: missions come over HTTPS")
     address = shown(settings.redis_url)
-    limits = {"socket_timeout": CONNECT_SECONDS, "socket_connect_timeout": CONNECT_SECONDS}
     try:
-        with redis.Redis.from_url(settings.redis_url, **limits) as server:
+        with open_own_link(settings, limit_seconds=CONNECT_SECONDS) as server:
             server.ping()
+    except PasswordFileError as error:
+        return Finding("redis", "problem", str(error), "write it there, or join HQ again", exits.CONFIG)
     except (AuthenticationError, NoPermissionError):
         return Finding("redis", "problem", f"{address} refuses the password", "check UA_REDIS_URL", exits.CONFIG)
     except (redis.RedisError, OSError, ValueError) as error:

@@ -13,7 +13,7 @@ from corporation.cli import exits
 from corporation.cli.exits import Refusal
 from corporation.cli.membership import kept
 from corporation.cli.origins import origin_of
-from corporation.embedded.stack_environment import variables_of
+from corporation.embedded.stack_environment import operators_variables
 from corporation.embedded.stack_facts import from_facts, with_given
 from corporation.embedded.stack_shape import ROLES, Shape
 from corporation.embedded.stack_state import StateFolder, StateFolderError, default_state_folder
@@ -101,7 +101,7 @@ def effective(environ: Mapping[str, str], folder: StateFolder) -> dict[str, str]
     if stack is None:
         return given
     process = "factory-worker" if stack.shape is Shape.WORKER else "engine"
-    return variables_of(process, with_given(stack, environ)) | given
+    return operators_variables(process, with_given(stack, environ)) | given
 
 
 def _token(facts: Mapping[str, Any]) -> str:

@@ -11,9 +11,9 @@ from corporation.cli import exits
 from corporation.cli.connection import JsonOption, StateOption, state_folder, with_secrets
 from corporation.cli.exits import Refusal
 from corporation.cli.output import say, say_json, warn
-from corporation.embedded.stack_environment import Stack, inherited_from, variables_of
+from corporation.embedded.stack_environment import Stack, inherited_from, operators_variables, variables_of
 from corporation.embedded.stack_facts import from_facts, with_given
-from corporation.embedded.stack_shape import Shape
+from corporation.embedded.stack_shape import MISSION_WORKERS, Shape
 from corporation.embedded.stack_state import StateFolder
 
 
@@ -63,7 +63,8 @@ def _variables(stack: Stack, role: Role | None) -> dict[str, str]:
     if stack.shape not in shapes:
         refusal = f"The stack in {stack.state} is {stack.shape} and has no {wanted}; leave --role out"
         raise Refusal(exits.CONFIG, refusal)
-    return variables_of(process, stack)
+    # A factory's are the factory's; HQ's are for a person, who does what several processes do.
+    return variables_of(process, stack) if process in MISSION_WORKERS.values() else operators_variables(process, stack)
 
 
 def stack_in(folder: StateFolder) -> Stack:

@@ -104,7 +104,7 @@ def _listed(client: HqClient, status: Status | None, limit: int) -> Json:
     if status is None:
         return answer
     rows: list[Json] = answer.get("registrations", [])
-    wanted = [row for row in rows if status_of(row) == status]
+    wanted = [row for row in rows if bool(row.get("quarantined")) == shut_out]
     return {**answer, "registrations": wanted[:limit], "count": answer.get("count", 0) - len(rows) + len(wanted)}
 
 
@@ -182,6 +182,7 @@ def fields_of(row: Mapping[str, Any]) -> dict[str, object]:
         "heard": f"{how_long(row.get('age_seconds'))} ago" if row.get("age_seconds") is not None else "never",
         "role": f"{row.get('factory_role')}, {row.get('deployment_profile')}",
         "missions": row.get("transport"),
+        "redis user": redis_user_of(row),
         "slots": f"{row.get('busy', 0)} of {row.get('slots', 0)} busy, {row.get('queued', 0)} queued",
         "queues": ", ".join(map(str, row.get("queues") or [])) or None,
         "labels": ", ".join(map(str, row.get("capabilities") or [])) or None,
@@ -189,6 +190,20 @@ def fields_of(row: Mapping[str, Any]) -> dict[str, object]:
         "latency": f"{row['heartbeat_latency_ms']} ms" if row.get("heartbeat_latency_ms") is not None else None,
         "since": str(row.get("first_seen_at"))[:19],
     }
+
+
+def redis_user_of(row: Mapping[str, Any]) -> str | None:
+    """The broker's user that HQ made for this factory, and what is still to come of it; None without one."""
+    user = row.get("redis_user") or {}
+    wishes = {
+        "shut out": user.get("enabled") is False,
+        "not in Redis yet": user.get("applied") is False,
+        "a new password is asked for": user.get("rotation_asked_at"),
+        "two passwords for now": user.get("previous_until"),
+        f"{user.get('refused_commands')} commands refused": user.get("refused_commands"),
+    }
+    words = [str(user["name"]), *(word for word, true in wishes.items() if true)] if user else []
+    return ", ".join(words) or None
 
 
 def _note_in(detail: object) -> str:

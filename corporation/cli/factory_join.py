@@ -21,6 +21,9 @@ from corporation.cli.membership import (
     factory_folder,
     keep,
     kept,
+    prepared,
+    refuse_stack,
+    state_words,
     why_unusable,
 )
 from corporation.cli.output import say, say_json, warn, working
@@ -66,6 +69,7 @@ def join(
     Again with a fresh code it gets a new credential, and the old one is worth nothing. Start it with `factory up`.
     """
     folder = factory_folder(state)
+    refuse_stack(folder)
     given = _code(code)
     settings = _settings(hq_url.rstrip("/"))
     before = kept(folder)
@@ -74,13 +78,13 @@ def join(
             exits.DATA,
             f"{before.factory_id} runs from {folder.path}; end it first, or give {factory_id} another folder: --state",
         )
-    folder.prepare()
     known = before is not None and before.hq_base_url == settings.hq_base_url
     usual = Usual(before.factory_id if before and known else settings.factory_id, is_ours=known)
-    with working("Joining"):
-        answer = _enrol(settings, given, factory_id, usual)
-    membership = _membership(answer, settings)
-    keep(folder, membership)
+    with prepared(folder):  # first, so that no code is used up for a folder that cannot be written
+        with working("Joining"):
+            answer = _enrol(settings, given, factory_id, usual)
+        membership = _membership(answer, settings)
+        keep(folder, membership)
     if as_json:
         say_json(
             {"factory_id": membership.factory_id, "hq_base_url": membership.hq_base_url, "state": str(folder.path)}
@@ -92,9 +96,10 @@ def join(
     way = "Redis, and HTTPS while that is away" if membership.redis_url else "HTTPS"
     say(f"  missions come over {way}")
     if code != FROM_STDIN:  # else a script goes on by itself
-        say(f"Next: corporation factory up --detach{f' --state {state}' if state else ''}")
+        say(f"Next: corporation factory up --detach{state_words(folder)}")
     if folder.is_held():
-        say("  It runs with the old credential, which HQ does not accept any more: `corporation factory down` first")
+        down = f"`corporation factory down{state_words(folder)}` first"
+        say(f"  It runs with the old credential, which HQ does not accept any more: {down}")
 
 
 def _code(given: str | None) -> str:
@@ -110,6 +115,10 @@ def _code(given: str | None) -> str:
 
 def _settings(url: str) -> Settings:
     """This machine's settings with that HQ; refuses an address that is none, or would carry secrets in clear."""
+    if "://" not in url:
+        raise Refusal(
+            exits.USAGE, "HQ_URL has no scheme: it must begin with https://, or with http:// inside a network"
+        )
     try:
         parts = httpx.URL(url)
     except httpx.InvalidURL:
@@ -213,6 +222,8 @@ def _refused(response: httpx.Response, settings: Settings, name: str) -> Refusal
         return Refusal(
             code, f"{where} does not take this factory in ({status}: {detail}); {_ANOTHER}{shlex.quote(name)}"
         )
+    if status == 422 and "factory_id" in detail:
+        return Refusal(exits.DATA, f"{where} does not take this name ({detail}); choose another with --factory-id")
     if status == 404:
         return _no_hq(settings)
     return refusal_of(response, settings.hq_base_url, "the join code")
@@ -231,10 +242,12 @@ def _membership(answer: Mapping[str, Any], settings: Settings) -> Membership:
     if not (isinstance(factory_id, str) and factory_id and isinstance(credential, str) and credential):
         raise _no_hq(settings)
     interval = answer.get("heartbeat_interval_seconds")
+    keys = answer.get("mission_keys")
     membership = Membership(
         factory_id,
         settings.hq_base_url,
         credential,
+        mission_keys=tuple(str(key) for key in keys) if isinstance(keys, list) else (),
         factory_queue=str(answer.get("factory_queue") or ""),
         heartbeat_interval_seconds=max(interval, 10) if type(interval) is int else 0,
         plaintext_allowed=settings.plaintext_allowed,

@@ -18,7 +18,15 @@ from corporation.cli.connection import with_secrets
 from corporation.cli.exits import Refusal
 from corporation.cli.factory_status import look, why_not_online
 from corporation.cli.launch import Launch, Node, launch_of
-from corporation.cli.membership import FactoryStateOption, Membership, factory_folder, joined, without_hqs
+from corporation.cli.membership import (
+    FactoryStateOption,
+    Membership,
+    factory_folder,
+    joined,
+    refuse_stack,
+    state_words,
+    without_hqs,
+)
 from corporation.cli.output import say, warn, working
 from corporation.embedded.stack_environment import Stack
 from corporation.embedded.stack_process import last_line
@@ -45,6 +53,7 @@ Detach = Annotated[
 def up(detach: Detach = False, state: FactoryStateOption = None) -> None:
     """Run this machine's factory until Ctrl-C: it takes missions over Redis, or over HTTPS where there is none."""
     folder = factory_folder(state)
+    refuse_stack(folder)
     membership = joined(folder)
     if detach:
         raise typer.Exit(_detached(folder, membership))
@@ -54,6 +63,7 @@ def up(detach: Detach = False, state: FactoryStateOption = None) -> None:
 def down(state: FactoryStateOption = None) -> None:
     """End this machine's factory: it takes nothing new, and what it runs gets 10 seconds to finish. 0 if none runs."""
     folder = factory_folder(state)
+    refuse_stack(folder)
     if not folder.is_held():
         say(f"No factory runs from {folder.path}")
         return
@@ -68,7 +78,7 @@ def down(state: FactoryStateOption = None) -> None:
         raise Refusal(
             exits.FAILED, f"Process {pid} has not ended within {END_SECONDS:.0f} s; see {folder.log(LOG)}, or kill it"
         )
-    say("The factory has ended; `corporation factory up` starts it again")
+    say(f"The factory has ended; `corporation factory up{state_words(folder)}` starts it again")
 
 
 def _attached(folder: StateFolder, membership: Membership) -> int:
@@ -142,7 +152,8 @@ def _detached(folder: StateFolder, membership: Membership) -> int:
     if folder.is_held():
         raise StackRunsAlready(
             f"{membership.factory_id} runs already from {folder.path}; "
-            "`corporation factory status` shows it, `corporation factory down` ends it"
+            f"`corporation factory status{state_words(folder)}` shows it, "
+            f"`corporation factory down{state_words(folder)}` ends it"
         )
     ready, log = folder.ready_file(ONLINE), folder.log(LOG)
     ready.unlink(missing_ok=True)

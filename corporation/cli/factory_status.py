@@ -11,7 +11,7 @@ import typer
 
 from corporation.cli import exits
 from corporation.cli.connection import JsonOption, with_secrets
-from corporation.cli.membership import FactoryStateOption, Membership, factory_folder, joined, why_unusable
+from corporation.cli.membership import FactoryStateOption, Membership, factory_folder, joined, state_words, why_unusable
 from corporation.cli.output import say, say_fields, say_json, working
 from corporation.cli.own_row import AtHq
 from corporation.embedded.stack_state import StateFolder
@@ -101,7 +101,7 @@ def _of_here(
 ) -> list[str]:
     problems = why_unusable(membership, environ)
     if not runs:
-        problems.append(f"it does not run; start it with `corporation factory up --detach --state {folder.path}`")
+        problems.append(f"it does not run; start it with `corporation factory up --detach{state_words(folder)}`")
     elif notes.get(SPLIT_BRAIN):
         problems.append(f"another machine or folder speaks for {membership.factory_id}: {notes[SPLIT_BRAIN]}")
     return problems

@@ -12,6 +12,7 @@ from corporation.cli.connection import JsonOption, StateOption, find_connection,
 from corporation.cli.output import say, say_json, warn, working
 
 CLONE: Final = "corporation"
+PLACEHOLDER: Final = "GIT_URL"
 TTL_SECONDS: Final = 900
 LOOPBACK: Final = ("127.0.0.1", "localhost", "[::1]")
 
@@ -37,10 +38,15 @@ def join_code(
 
 
 def command(hq_url: str, code: str, remote: str) -> str:
-    """The one line; without a `remote` to clone from it is for a machine that has this project already."""
+    """The one line; without a `remote` to clone from it is for a machine that has this project already.
+
+    A folder of this machine is no place that another one can clone from: a word stands for what must be put there.
+    """
     words = (shlex.quote(hq_url), shlex.quote(code))
     if not remote:
         return " ".join(("ops/join", *words))
+    if checkout.is_of_this_machine(remote):
+        remote = PLACEHOLDER
     return f"git clone {shlex.quote(remote)} {CLONE} && {CLONE}/ops/join {' '.join(words)}"
 
 
@@ -50,6 +56,11 @@ def hints(hq_url: str, remote: str, answer: Json) -> list[str]:
     found = [f"It works once, until {until} UTC; whoever has it can join. The factory itself: `corporation factories`"]
     if not remote:
         found.append("This checkout has no remote to clone from: copy the project to that machine, and run it in there")
+    elif checkout.is_of_this_machine(remote):
+        found.append(
+            f"This checkout was cloned from a folder of this machine: put an address in place of {PLACEHOLDER}, from "
+            "which the other one can clone; or copy the project there, and run from `ops/join` on in it"
+        )
     if any(hq_url.split("://")[-1].split("/")[0].startswith(host) for host in LOOPBACK):
         found.append(
             f"{hq_url} is reached from this machine only; for another one set UA_HQ_BASE_URL to HQ's public address"

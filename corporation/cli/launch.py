@@ -10,10 +10,12 @@ from corporation.embedded.stack_addresses import REDIS_NAMES, first_set
 from corporation.embedded.stack_components import Component, TelegramFacts, components_of, left_out, row_of
 from corporation.embedded.stack_names import OVERRIDES
 from corporation.embedded.stack_shape import ROLES, Shape, shape_of_role
+from corporation.embedded.stack_users import OwnUsers, own_users
 from corporation.errors import SettingsError
 from corporation.oddities import alarms_about
 from corporation.roles import FactoryRole, FactoryRuntimePolicy, read_role
 from corporation.settings import Settings, load_settings
+from corporation.trust.keyring import why_keys_are_refused
 
 WORKER_NEEDS: Final = {
     ("UA_HQ_BASE_URL", "UA_BASE_URL", "UA_GATEWAY_URL"): "HQ's address",
@@ -44,6 +46,8 @@ class Launch:
     notes: tuple[str, ...]
     """Where values came from other than the environment, and what is odd about them, one line each."""
     environ: Mapping[str, str] = field(repr=False)
+    own: OwnUsers = field(default_factory=OwnUsers)
+    """Who is let into the servers that the stack starts itself."""
 
     @property
     def processes(self) -> tuple[str, ...]:
@@ -94,7 +98,16 @@ def launch_of(asked: Shape | None, environ: Mapping[str, str]) -> Launch:
         # A word that is no role made this a worker: that comes first, or nobody would look for it.
         raise SettingsError([*alarms, *missing])
     notes = (*origin_lines(environ), *runtime.warnings, *((ONLY_HTTPS,) if lone else ()))
-    return Launch(shape, settings, _nodes(shape, settings, complete), alarms, notes, complete)
+    return Launch(shape, settings, _nodes(shape, settings, complete), alarms, notes, complete, _own(shape, settings))
+
+
+def _own(shape: Shape, settings: Settings) -> OwnUsers:
+    if problems := why_keys_are_refused(settings):
+        raise SettingsError(problems)
+    try:
+        return own_users(shape, settings)
+    except ValueError as reason:
+        raise SettingsError([f"UA_FACTORY_ID or UA_FACTORY_QUEUE: {reason}"]) from None
 
 
 def shape_for(asked: Shape | None, role_word: str) -> Shape:

@@ -45,7 +45,7 @@ def migrate(
         with working("Migrating"):
             revision = db.migrate(settings.database_url, granted)
             unlimited = _admit(settings.database_url, admitted)
-    except (db.UnknownRoleError, UnusableRoleError) as error:
+    except (db.UnknownRoleError, db.LocksReservedError, UnusableRoleError) as error:
         raise Refusal(exits.CONFIG, str(error)) from None
     except (SQLAlchemyError, ValueError) as error:
         why = f"{shown(settings.database_url).replace('+psycopg', '', 1)} cannot be migrated: {cause_of(error)}"

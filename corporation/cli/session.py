@@ -12,7 +12,7 @@ from corporation.cli.client import HqClient
 from corporation.cli.connection import Connection
 from corporation.cli.launch import Launch
 from corporation.cli.screen import Row, Screen
-from corporation.cli.stack_building import FLOWER_PORT, credential_issued, stack_for
+from corporation.cli.stack_building import FLOWER_PORT, credential_issued, factory_admitted, stack_for
 from corporation.cli.stop_requests import StopRequests
 from corporation.cli.what_next import what_next, where
 from corporation.database_role import is_strict, judge
@@ -26,11 +26,14 @@ from corporation.embedded.stack_servers import APPLICATION_ROLE, DataServer, rea
 from corporation.embedded.stack_shape import Shape
 from corporation.embedded.stack_state import StateFolder
 from corporation.errors import SettingsError
+from corporation.roles import FactoryRole
 
 TICK_SECONDS = 0.1
 """Between two looks while the stack starts, where each look that comes late holds up what waits for it."""
 CALM_TICK_SECONDS = 0.25
 """Afterwards."""
+LET_IN_SECONDS = 15
+"""How long a factory waits at its start until HQ's Redis knows its user; meanwhile HQ's engine makes it."""
 PORT_TRIES = 4
 DATABASES = ("postgresql", "mailbox")
 """The servers of a stack that are a database; the other one is its broker."""
@@ -60,6 +63,7 @@ class Session:
         """What is told once everything is ready, in place of the first mission."""
         self._servers: list[DataServer] = []
         self._supervisor: Supervisor | None = None
+        self._let_in_until: float | None = None
 
     def run(self) -> int:
         """The exit status; returns when asked to stop, or with --once after the first mission."""
@@ -68,9 +72,9 @@ class Session:
             self._screen.line(line)
         self._folder.forget_address()
         if self._launch.shape is Shape.WORKER:
-            reach_servers(self._launch.environ, self._keep)
+            reach_servers(self._launch.environ, self._keep, self._let_in_later)
         else:
-            start_servers(self._folder, self._launch.environ, self._keep)
+            start_servers(self._folder, self._launch.environ, self._keep, self._launch.own)
         self._show()
         if self._launch.opens_ledger:
             self._migrate(self._servers[-1])
@@ -91,6 +95,7 @@ class Session:
     def _migrate(self, database: DataServer) -> None:
         try:
             revision = migrate(database.owner_url or database.url, [APPLICATION_ROLE] if database.owner_url else [])
+            factory_admitted(database, self._launch.own)
         except (SQLAlchemyError, ValueError) as error:
             owner = "`corporation migrate --grant ROLE` with its owner's address brings it up to date; "
             raise StackFailed(
@@ -113,10 +118,23 @@ class Session:
 
     def _stack(self) -> Stack:
         broker = next((server for server in self._servers if server.name not in DATABASES), None)
-        database = next((server.url for server in self._servers if server.name in DATABASES), "")
-        away = broker is not None and broker.away != ""
-        url = broker.url if broker else ""
-        return credential_issued(stack_for(self._folder, self._launch, url, database, redis_away=away))
+        database = next((server for server in self._servers if server.name in DATABASES), None)
+        stack = credential_issued(stack_for(self._folder, self._launch, broker, database))
+        if stack.factory_shut_out and stack.shape is Shape.WHOLE:
+            name = stack.id_of(FactoryRole.LOCAL_WORKER)
+            self._screen.line(
+                f"Note: {name} is in quarantine; `corporation factories release {name}` lets it work again"
+            )
+        return stack
+
+    def _let_in_later(self) -> bool:
+        """Whether to ask HQ's Redis again; returns after a moment, and says so once."""
+        now = clock.monotonic()
+        if self._let_in_until is None:
+            self._let_in_until = now + LET_IN_SECONDS
+            self._screen.line(f"HQ's Redis does not know this factory yet; waiting up to {LET_IN_SECONDS} s for that")
+        time.sleep(TICK_SECONDS)
+        return now < self._let_in_until and not self._requests.asked
 
     def _serve(self, stack: Stack) -> int:
         self._folder.write_facts(facts_of(stack, self._launch.environ))

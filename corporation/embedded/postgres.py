@@ -2,7 +2,6 @@
 
 import signal
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -16,7 +15,6 @@ from corporation.embedded.postgres_cluster import NAME, USER, prepare_cluster
 from corporation.embedded.postgres_place import Place, find_place
 from corporation.embedded.server_folder import held, note_holder, password_of
 from corporation.embedded.server_process import Server, ServerError, fresh_log, on_a_port, spawn, wait_until_ready
-from corporation.roles import slug_of
 
 # A failed statement may hold a password (CREATE ROLE …), so none is written to the log.
 SETTINGS: Final = (
@@ -32,8 +30,6 @@ APPLICATION_FILE: Final = "application-password"
 """The file, beside the superuser's, with the password of the role that processes use."""
 FACTORY_FILE: Final = "factory-password"
 """The same for the role of the factory beside HQ."""
-LONGEST_ROLE: Final = 63
-"""Bytes of a role's name; PostgreSQL cuts a longer one, and two may become one."""
 CONNECT_SECONDS: Final = 5
 STATUS_LINE: Final = 7  # of postmaster.pid, counted from 0
 
@@ -64,10 +60,10 @@ def start_postgres(
     """A PostgreSQL server that answers and has `database`; its data in `folder` survives restarts and crashes.
 
     `application_role` and `factory_role` can log in and own nothing; `application_url` and `factory_url` lead to them,
-    and a migration must grant them what they need. Not `durable` is for tests: a power failure may then destroy the data. `template` is the folder of a stopped
-    server to copy instead of initialising a new one. `mode` forces how root runs it (`userns`, `drop`, `direct`).
-    Without `port` a free one is taken. Call it from the main thread. Raises ServerError when it cannot start, and
-    when `folder` is in use.
+    and a migration must grant them what they need. Not `durable` is for tests: a power failure may then destroy the
+    data. `template` is the folder of a stopped server to copy instead of initialising a new one. `mode` forces how root
+    runs it (`userns`, `drop`, `direct`). Without `port` a free one is taken. Call it from the main thread. Raises
+    ServerError when it cannot start, and when `folder` is in use.
     """
     folder = folder.absolute()
     programs = find_postgres(bin_folder)
@@ -89,13 +85,6 @@ def application_url(folder: Path, server: Server, role: str) -> str:
 def factory_url(folder: Path, server: Server, role: str) -> str:
     """The same for the `factory_role`."""
     return _url_of(folder, server, role, FACTORY_FILE)
-
-
-def role_of(factory_id: str) -> str:
-    """The name of a factory's role: `f_<slug>`, or where that is too long for PostgreSQL, its start and a checksum."""
-    name = f"f_{slug_of(factory_id)}"
-    digest = sha256(factory_id.encode()).hexdigest()[:12]
-    return name if len(name) <= LONGEST_ROLE else f"{name[: LONGEST_ROLE - 13]}_{digest}"
 
 
 def _url_of(folder: Path, server: Server, role: str, file: str) -> str:

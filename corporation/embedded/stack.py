@@ -64,7 +64,7 @@ class Supervisor:
         return all(member.phase == "ready" or self._is_let_go(member) for member in self.members)
 
     def _is_let_go(self, member: Member) -> bool:
-        if member.plan.patient and self.stack.redis_away:
+        if member.plan.patient and (self.stack.redis_away or self.stack.factory_shut_out):
             return True
         return member.plan.optional and member.phase == "stopped"
 

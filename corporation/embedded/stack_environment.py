@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Final
 
 from corporation.embedded import stack_names as names
-from corporation.embedded.stack_shape import MISSION_WORKERS, ROLES, Shape, parts_of, role_of
+from corporation.embedded.stack_shape import MISSION_WORKERS, ROLES, Shape, id_of, parts_of, role_of
 from corporation.embedded.stack_state import StateFolder
-from corporation.roles import FactoryRole, default_factory_id, default_queue
+from corporation.embedded.stack_users import user_for
+from corporation.roles import FactoryRole, default_queue, private_queue
+from corporation.shown_address import without_password
+from corporation.trust.redis_address import with_user
 
 HEARTBEAT_SECONDS: Final = "15"
 SLOTS: Final = "2"
@@ -25,13 +28,16 @@ LOADS_NO_SECRETS: Final = {
 _RUNS_CELERY: Final = frozenset({*MISSION_WORKERS.values(), "control", "beat"})
 _USES_LEDGER: Final = frozenset({"api", "engine", "telegram", "flower"}) | _RUNS_CELERY
 _SPEAKS_TO_HQ: Final = _RUNS_CELERY | {"pull"}
+_SIGNS: Final = ("api", "engine")
+_JUDGES_SIGNATURES: Final = _SPEAKS_TO_HQ - {"beat"}
 
 
 @dataclass(frozen=True)
 class Stack:
     """The nodes that run together on this machine: addresses, secrets, and where they keep their things.
 
-    A worker's stack has HQ's mailbox as its `database_url`; what it has no use for, or was not given, is empty.
+    A worker's stack has HQ's mailbox as its `database_url`; what it has no use for, or was not given, is empty. The
+    `redis_url` of our own Redis is the operator's, who may do everything there; no process is that.
     """
 
     state: Path
@@ -57,6 +63,18 @@ class Stack:
     """The processes that the policy lets run, or None for all that a stack of this shape may have."""
     redis_away: bool = False
     """Whether HQ's Redis did not answer when this worker was started: nothing waits for what needs it."""
+    factory_shut_out: bool = False
+    """Whether the factory beside HQ was in quarantine when the stack was started: nothing waits for it."""
+    redis_passwords: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    """Those of the users of our own Redis; none where somebody else runs it, and all processes are who its address
+    names."""
+    redis_password_file: str = ""
+    """Where the password of a given Redis is read for each connection; what stands in its address counts without."""
+    mailbox_url: str = field(default="", repr=False)
+    """Our own database as the role of the factory beside HQ, which sees its rows of the mailbox and nothing else."""
+    mission_signing_key: str = field(default="", repr=False)
+    mission_key: str = ""
+    """The public key that belongs to it."""
 
     @property
     def folder(self) -> StateFolder:
@@ -87,13 +105,22 @@ class Stack:
 
     def id_of(self, role: FactoryRole) -> str:
         """The identity of this stack's node of `role`."""
-        named = self.node_name if self.shape is not Shape.WHOLE and role is ROLES[self.shape] else ""
-        return named or default_factory_id(role, self.host)
+        return id_of(role, self.shape, self.node_name, self.host)
 
     def queue_of(self, role: FactoryRole) -> str:
         """The queue that the mission workers of this stack's node of `role` share."""
         named = self.queue_name if self.shape is not Shape.WHOLE and role is ROLES[self.shape] else ""
+        if not named and role is FactoryRole.LOCAL_WORKER and self.redis_passwords:
+            return private_queue(self.id_of(role))  # its user may reach no queue that others take from
         return named or default_queue(role)
+
+    def redis_url_of(self, process: str) -> str:
+        """The broker as `process` is let in there; an empty text where it needs none."""
+        if not self.redis_passwords:
+            return self.redis_url
+        user = user_for(process, self.id_of(role_of(process, self.shape)))
+        password = self.redis_passwords.get(user, "")
+        return with_user(self.redis_url, user, password) if password else ""
 
 
 def inherited_from(environ: Mapping[str, str]) -> dict[str, str]:
@@ -108,8 +135,8 @@ def inherited_from(environ: Mapping[str, str]) -> dict[str, str]:
 def environment_of(process: str, stack: Stack) -> dict[str, str]:
     """The whole environment of `process`; an unknown name is a KeyError.
 
-    The factory gets neither the ledger's variable nor the secret that signs tokens. It is still one trust zone with HQ:
-    its mailbox is the same database, and its scripts run as the same user.
+    The factory gets neither the ledger's variable nor a secret that signs tokens or missions. It is still one trust
+    zone with HQ: its scripts run as the same user.
     """
     base = _picked(stack, names.INHERITED) | {
         "PYTHONUNBUFFERED": "1",
@@ -126,11 +153,19 @@ def variables_of(process: str, stack: Stack) -> dict[str, str]:
         **_node(role, stack),
         **_picked(stack, names.NODE),
         **({} if beside_hq else _picked(stack, names.OVERRIDES)),
+        **_broker(process, stack),
         **_storage(process, role, stack),
+        **_keys(process, stack),
         **_proof(process, role, stack),
         **_picked(stack, names.TUNING),
         **_own(process, role, stack),
     }
+
+
+def operators_variables(process: str, stack: Stack) -> dict[str, str]:
+    """The same for a person's commands, who at our own Redis is its operator."""
+    broker = {"UA_REDIS_URL": stack.redis_url} if stack.redis_url else {}
+    return variables_of(process, stack) | broker
 
 
 def _node(role: FactoryRole, stack: Stack) -> dict[str, str]:
@@ -139,17 +174,40 @@ def _node(role: FactoryRole, stack: Stack) -> dict[str, str]:
     return {
         "FACTORY_ROLE": role.value,
         "UA_FACTORY_ID": stack.id_of(role),
-        **({"UA_REDIS_URL": stack.redis_url} if stack.redis_url else {}),
         "UA_HEARTBEAT_INTERVAL_SECONDS": HEARTBEAT_SECONDS,
         **heard,
         **queue,
     }
 
 
+def _broker(process: str, stack: Stack) -> dict[str, str]:
+    url = stack.redis_url_of(process)
+    if not url:
+        return {}
+    file = {"UA_REDIS_PASSWORD_FILE": stack.redis_password_file} if stack.redis_password_file else {}
+    admin = {}
+    if process == "engine":
+        # It makes the users of factories that join: for that alone it is the operator.
+        admin = {"UA_REDIS_ADMIN_URL": stack.redis_url} if stack.redis_passwords else _picked(stack, names.ENGINE)
+    return {"UA_REDIS_URL": url} | file | admin
+
+
+def _keys(process: str, stack: Stack) -> dict[str, str]:
+    """What `process` signs missions with, and whose signatures it takes: other keys than ours while ours is changed."""
+    if process in _SIGNS:
+        own = {"UA_MISSION_SIGNING_KEY": stack.mission_signing_key} if stack.mission_signing_key else {}
+        return own | _picked(stack, names.KEYS)
+    if process not in _JUDGES_SIGNATURES:
+        return {}
+    trusted = [key for key in (stack.mission_key, *_picked(stack, names.KEYS).values()) if key]
+    return ({names.KEYS[0]: ",".join(trusted)} if trusted else {}) | _picked(stack, names.UPDATES)
+
+
 def _storage(process: str, role: FactoryRole, stack: Stack) -> dict[str, str]:
     if role is FactoryRole.LOCAL_WORKER:
         # What asks over HTTPS answers over HTTPS; so does the rest of a factory that was told of no mailbox.
-        mailbox = {"UA_RESULT_BACKEND_URL": stack.database_url} if stack.database_url and process != "pull" else {}
+        url = stack.mailbox_url or stack.database_url
+        mailbox = {"UA_RESULT_BACKEND_URL": url} if url and process != "pull" else {}
         return mailbox | {"UA_VP_DB_PATH": str(stack.folder.spool("factory"))} if process in _SPEAKS_TO_HQ else {}
     ledger = {"UA_DATABASE_URL": stack.database_url} if process in _USES_LEDGER else {}
     return ledger | {"UA_VP_DB_PATH": str(stack.folder.spool("hq"))} if process in _RUNS_CELERY else ledger
@@ -193,10 +251,14 @@ def _gateway(stack: Stack) -> dict[str, str]:
 
 
 def _broker_for_factories(stack: Stack) -> dict[str, str]:
-    """What HQ tells a factory that joins; one on another machine gets nothing while this names our loopback."""
+    """What HQ tells a factory that joins; one on another machine gets nothing while this names our loopback.
+
+    Our own Redis gets a user for each of them, so its address names none.
+    """
     if ROLES[stack.shape] is not FactoryRole.HEADQUARTERS:
         return {}
-    own = {"UA_FACTORY_REDIS_URL": stack.redis_url} if stack.redis_url else {}
+    url = without_password(stack.redis_url) if stack.redis_passwords else stack.redis_url
+    own = {"UA_FACTORY_REDIS_URL": url} if url else {}
     return own | _picked(stack, names.JOINING)
 
 

@@ -12,12 +12,16 @@ from corporation.roles import FactoryRole
 from corporation.shown_address import without_password
 
 _TEXTS: Final = ("python", "host", "redis_url", "database_url", "ops_token", "jwt_secret", "flower_password")
-_NEWER_TEXTS: Final = ("factory_credential", "node_name", "queue_name", "hq_given")
+_NEWER_TEXTS: Final = (
+    *("factory_credential", "node_name", "queue_name", "hq_given"),
+    *("redis_password_file", "mailbox_url", "mission_signing_key", "mission_key"),
+)
 _PORTS: Final = ("gateway_port", "flower_port")
 _GIVEN: Final = {
     "ops_token": "UA_OPS_TOKEN",
     "jwt_secret": "UA_OPS_JWT_SECRET",
     "factory_credential": "UA_FACTORY_CREDENTIAL",
+    "mission_signing_key": "UA_MISSION_SIGNING_KEY",
 }
 
 
@@ -37,6 +41,7 @@ def facts_of(stack: Stack, environ: Mapping[str, str]) -> dict[str, Any]:
         # Where commands go: an own API, also one that is no HQ, but for a worker's, which only shows its health.
         "hq_base_url": facts["hq_given"] if stack.shape is Shape.WORKER else stack.gateway_url,
         "hq_factory_id": stack.id_of(FactoryRole.HEADQUARTERS),
+        "redis_passwords": dict(stack.redis_passwords),
         "shape": str(stack.shape),
     }
 
@@ -45,12 +50,13 @@ def from_facts(state: Path, facts: Mapping[str, Any], inherited: Mapping[str, st
     """The stack that `facts` describe, or None when they are not whole (an older version, a hand that slipped)."""
     texts = {name: facts.get(name) for name in _TEXTS} | {name: facts.get(name, "") for name in _NEWER_TEXTS}
     ports = {name: facts.get(name) for name in _PORTS}
+    passwords = facts.get("redis_passwords", {})
     shape = facts.get("shape", str(Shape.WHOLE))
     if not all(isinstance(value, str) for value in texts.values()) or shape not in list(Shape):
         return None
-    if not all(isinstance(value, int) for value in ports.values()):
+    if not all(isinstance(value, int) for value in ports.values()) or not isinstance(passwords, dict):
         return None
-    values: dict[str, Any] = {**texts, **ports}
+    values: dict[str, Any] = {**texts, **ports, "redis_passwords": passwords}
     return Stack(state=state, inherited=inherited, shape=Shape(shape), **values)
 
 

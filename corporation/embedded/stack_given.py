@@ -6,9 +6,8 @@ from typing import Final
 import psycopg
 import redis
 import redis.exceptions
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
+from corporation.broker_link import open_own_link
 from corporation.embedded.connection_causes import cause_of
 from corporation.embedded.stack_addresses import DATABASE_NAMES, REDIS_NAMES, first_set
 from corporation.errors import CorporationError
@@ -25,9 +24,11 @@ class GivenServerError(CorporationError):
 
     code = "given_server"
 
-    def __init__(self, message: str, *, is_away: bool = False) -> None:
+    def __init__(self, message: str, *, is_away: bool = False, refuses_us: bool = False) -> None:
         self.is_away = is_away
         """Whether it may come by itself: nobody answered, so nobody refused us either."""
+        self.refuses_us = refuses_us
+        """Whether it does not know our user, or its password."""
         super().__init__(message)
 
 
@@ -39,15 +40,13 @@ def given_redis(environ: Mapping[str, str], advice: str = OURS_INSTEAD) -> str:
     name = first_set(environ, REDIS_NAMES)
     if name is None:
         return ""
-    url = load_settings(environ).redis_url
+    settings = load_settings(environ)
     try:
-        with redis.Redis.from_url(
-            url, socket_timeout=CONNECT_SECONDS, socket_connect_timeout=CONNECT_SECONDS, retry=Retry(NoBackoff(), 0)
-        ) as client:
+        with open_own_link(settings, CONNECT_SECONDS) as client:
             client.ping()
     except (redis.exceptions.RedisError, OSError, ValueError) as error:
-        raise _refusal(name, url, error, advice) from None
-    return url
+        raise _refusal(name, settings.redis_url, error, advice) from None
+    return settings.redis_url
 
 
 def given_database(
@@ -67,10 +66,15 @@ def given_database(
 
 def _refusal(name: str, url: str, error: Exception, advice: str) -> GivenServerError:
     what = f"{name} names {shown(url)}, which cannot be used: {cause_of(error)}"
-    return GivenServerError(f"{what}; {advice.format(name=name)}", is_away=_is_away(error))
+    return GivenServerError(
+        f"{what}; {advice.format(name=name)}", is_away=_is_away(error), refuses_us=_refuses_us(error)
+    )
 
 
 def _is_away(error: Exception) -> bool:
-    refused = isinstance(error, redis.exceptions.AuthenticationError)
     gone = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)
-    return isinstance(error, gone) and not refused
+    return isinstance(error, gone) and not _refuses_us(error)
+
+
+def _refuses_us(error: Exception) -> bool:
+    return isinstance(error, redis.exceptions.AuthenticationError)

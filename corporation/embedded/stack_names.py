@@ -85,6 +85,8 @@ MODELS: Final = (
 key is refused, so they travel together."""
 
 GATEWAY: Final = (
+    "UA_API_FACTORY_PER_MINUTE",
+    "UA_API_PUBLISHER_PER_MINUTE",
     "UA_CORS_ALLOWED_ORIGINS",
     "UA_GATEWAY_TRUSTED_PROXIES",
     "UA_INTERNAL_API_TOKEN",
@@ -97,10 +99,32 @@ GATEWAY: Final = (
 JOINING: Final = ("UA_FACTORY_REDIS_URL",)
 """What only headquarters' API gets, and tells a factory that joins."""
 
+ENGINE: Final = ("UA_REDIS_ADMIN_URL",)
+"""What only headquarters' engine gets, which makes the users of a Redis that others run."""
+
+KEYS: Final = ("UA_MISSION_KEYS",)
+"""What those get who sign missions, and those who take none that is not signed."""
+
+UPDATES: Final = ("UA_UPDATE_KEYS",)
+"""What those get who are told to update: whose word for it counts."""
+
 TELEGRAM: Final = ("TELEGRAM_BOT_TOKEN", "TELEGRAM_ALLOWED_USER_IDS", "UA_TELEGRAM_API_URL")
 """What only the process that polls Telegram gets."""
 
-HANDED_ON: Final = (*INHERITED, *TUNING, *NODE, *OVERRIDES, *WORKING, *MODELS, *GATEWAY, *JOINING, *TELEGRAM)
+HANDED_ON: Final = (
+    *INHERITED,
+    *TUNING,
+    *NODE,
+    *OVERRIDES,
+    *WORKING,
+    *MODELS,
+    *GATEWAY,
+    *JOINING,
+    *ENGINE,
+    *KEYS,
+    *UPDATES,
+    *TELEGRAM,
+)
 
 OLDER: Final = {"UA_FACTORY_REGISTRATION_INTERVAL_SECONDS": "UA_HEARTBEAT_INTERVAL_SECONDS"}
 """Names that are handed on under the one that wins over them: a stack sets that one itself, which would hide them."""

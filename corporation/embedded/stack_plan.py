@@ -90,7 +90,8 @@ def _own_hq(stack: Stack) -> tuple[str, ...]:
 
 
 def _beat(stack: Stack) -> ProcessPlan:
-    return ProcessPlan("beat", _celery(stack, "beat"), "runs", ("control",), patient=stack.shape is Shape.WORKER)
+    patient = stack.shape is Shape.WORKER or _is_shut_out("beat", stack)
+    return ProcessPlan("beat", _celery(stack, "beat"), "runs", ("control",), patient=patient)
 
 
 def _telegram(stack: Stack) -> ProcessPlan:
@@ -103,14 +104,21 @@ def _flower(stack: Stack) -> ProcessPlan:
     argv = _celery(stack, "flower", "--address=127.0.0.1", f"--port={stack.flower_port}")
     # Last, because it is the one thing a mission does not wait for and it is slow to import.
     last = next((name for name in ("factory-worker", "hq-worker", "control") if name in stack.running), None)
-    needs = (last,) if last else ()
+    needs = (last,) if last and not _is_shut_out(last, stack) else ()
     return ProcessPlan("flower", argv, "answers", needs, stack.flower_url, port=stack.flower_port)
 
 
 def _worker(stack: Stack, name: str, queue: str, *options: str, needs: tuple[str, ...] = ()) -> ProcessPlan:
-    argv = _celery(stack, "worker", "-Q", queue, *options)
-    patient = stack.shape is Shape.WORKER
+    # Whoever has a user of its own does not hear Flower ask for what it does, and tells it unasked.
+    told = ("--task-events",) if stack.redis_passwords and "flower" in stack.running else ()
+    argv = _celery(stack, "worker", "-Q", queue, *options, *told)
+    patient = stack.shape is Shape.WORKER or _is_shut_out(name, stack)
     return ProcessPlan(name, argv, "file", needs, f"queue {queue}", warm=True, patient=patient)
+
+
+def _is_shut_out(name: str, stack: Stack) -> bool:
+    """Whether this is a process of the factory beside HQ, which is in quarantine: it cannot be ready, and may wait."""
+    return stack.factory_shut_out and role_of(name, stack.shape) is FactoryRole.LOCAL_WORKER
 
 
 def _celery(stack: Stack, *arguments: str) -> tuple[str, ...]:

@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from corporation.embedded.ports import free_port
-from corporation.embedded.postgres import application_url, start_postgres
+from corporation.embedded.postgres import application_url, factory_url, start_postgres
 from corporation.embedded.server_process import PortTakenError, Server, ServerError
 from corporation.embedded.stack_addresses import MAILBOX_NAMES, REDIS_NAMES, first_set
 from corporation.embedded.stack_given import NONE_INSTEAD, GivenServerError, given_database, given_redis
 from corporation.embedded.stack_restarts import pause_before
 from corporation.embedded.stack_state import StateFolder
-from corporation.embedded.valkey import start_valkey
+from corporation.embedded.stack_users import OwnUsers
+from corporation.embedded.valkey import knows_setinfo, passwords_of, start_valkey
 from corporation.settings import load_settings
 from corporation.shown_address import shown
 
@@ -39,6 +40,10 @@ class DataServer:
     """Why one that somebody else runs did not answer when it was looked for, and need not."""
     owner_url: str = field(default="", repr=False)
     """Of our own database: the owner of the tables, for migrating and for nothing else."""
+    mailbox_url: str = field(default="", repr=False)
+    """Of our own database: the role of the factory beside HQ."""
+    passwords: dict[str, str] = field(default_factory=dict[str, str], repr=False)
+    """Of our own Redis: those of its users, by name; `url` is its operator's."""
 
     @property
     def address(self) -> str:
@@ -80,52 +85,70 @@ class DataServer:
         self.server, self.why = None, ""
 
 
-def start_servers(folder: StateFolder, environ: Mapping[str, str], keep: Callable[[DataServer], None]) -> None:
+def start_servers(
+    folder: StateFolder, environ: Mapping[str, str], keep: Callable[[DataServer], None], own: OwnUsers
+) -> None:
     """Start what `environ` does not give, Valkey first; `keep` gets each as soon as it runs, so that none is lost
     when the next one fails with ServerError. One that is given must answer, else GivenServerError."""
     redis_url, database_url = given_redis(environ), given_database(environ)
-    keep(DataServer("valkey", redis_url) if redis_url else _own_valkey(folder))
-    keep(DataServer("postgresql", database_url) if database_url else _own_postgres(folder))
+    keep(DataServer("valkey", redis_url) if redis_url else _own_valkey(folder, own))
+    keep(DataServer("postgresql", database_url) if database_url else _own_postgres(folder, own))
 
 
-def reach_servers(environ: Mapping[str, str], keep: Callable[[DataServer], None]) -> None:
+def reach_servers(
+    environ: Mapping[str, str],
+    keep: Callable[[DataServer], None],
+    let_in_later: Callable[[], bool] = lambda: False,
+) -> None:
     """HQ's Redis and its mailbox, where a worker was told of them; it uses them and never starts one.
 
     The mailbox must answer, else GivenServerError. A Redis that nobody answers for is `away`: missions come over HTTPS
-    meanwhile; one that refuses us is a GivenServerError.
+    meanwhile; one that refuses us is a GivenServerError. But one that is to know us by a user of our own may hear of us
+    later: then `let_in_later`, which may wait a moment, says whether to ask it again, and once it says no, it is away.
     """
-    if broker := _redis_of_a_worker(environ):
+    if broker := _redis_of_a_worker(environ, let_in_later):
         keep(broker)
     if mailbox := given_database(environ, MAILBOX_NAMES, NONE_INSTEAD):
         keep(DataServer("mailbox", mailbox))
 
 
-def _redis_of_a_worker(environ: Mapping[str, str]) -> DataServer | None:
+def _redis_of_a_worker(environ: Mapping[str, str], let_in_later: Callable[[], bool]) -> DataServer | None:
     settings = load_settings(environ)
     if first_set(environ, REDIS_NAMES) is None or not settings.redis_delegation_enabled:
         return None
-    try:
-        return DataServer("redis", given_redis(environ, NONE_INSTEAD))
-    except GivenServerError as error:
-        if not error.is_away:
-            raise
-        return DataServer("redis", settings.redis_url, away=str(error))
+    while True:
+        try:
+            return DataServer("redis", given_redis(environ, NONE_INSTEAD))
+        except GivenServerError as error:
+            is_unknown = error.refuses_us and settings.redis_password_file is not None
+            if not (error.is_away or is_unknown):
+                raise
+            if is_unknown and let_in_later():
+                continue
+            return DataServer("redis", settings.redis_url, away=str(error))
 
 
-def _own_valkey(folder: StateFolder) -> DataServer:
-    return _started("valkey", VALKEY_PORT, lambda port: start_valkey(folder.path / "valkey", port=port))
+def _own_valkey(folder: StateFolder, own: OwnUsers) -> DataServer:
+    place = folder.path / "valkey"
+    users = own.broker if knows_setinfo() else own.older_broker
+    broker = _started("valkey", VALKEY_PORT, lambda port: start_valkey(place, port=port, users=users))
+    broker.passwords = {name: password for name, password in passwords_of(place).items() if name in users}
+    return broker
 
 
-def _own_postgres(folder: StateFolder) -> DataServer:
-    place = folder.path / "postgres"
+def _own_postgres(folder: StateFolder, own: OwnUsers) -> DataServer:
+    place, factory = folder.path / "postgres", own.mailbox_role or None
 
     def start(port: int | None) -> Server:
-        return start_postgres(place, port=port, database="corporation", application_role=APPLICATION_ROLE)
+        return start_postgres(
+            place, port=port, database="corporation", application_role=APPLICATION_ROLE, factory_role=factory
+        )
 
     database = _started("postgresql", POSTGRES_PORT, start)
     if database.server:
         database.url = application_url(place, database.server, APPLICATION_ROLE)
         database.owner_url = database.server.url
+        database.mailbox_url = factory_url(place, database.server, factory) if factory else ""
     return database
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final, TextIO
 
 from corporation.errors import CorporationError
 
+SUB_FOLDERS: Final = ("logs", "ready", "factory", "hq", "valkey", "postgres", "repositories", "artifacts")
 LOCK_TRIES: Final = 5
 LOCK_PAUSE_SECONDS: Final = 0.02
 """A command that looks whether the stack runs holds its lock for a moment; that is no other stack."""
@@ -73,7 +74,7 @@ class StateFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self.path.chmod(0o700)
-            for name in ("logs", "ready", "factory", "hq", "valkey", "postgres", "repositories", "artifacts"):
+            for name in SUB_FOLDERS:
                 (self.path / name).mkdir(exist_ok=True, mode=0o700)
         except OSError as error:
             raise StateFolderError(
@@ -135,6 +136,8 @@ class StateFolder:
             return False
         except BlockingIOError:
             return True
+        except PermissionError:
+            raise StateFolderError(f"{self.path} may not be read by this user; run it as its owner") from None
         return False
 
     def _holder(self) -> str:

@@ -29,7 +29,6 @@ from corporation.embedded.server_process import (
 NAME: Final = "Valkey"
 PASSWORDS: Final = "user-passwords.json"
 """The file, beside the operator's password, with those of the further users."""
-SETINFO: Final = "+client|setinfo"
 Rules = Sequence[str]
 """What a user may do, in the words of ACL SETUSER."""
 # No eviction: a queue that silently drops messages is worse than one that refuses them.
@@ -62,7 +61,7 @@ def start_valkey(folder: Path, *, port: int | None = None, users: Mapping[str, R
         password = password_of(folder)
         with usable(folder):
             (folder / "data").mkdir(mode=0o700, exist_ok=True)
-            _write_users(folder / "users.acl", password, _lines(folder, program, users or {}))
+            _write_users(folder / "users.acl", password, _lines(folder, users or {}))
         return on_a_port(port, lambda port: _start(program, folder, lock, password, port))
 
 
@@ -75,7 +74,18 @@ def passwords_of(folder: Path) -> dict[str, str]:
     return {str(name): str(password) for name, password in kept.items()} if isinstance(kept, dict) else {}
 
 
-def _lines(folder: Path, program: Path, users: Mapping[str, Rules]) -> dict[str, str]:
+def knows_setinfo() -> bool:
+    """Whether the server that would be started knows CLIENT SETINFO: Valkey, and Redis from 7.2 on.
+
+    One that does not refuses to start with a user whose rules name it. Raises ServerError where there is none.
+    """
+    program = str(find_valkey())
+    said = subprocess.run([program, "--version"], env=ENVIRONMENT, capture_output=True, text=True, check=False).stdout
+    version = next((word[2:] for word in said.split() if word.startswith("v=")), "")
+    return "Valkey" in said or tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) >= (7, 2)
+
+
+def _lines(folder: Path, users: Mapping[str, Rules]) -> dict[str, str]:
     """A line for each of `users` as the file of users wants it, by name; their passwords are kept from now on."""
     if not users:
         return {}
@@ -83,23 +93,11 @@ def _lines(folder: Path, program: Path, users: Mapping[str, Rules]) -> dict[str,
     passwords = kept | {name: secrets.token_urlsafe(32) for name in users if name not in kept}
     if passwords != kept:
         write_private(folder / PASSWORDS, json.dumps(passwords, indent=2, sort_keys=True) + "\n")
-    # A server that does not know a command refuses the whole file.
-    unknown = () if _knows_setinfo(program) else (SETINFO,)
-    return {
-        name: _line(name, passwords[name], [rule for rule in rules if rule not in unknown])
-        for name, rules in users.items()
-    }
+    return {name: _line(name, passwords[name], rules) for name, rules in users.items()}
 
 
 def _line(name: str, password: str, rules: Rules) -> str:
     return " ".join(("user", name, "on", "sanitize-payload", f"#{sha256(password.encode()).hexdigest()}", *rules))
-
-
-def _knows_setinfo(program: Path) -> bool:
-    """Whether this server knows CLIENT SETINFO: Valkey, and Redis from 7.2 on."""
-    said = subprocess.run([str(program), "--version"], env=ENVIRONMENT, capture_output=True, text=True, check=False)
-    version = next((word[2:] for word in said.stdout.split() if word.startswith("v=")), "")
-    return "Valkey" in said.stdout or version >= "7.2"
 
 
 def _start(program: Path, folder: Path, lock: int, password: str, port: int) -> Server:

@@ -24,7 +24,8 @@ log = structlog.get_logger()
 
 SAY_AGAIN_SECONDS: Final = 60.0
 """Between two lines about a broker that does not answer."""
-MAY_NOT: Final = "give the engine the address of a user with the rights `+acl +client|kill` in UA_REDIS_ADMIN_URL"
+RIGHTS: Final = "+acl +client|kill +info +llen +hlen +memory|usage ~*"
+MAY_NOT: Final = f"give the engine the address of a user with the rights `{RIGHTS}` in UA_REDIS_ADMIN_URL"
 
 
 @dataclass
@@ -50,6 +51,7 @@ class Doorkeeper:
         """One look; without a broker nothing is done, and the next look does it. Never is there more to do."""
         with transaction(self.ledger) as connection:
             end_overlaps(connection)
+        users: Sequence[RedisUser] | None = None
         try:
             with transaction(self.ledger) as connection:
                 users = read_users(connection) if is_alone(connection) else None
@@ -59,7 +61,7 @@ class Doorkeeper:
                 # Apart, so that nobody's row is held while the broker is asked at length.
                 self.watch.look(self.ledger, self.acl, users)
         except redis.exceptions.NoPermissionError as error:
-            self._may_not(error)
+            self._may_not(error, ours=any(user.made_here for user in users or ()))
         except (redis.RedisError, OSError) as error:
             self._say("doorkeeper_waits", error=type(error).__name__)
         return False
@@ -123,8 +125,9 @@ class Doorkeeper:
         if not kept:
             self._say("redis_users_not_kept", what_next="give Redis an aclfile; without one they are made again")
 
-    def _may_not(self, error: Exception) -> None:
-        if self._say("doorkeeper_may_not", error=str(error)[:200], what_next=MAY_NOT):
+    def _may_not(self, error: Exception, *, ours: bool) -> None:
+        # Where HQ makes no users, somebody else does, and shuts them out as well.
+        if self._say("doorkeeper_may_not", error=str(error)[:200], what_next=MAY_NOT) and ours:
             with transaction(self.ledger) as connection:
                 title = "HQ may not manage the users of Redis"
                 alarm(

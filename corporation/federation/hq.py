@@ -41,9 +41,9 @@ class Hq:
         self._ca_file = ca_file
         self._clients: dict[int, httpx.Client] = {}
 
-    def beat(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Send one heartbeat and return HQ's answer (contract fleet §2 and §3)."""
-        return self._json("POST", "/api/v1/factory/registrations", body)
+    def beat(self, body: Mapping[str, Any], patience: float = REQUEST_SECONDS) -> dict[str, Any]:
+        """Send one heartbeat and return HQ's answer (contract fleet §2 and §3); waits `patience` s for each step."""
+        return self._json("POST", "/api/v1/factory/registrations", body, patience)
 
     def new_redis_password(self) -> dict[str, Any]:
         """A fresh password for the broker, besides the one that this factory has; each call makes another."""

@@ -19,6 +19,9 @@ RENEW_BEFORE_SECONDS: Final = 300.0
 """How long before its end a token is replaced; half its life for one that lives shorter than twice this."""
 LONGEST_LIFE_SECONDS: Final = 86_400.0
 UNAUTHORIZED: Final = 401
+FIRST_REST_SECONDS: Final = 5.0
+LONGEST_REST_SECONDS: Final = 60.0
+"""How long a refused credential is not shown again, doubled each time: HQ counts wrong ones, and stops answering."""
 
 Flow = Generator[httpx.Request, httpx.Response, None]
 
@@ -39,6 +42,10 @@ class HqRefusedError(CorporationError):
         self.cause = cause
         """The word with which HQ's own refusals begin, as `not_current`; empty when somebody else answered."""
         super().__init__(message)
+
+
+class _TooManyError(HqUnavailableError):
+    """HQ counts, and does not even look at this one."""
 
 
 class OpsToken(httpx.Auth):
@@ -64,7 +71,8 @@ class FactoryToken(httpx.Auth):
 
     It is renewed within the last 5 minutes of its life, by a clock that never goes backwards, and once when HQ answers
     401. Threads may share it: only one of them renews. What HQ does not exchange is raised as HqRefusedError or
-    HqUnavailableError.
+    HqUnavailableError. Once the credential is refused, HQ is asked again after 5 s, and after 60 s at most; until it is
+    taken, every request ends with the reason that HQ gave first.
     """
 
     def __init__(
@@ -82,6 +90,9 @@ class FactoryToken(httpx.Auth):
         self._chance = chance
         self._lock = Lock()
         self._token: _Token | None = None
+        self._refused: HqRefusedError | None = None
+        self._rests_until = float("-inf")
+        self._rest = 0.0
 
     def sync_auth_flow(self, request: httpx.Request) -> Flow:
         """The request with a token, after the exchange that it may need; and once more when HQ did not take it."""
@@ -100,10 +111,33 @@ class FactoryToken(httpx.Auth):
         try:
             token = self._token
             if token is None or token is refused or self._clock() >= token.renew_at:
-                token = self._token = yield from self._exchange(request)
+                token = self._token = yield from self._exchanged(request)
             return token
         finally:
             self._lock.release()
+
+    def _exchanged(self, request: httpx.Request) -> Generator[Any, Any, _Token]:
+        """As `_exchange`, but no more often than a refused credential may be shown."""
+        if self._refused is not None and self._clock() < self._rests_until:
+            raise _again(self._refused)
+        try:
+            token = yield from self._exchange(request)
+        except HqRefusedError as error:
+            self._refused = self._refused or _again(error)
+            self._put_off()
+            raise _again(self._refused) from None
+        except _TooManyError:
+            # Why the earlier ones were refused is what people need to know, and not that there were too many.
+            if self._refused is None:
+                raise
+            self._put_off()
+            raise _again(self._refused) from None
+        self._refused, self._rest = None, 0.0
+        return token
+
+    def _put_off(self) -> None:
+        self._rest = min(max(2 * self._rest, FIRST_REST_SECONDS), LONGEST_REST_SECONDS)
+        self._rests_until = self._clock() + self._rest
 
     def _exchange(self, request: httpx.Request) -> Generator[Any, Any, _Token]:
         began = self._clock()
@@ -119,11 +153,17 @@ class FactoryToken(httpx.Auth):
         return _Token(f"Bearer {token}", began + life - early * (1 + self._chance()) / 2)
 
 
+def _again(error: HqRefusedError) -> HqRefusedError:
+    """The same refusal, without the way that it took the first time."""
+    return HqRefusedError(error.status, str(error), error.cause)
+
+
 def _read(answer: httpx.Response) -> tuple[str, float]:
     """The token in HQ's `answer` and its life in seconds."""
     status = answer.status_code
     if status >= 500 or status == 429:
-        raise HqUnavailableError(f"HQ gives out no token now (it answered {status}); it is asked again")
+        kind = _TooManyError if status == 429 else HqUnavailableError
+        raise kind(f"HQ gives out no token now (it answered {status}); it is asked again")
     if status != 200:
         why = "this factory's credential is not accepted; enrol the factory again and set UA_FACTORY_CREDENTIAL"
         raise HqRefusedError(status, f"HQ answered {status} at {EXCHANGE_PATH}: {why}")

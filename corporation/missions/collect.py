@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection
@@ -29,19 +30,26 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 def collect_some(connection: Connection, policy: RetryPolicy, chance: Callable[[], float], limit: int) -> int:
     """Apply up to `limit` reports of the mailbox to their missions and return how many were read.
 
-    Reports on attempts that are no longer current change nothing but the history. Two collectors may run at once.
+    Reports on attempts that are no longer current, or of a factory in quarantine, change nothing but the history. Two
+    collectors may run at once.
     """
     letters = reporting.take_letters(connection, limit)
     if letters:
         standings = reporting.read_standings(connection, [letter.attempt_id for letter in letters])
         ended = [
-            settle(standings[letter.attempt_id], *read_letter(letter), policy, chance())
+            settle(_heard(standings[letter.attempt_id]), *read_letter(letter), policy, chance())
             for letter in letters
             if letter.attempt_id in standings
         ]
         apply(connection, ended)
         reporting.mark_collected(connection, [letter.letter_id for letter in letters])
     return len(letters)
+
+
+def _heard(standing: Standing) -> Standing:
+    """A factory in quarantine ends no mission: it may have written under a snapshot of before it was shut out, or
+    committed after it. The attempt ends by its lease; whoever trusts the report adopts it."""
+    return replace(standing, current=False) if standing.quarantined else standing
 
 
 def apply(connection: Connection, ended: Sequence[Ended]) -> None:

@@ -34,6 +34,8 @@ class Standing:
     """How many of its earlier attempts were lost together with the process that ran them."""
     cancel_requested: str | None = None
     """Why the mission is to be cancelled, where somebody asked for it while it ran."""
+    quarantined: bool = False
+    """Whether its factory is shut out: what it says is evidence and no more."""
 
     @property
     def used(self) -> int:

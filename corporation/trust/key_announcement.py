@@ -81,7 +81,7 @@ def _signed_list(announced: object, known: Sequence[str]) -> dict[str, Any]:
 
 def _kids(keys: Sequence[object]) -> set[str]:
     try:
-        return {kid_of(key) for key in keys if isinstance(key, str)}
+        return {kid_of(key if isinstance(key, str) else "") for key in keys}
     except BadKeyError:
         raise ForgedError("forged", "the list of keys names one that is none") from None
 
@@ -114,6 +114,6 @@ def _read(pinned: Sequence[str], noted: str | None) -> dict[str, Any] | None:
         note = json.loads(noted or "null")
         if isinstance(note, dict) and note["pinned"] == _mark(pinned) and note["keys"] and _kids(note["keys"]):
             return {"at": int(note["at"]), "keys": [str(key) for key in note["keys"]]}
-    except (ValueError, KeyError, TypeError, ForgedError):
+    except (ValueError, KeyError, TypeError, RecursionError, ForgedError):
         return None
     return None

@@ -57,12 +57,15 @@ def why_keys_are_refused(settings: Settings) -> list[str]:
     for name, given in (
         ("UA_MISSION_SIGNING_KEY", [own.get_secret_value()] if own else []),
         ("UA_MISSION_KEYS", list(settings.mission_keys)),
+        ("UA_UPDATE_KEYS", list(settings.update_keys)),
     ):
         try:
             for key in given:
                 _raw(key)
         except BadKeyError as error:
             problems.append(f"{name}: {error}; `corporation keys new` makes one")
+    if not problems and set(public_keys(settings)) & set(settings.update_keys):
+        problems.append("UA_UPDATE_KEYS: a key that signs missions must not sign releases: `corporation keys new`")
     return problems
 
 

@@ -16,11 +16,14 @@ MISSION_STREAM: Final = "ua:missions:delegation"
 DEAD_LETTER_STREAM: Final = "ua:missions:dlq"
 FLOWER_CONTROL: Final = "ctl.flower"
 """The control exchange of a Flower that only looks: no worker listens there."""
+FLOWER_HELD: Final = "unacked.flower"
+"""Under which names it would keep what it has not acknowledged; no factory's keys have them."""
 EVENT_EXCHANGE: Final = "celeryev"
 
 _NOBODY_YET: Final = ("resetkeys", "resetchannels", "clearselectors", "-@all")
 _CONNECTS: Final = ("+hello", "+auth", "+ping", "+client|setname")
 _SETINFO: Final = "+client|setinfo"
+_SINCE_7_2: Final = ("+waitaof",)
 _TRANSACTS: Final = ("+multi", "+exec", "+unwatch")
 
 
@@ -60,9 +63,9 @@ def factory_rules(
     """What a factory's user may do: take from its own queues, and keep there what it has not finished.
 
     `own_queues` are further queues that nobody else may reach. Without `has_setinfo` it suits a server that does not
-    know CLIENT SETINFO (Redis before 7.2), which would refuse the whole user. One that is `seen` may also tell Flower
-    what it does (its worker is started with `--task-events`): for processes of HQ's own machine, since nothing ties an
-    event to who sent it. Raises ValueError for a name that must have no user.
+    know CLIENT SETINFO (Redis before 7.2), which refuses a whole user for one word that it does not know. One that is
+    `seen` may also tell Flower what it does, if its worker is started with `--task-events`: for processes of HQ's own
+    machine, since nothing ties an event to who sent it. Raises ValueError for a name that must have no user.
     """
     if reason := clash_of(factory_id):
         raise ValueError(reason)
@@ -87,9 +90,10 @@ def hq_rules(
     has_setinfo: bool = True,
 ) -> tuple[str, ...]:
     """What one of HQ's processes may do; none of them may change users or settings of the server."""
-    streams = [mission_stream, f"{mission_stream}:*", dead_letter_stream, f"{dead_letter_stream}:*"]
-    rules = {HqUser.engine: _engine, HqUser.api: _api, HqUser.flower: _flower}[role](streams)
-    return (*_begin(has_setinfo=has_setinfo), *rules)
+    told = [f"{mission_stream}:results", dead_letter_stream]
+    rules = {HqUser.engine: _engine, HqUser.api: _api, HqUser.flower: _flower}[role](mission_stream, told)
+    known = rules if has_setinfo else tuple(rule for rule in rules if rule not in _SINCE_7_2)
+    return (*_begin(has_setinfo=has_setinfo), *known)
 
 
 def producer_rules(stream_key: str, *, has_setinfo: bool = True) -> tuple[str, ...]:
@@ -104,8 +108,11 @@ def _begin(*, has_setinfo: bool) -> tuple[str, ...]:
     return (*_NOBODY_YET, *_CONNECTS, *((_SETINFO,) if has_setinfo else ()))
 
 
-def _engine(streams: Sequence[str]) -> tuple[str, ...]:
-    """It fills and looks into the queues of all factories, sees what they hold, and is a member of the streams."""
+def _engine(missions: str, told: Sequence[str]) -> tuple[str, ...]:
+    """It fills and looks into the queues of all factories, sees what they hold, reads one stream and fills two.
+
+    A stream that took the last id is moved out of the way.
+    """
     return (
         *_TRANSACTS,
         "+info",
@@ -114,30 +121,30 @@ def _engine(streams: Sequence[str]) -> tuple[str, ...]:
         _selector(["unacked:*"], "+hvals", mode="%R"),
         _selector(["corporation:incarnation"], "+get +set"),
         _selector(
-            streams,
-            "+xadd +xlen +xrange +xreadgroup +xautoclaim +xpending +xack +xtrim +xinfo|stream +xinfo|groups "
-            "+xinfo|consumers +xgroup|create +watch +renamenx",
+            [missions, f"{missions}:exhausted:*"],
+            "+xgroup|create +xreadgroup +xautoclaim +xpending +xack +xrange +xlen +xtrim +xinfo|stream +xinfo|groups "
+            "+xinfo|consumers +watch +renamenx",
         ),
+        _selector([*told, *(f"{stream}:exhausted:*" for stream in told)], "+xadd +xinfo|stream +watch +renamenx"),
     )
 
 
-def _api(streams: Sequence[str]) -> tuple[str, ...]:
+def _api(missions: str, told: Sequence[str]) -> tuple[str, ...]:
     """It asks whether the broker is there, and how much lies where, for its metrics."""
     return (
         _selector(["factory.*"], "+llen", mode="%R"),
-        _selector(streams, "+xrange +xpending +xinfo|stream +xinfo|groups +xinfo|consumers", mode="%R"),
+        _selector([missions, *told], "+xrange +xpending +xinfo|stream +xinfo|groups +xinfo|consumers", mode="%R"),
     )
 
 
-def _flower(_streams: Sequence[str]) -> tuple[str, ...]:
+def _flower(_missions: str, _told: Sequence[str]) -> tuple[str, ...]:
     """It hears events and sees how long queues are; it can order nothing, and runs no scripts."""
     replies = f"reply.{FLOWER_CONTROL}.pidbox"
     tables = [
         f"_kombu.binding{kind}.{exchange}" for kind in ("", "_permanent") for exchange in (replies, EVENT_EXCHANGE)
     ]
     return (
-        "+multi",
-        "+exec",
+        *_TRANSACTS,
         "+info",
         f"(&/0.{EVENT_EXCHANGE}/* +psubscribe +punsubscribe)",
         f"(&/0.{FLOWER_CONTROL}.pidbox +publish)",
@@ -145,6 +152,8 @@ def _flower(_streams: Sequence[str]) -> tuple[str, ...]:
         _selector(tables, "+sadd +srem +smembers"),
         _selector([f"*.{replies}"], "+brpop +llen +del +exists"),
         _selector([f"{EVENT_EXCHANGE}.*"], "+llen +del +exists"),
+        _selector([f"{FLOWER_HELD}_mutex"], "+set +get +del +watch"),
+        _selector([f"{FLOWER_HELD}_index"], "+zrange", mode="%R"),
     )
 
 

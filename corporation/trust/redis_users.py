@@ -77,6 +77,13 @@ REMOVE = text("""
      WHERE factory_id = :factory_id AND made_here AND removed_at IS NULL RETURNING user_name
 """)
 
+HAND_OVER = text("""
+    UPDATE corporation.redis_users
+       SET made_here = false, password_sha256 = NULL, previous_sha256 = NULL, previous_until = NULL,
+           rotation_asked_at = NULL, cut = true, changed_at = clock_timestamp()
+     WHERE factory_id = :factory_id AND made_here AND removed_at IS NULL RETURNING user_name
+""")
+
 END_OVERLAPS = text("""
     UPDATE corporation.redis_users
        SET previous_sha256 = NULL, previous_until = NULL, changed_at = clock_timestamp()
@@ -94,6 +101,8 @@ APPLIED = text("""
 COUNT_REFUSED = text("""
     UPDATE corporation.redis_users SET refused_commands = refused_commands + :more WHERE user_name = :user_name
 """)
+
+REFUSED = text("SELECT user_name, refused_commands FROM corporation.redis_users WHERE removed_at IS NULL")
 
 # Only one doorkeeper at a time: of two, the slower one would undo what the faster one has just been told.
 ALONE = text("SELECT pg_try_advisory_xact_lock(hashtextextended('corporation.doorkeeper', 0))")
@@ -188,6 +197,14 @@ def remove(connection: Connection, factory_id: str) -> bool:
     return connection.execute(REMOVE, {"factory_id": factory_id}).first() is not None
 
 
+def hand_over(connection: Connection, factory_id: str) -> bool:
+    """The user is made by somebody else from now on, who gives it its password; False when that was so before.
+
+    It stays let in or shut out; whoever is connected as it is cut off once. Safe to call twice.
+    """
+    return connection.execute(HAND_OVER, {"factory_id": factory_id}).first() is not None
+
+
 def is_alone(connection: Connection) -> bool:
     """Whether this transaction is the only one that makes the broker's users what they are to be, until it ends."""
     return bool(connection.execute(ALONE).scalar_one())
@@ -211,6 +228,11 @@ def note_applied(connection: Connection, user: RedisUser) -> None:
 def count_refused(connection: Connection, user_name: str, more: int) -> None:
     """The broker has refused this user `more` commands since the last call."""
     connection.execute(COUNT_REFUSED, {"user_name": user_name, "more": more})
+
+
+def refused_commands(connection: Connection) -> dict[str, int]:
+    """How many commands the broker has refused each user since it was made."""
+    return {row.user_name: row.refused_commands for row in connection.execute(REFUSED)}
 
 
 def _user(row: Row[Any]) -> RedisUser:

@@ -19,6 +19,8 @@ from corporation.trust.signatures import Signer, canonical
 DOMAIN: Final = b"corp-update-v1\x00"
 VERSION: Final = 1
 """Of the manifest's form."""
+PROTOCOL: Final = 1
+"""The number of what factories and HQ of this program say to each other."""
 LONGEST_LIFE_SECONDS: Final = 90 * 86_400
 """A manifest that is good for longer would let whoever can hold it back put an old release in place of a newer one."""
 
@@ -73,7 +75,7 @@ class Standing:
 def sign(signer: Signer, manifest: Manifest) -> dict[str, Any]:
     """The document `{"v", "kid", "manifest", "sig"}`; raises ManifestRefusedError for a manifest that is none."""
     told = {"v": VERSION, "kid": signer.kid, "manifest": asdict(manifest)}
-    _read(told["manifest"])
+    manifest_in(told["manifest"])
     signature = signer.key.sign(DOMAIN + canonical(told))
     return {**told, "sig": base64.b64encode(signature).decode("ascii")}
 
@@ -88,7 +90,7 @@ def verify(document: object, keys: Mapping[str, Ed25519PublicKey]) -> Manifest:
     if key is None:
         raise ManifestRefusedError("unknown_key", "it is signed with a key that this machine does not trust")
     _check_signature(key, document)
-    return _read(document["manifest"])
+    return manifest_in(document["manifest"])
 
 
 def why_not(manifest: Manifest, here: Standing, now_seconds: float) -> ManifestRefusedError | None:
@@ -134,7 +136,8 @@ def _check_signature(key: Ed25519PublicKey, document: Mapping[str, Any]) -> None
 # The form: exactly these fields, each as it is checked here.
 
 
-def _read(given: object) -> Manifest:
+def manifest_in(given: object) -> Manifest:
+    """The manifest that `given` is, with exactly its fields; raises ManifestRefusedError for anything else."""
     if not isinstance(given, dict) or given.keys() != {field.name for field in fields(Manifest)}:
         raise ManifestRefusedError("malformed", "the manifest has other fields than ours")
     if wrong := [name for name, is_right in _RIGHT.items() if not is_right(given[name])]:

@@ -1,5 +1,6 @@
 """A bundle from outside, unpacked without trusting a byte of it."""
 
+import errno
 import gzip
 import io
 import sys
@@ -32,7 +33,12 @@ _DAMAGE: Final = (
     ValueError,
     OverflowError,
     RecursionError,
+    KeyError,  # a hard link to what is not in it
 )
+_OF_ITS_NAMES: Final = frozenset(
+    {errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.EILSEQ}
+)
+"""What the system says of names that cannot be those of files, whatever the state of the disk."""
 
 
 class BundleUnreadableError(CorporationError):
@@ -56,6 +62,11 @@ def unpack(data: bytes, folder: Path) -> Path:
         raise OrderRefusedError(f"The bundle is refused: {error}") from None
     except _DAMAGE as error:
         raise BundleUnreadableError(f"The bundle is no whole tar.gz ({type(error).__name__}: {error})") from None
+    except OSError as error:
+        if error.errno not in _OF_ITS_NAMES:
+            raise  # a full disk is no fault of the bundle's
+        why = f"two of its members are in each other's way, or a name is none here ({type(error).__name__})"
+        raise OrderRefusedError(f"The bundle is refused: {why}") from None
     script = folder / SCRIPT
     if not script.is_file():
         raise OrderRefusedError(f"The bundle holds no {SCRIPT}; pack the folder `implementation` with the script in it")

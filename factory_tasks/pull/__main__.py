@@ -19,7 +19,7 @@ from corporation.federation.hq import Hq
 from corporation.own_process import hide_environment
 from corporation.settings import Settings
 from factory_tasks.handlers import registered
-from factory_tasks.heartbeat import running_version
+from factory_tasks.heartbeat import running_version, say_goodbye
 from factory_tasks.https_reports import deliver_over_https
 from factory_tasks.loop_watch import RESTART_STATUS
 from factory_tasks.node import Node, node
@@ -98,12 +98,15 @@ def _run(here: Node, hq: Hq, *, standby: bool) -> int:
         log.info("pull_ready", slots=here.settings.factory_slots, standby=standby)
         if ready:
             ready.touch()
-        return _loop(puller, requests)
+        status = _loop(puller, requests)
     finally:
         with suppress(sqlite3.Error):
             puller.end()
         if ready:
             ready.unlink(missing_ok=True)
+    if status == 0:
+        say_goodbye(here)
+    return status
 
 
 def _loop(puller: Puller, requests: _Requests) -> int:

@@ -1,6 +1,7 @@
 """Asking HQ for missions, in a thread of its own: an answer may take twenty seconds, and children end meanwhile."""
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Event, Lock, Thread
@@ -11,7 +12,7 @@ import structlog
 from corporation.clock import chance
 from corporation.errors import CorporationError
 from corporation.federation.hq import Hq, HqRefusedError
-from factory_tasks.pull.orders import Claimed, read_claimed
+from factory_tasks.pull.orders import Answered, Claimed
 
 log = structlog.get_logger()
 
@@ -19,6 +20,8 @@ WAIT_SECONDS: Final = 20.0
 PAUSED_SECONDS: Final = 5.0
 """HQ answers a paused factory at once; it is asked again after so long."""
 LONGEST_BACKOFF_SECONDS: Final = 60.0
+MOST_REFUSED: Final = 1_000
+"""Attempts that were handed out and refused; the oldest are forgotten, long after their leases."""
 REJOIN: Final = "HQ does not accept this factory's credential; join again with `corporation factory join`"
 
 
@@ -36,15 +39,23 @@ class Claims:
     """Claims by `wish`, asked before each claim, None meaning nothing; `claimed` is called when there is something."""
 
     def __init__(
-        self, hq: Hq, factory_id: str, worker_id: str, wish: Callable[[], Wish | None], claimed: Callable[[], None]
+        self,
+        hq: Hq,
+        factory_id: str,
+        worker_id: str,
+        wish: Callable[[], Wish | None],
+        claimed: Callable[[], None],
+        read: Callable[[Mapping[str, Any]], Answered],
     ) -> None:
         self._hq = hq
+        self._read = read
         self._factory_id = factory_id
         self._worker_id = worker_id
         self._wish = wish
         self._wake = claimed
         self._claimed: SimpleQueue[Claimed] = SimpleQueue()
         self._pending: frozenset[str] = frozenset()
+        self._refused: deque[str] = deque(maxlen=MOST_REFUSED)
         self._changing = Lock()
         self._stop = Event()
         self._look = Event()
@@ -104,7 +115,8 @@ class Claims:
             "factory_id": self._factory_id,
             "max": wish.most,
             "mission_kinds": list(wish.kinds),
-            "holding": list(wish.holding),
+            # What was refused is named too: else it would be handed out again and again, and never go elsewhere.
+            "holding": [*wish.holding, *self._refused],
             "worker_id": self._worker_id,
         }
         try:
@@ -114,7 +126,9 @@ class Claims:
         if self._failures:
             log.info("hq_answers_again")
         self._failures = 0
-        claimed = read_claimed(answer, self._factory_id)
+        answered = self._read(answer)
+        claimed = answered.claimed
+        self._refused.extend(answered.refused)
         with self._changing:
             self._pending |= {one.attempt_id for one in claimed}
         for one in claimed:
@@ -122,7 +136,8 @@ class Claims:
         if claimed:
             self._wake()
         # What was claimed is held by the main thread only after its next look: until then nothing more is asked for.
-        return PAUSED_SECONDS if claimed or answer.get("paused") is True or not wish.patience else 0.0
+        wait = claimed or answered.refused or answer.get("paused") is True or not wish.patience
+        return PAUSED_SECONDS if wait else 0.0
 
     def _after_failure(self, error: CorporationError) -> float:
         self._failures += 1

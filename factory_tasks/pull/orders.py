@@ -100,7 +100,7 @@ def _read(one: Mapping[str, Any], factory_id: str, trust: Trust | None, refuse: 
         if trust:
             check(one, factory_id, trust.keys, trust.now.timestamp())
         if attempt_id is None:
-            raise ValueError  # noqa: TRY301 - one place says what is unreadable
+            raise ValueError
         return Claimed(attempt_id, str(one["mission_kind"]), read_order({**one, "factory_id": factory_id}))
     except ForgedError as error:
         log.error("claim_refused", attempt_id=attempt_id, reason=error.code, why=str(error))

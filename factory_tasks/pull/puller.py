@@ -18,6 +18,7 @@ from factory_tasks.https_reports import Deliver
 from factory_tasks.node import Node
 from factory_tasks.pull.claims import WAIT_SECONDS, Claims, Wish
 from factory_tasks.pull.nursery import Nursery
+from factory_tasks.pull.orders import Reader
 from factory_tasks.pull.probe import Probe
 from factory_tasks.pulse import Pulse
 from factory_tasks.worker_signs import is_kept_away
@@ -52,7 +53,7 @@ class Puller:
         self._deliver = deliver
         self._nursery = Nursery(here, registered, self.wake, pulse.report_now)
         self._probe = Probe(here, self._way_changed, standby=standby)
-        self._claims = Claims(hq, here.settings.factory_id, name, self._wish, self.wake)
+        self._claims = Claims(hq, here.settings.factory_id, name, self._wish, self.wake, Reader(here).read)
         self._handed: frozenset[str] = frozenset()
         self._wakes: SimpleQueue[None] = SimpleQueue()
         self._draining = False

@@ -8,6 +8,7 @@ from urllib.parse import parse_qs
 
 from fastapi import Request
 
+from hq_api.body import declared_bytes
 from hq_api.responses import CLOSE, Refusal
 
 LIMIT_BYTES: Final = 16 * 1024
@@ -60,9 +61,8 @@ def local_page(goal: str | None) -> str:
 
 
 async def _read(request: Request) -> bytes:
-    declared = request.headers.get("content-length", "0")
     data = bytearray()
-    if not declared.isdigit() or int(declared) <= LIMIT_BYTES:
+    if declared_bytes(request.headers) <= LIMIT_BYTES:
         async for chunk in request.stream():
             data += chunk
             if len(data) > LIMIT_BYTES:

@@ -12,7 +12,7 @@ from corporation.missions.states import State
 from hq_api.access import Principal
 from hq_api.body import read_optional_object
 from hq_api.dependencies import Ledger, principal_with
-from hq_api.described_routes import reads
+from hq_api.described_routes import also, reads
 from hq_api.gates import Headquarters
 from hq_api.responses import Json, Refusal
 from hq_api.validation import checked, refuse_unstorable
@@ -30,7 +30,11 @@ class CancelForm(BaseModel):
     reason: Reason | None = None
 
 
-@router.post("/api/v1/missions/{job_id:path}/cancel", openapi_extra=reads(CancelForm, required=False))
+@router.post(
+    "/api/v1/missions/{job_id:path}/cancel",
+    openapi_extra=reads(CancelForm, required=False),
+    responses=also({202: "A factory runs it and was told to stop"}),
+)
 def cancel_mission(
     operator: Annotated[Principal, Depends(principal_with())],
     _: Headquarters,

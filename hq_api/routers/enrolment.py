@@ -18,6 +18,7 @@ from corporation.db import transaction
 from corporation.envelope import EnvelopeRefused, Problem
 from corporation.factories.access import is_quarantined, shut_out
 from corporation.factories.enrolment import Newcomer, enter, was_heard_of
+from corporation.factories.ids import why_unsafe
 from corporation.factories.joining import LONGEST_TTL_SECONDS, TTL_SECONDS, make, new_code, redeem
 from corporation.roles import FactoryRole, default_queue, private_queue, slug_of
 from corporation.settings import Settings
@@ -86,6 +87,8 @@ def make_join_code(
     """201: a fresh code that lets one factory in, once; it is told here and kept nowhere. Each call makes another."""
     refuse_unstorable(document)
     form = checked(JoinCodeForm, document)
+    if form.factory_id is not None:
+        _refuse_unsafe(form.factory_id)
     code = new_code(secrets.token_bytes)
     with transaction(ledger) as connection:
         expires_at = make(connection, code, form.factory_id, operator.subject, form.ttl_seconds)
@@ -175,7 +178,13 @@ def _refused(request: Request, form: EnrolForm) -> audit.Act:
     return audit.Act("stranger", "factory.enrol", form.factory_id, origin_of(request), outcome="refused")
 
 
+def _refuse_unsafe(factory_id: str) -> None:
+    if (why := why_unsafe(factory_id)) is not None:
+        raise Refusal(422, "bad_factory_id", why)
+
+
 def _refuse_own(factory_id: str, settings: Settings) -> None:
+    _refuse_unsafe(factory_id)
     if factory_id == settings.factory_id:
         raise Refusal(403, "forbidden", "this is the factory_id of headquarters itself; choose another")
     if slug_of(factory_id) == slug_of(settings.factory_id):

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 from starlette.responses import Response
 
+from corporation.clock import utc_now
 from corporation.db import transaction
 from corporation.factories.access import is_known, shut_out
 from corporation.factories.costs import put_snapshot
@@ -20,6 +21,8 @@ from corporation.missions.store import cancelling, leases
 from corporation.missions.store.sending import NOT_CURRENT
 from corporation.roles import FactoryRole
 from corporation.settings import Settings
+from corporation.trust.key_announcement import FIELD, announcement
+from corporation.trust.keyring import public_keys
 from corporation.trust.redis_users import is_asked_to_rotate
 from hq_api.access import FACTORY, Principal
 from hq_api.beat_form import MOST_RUNNING, BeatForm, beat_of, is_id, signs_of, snapshot_of
@@ -68,6 +71,9 @@ def register(
         message = "another instance speaks for this factory; stop one of them, or join again under a name of its own"
         raise Refusal(409, "split_brain", message)
     instructions = _instructions(heard, beat, stops)
+    if signer := request.app.state.signer:
+        # Ours: the keys that sign missions, so that a factory knows a new one before it is used.
+        instructions[FIELD] = announcement(signer, public_keys(settings), utc_now().timestamp())
     if rotates:
         # Ours: said only when it is wanted.
         instructions["rotate_redis_password"] = True

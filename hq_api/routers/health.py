@@ -13,6 +13,7 @@ from starlette.responses import Response
 from corporation.clock import iso, utc_now
 from corporation.roles import FactoryRuntimePolicy
 from corporation.settings import Settings
+from hq_api.described_routes import also
 from hq_api.gates import KeepsLedger
 from hq_api.own_health import OwnHealth
 from hq_api.responses import Json
@@ -32,7 +33,7 @@ full_router = APIRouter(tags=["health"])
 # Both are async and have no dependency that is not: nothing here waits for a thread of the pool, which a frozen ledger
 # fills.
 @router.head("/api/v1/health", include_in_schema=False)
-@router.get("/api/v1/health")
+@router.get("/api/v1/health", responses=also({503: "The ledger does not answer; what is told is the same"}))
 async def health(request: Request) -> Response:
     """200 when the ledger answers within three seconds, else 503; Redis is shown and never decides (H-5)."""
     node: Settings = request.app.state.settings

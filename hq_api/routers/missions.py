@@ -13,6 +13,7 @@ from corporation.missions import queries
 from hq_api.access import PUBLISH, Principal
 from hq_api.body import BATCH_LIMIT_BYTES, LIMIT_BYTES, read_document
 from hq_api.dependencies import Ledger, ReadSettings, principal_with
+from hq_api.described_routes import also
 from hq_api.gates import Headquarters, MayPublish
 from hq_api.paging import cursor_after, mission_filter, read_cursor
 from hq_api.publishing import MOST_IN_A_BATCH, Order, Refused, Rules, Verdict, batch_of, publish, read_entry
@@ -38,10 +39,11 @@ def _body_schema() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
+_OTHERWISE = also({200: "Known already", 207: "Of a batch some were refused"})
 router = APIRouter(tags=["missions"])
 
 
-@router.post("/api/v1/delegation/publish", status_code=202, openapi_extra=_body_schema())
+@router.post("/api/v1/delegation/publish", status_code=202, openapi_extra=_body_schema(), responses=_OTHERWISE)
 def publish_missions(
     request: Request,
     caller: Caller,

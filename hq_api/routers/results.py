@@ -75,7 +75,8 @@ class ResultForm(BaseModel):
     @field_validator("report")
     @classmethod
     def _is_a_report(cls, report: dict[str, Any] | None) -> dict[str, Any] | None:
-        if report is not None and report.get("outcome") not in WORDS:
+        outcome = None if report is None else report.get("outcome")
+        if report is not None and not (isinstance(outcome, str) and outcome in WORDS):
             raise ValueError(f"its outcome must be one of {', '.join(sorted(WORDS))}")
         return report
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corporation.factories.signs_of_life import Signs, WorkerSign, dead_workers, judge_lights, span
+from corporation.factories.signs_of_life import NEVER_SECONDS, Signs, WorkerSign, dead_workers, judge_lights, span
 
 TICKING = WorkerSign("desk-7@worker", slots=2, busy=0, loop_age_seconds=1.0, connected=True)
 WELL = Signs(status="online", silent_seconds=5, interval_seconds=15, slots=2, workers=[TICKING])
@@ -107,3 +107,11 @@ def test_a_worker_is_read_as_it_was_stored() -> None:
 )
 def test_a_span_is_said_in_its_largest_unit(seconds: float, words: str) -> None:
     assert span(seconds) == words
+
+
+def test_who_took_its_leave_is_not_there_however_lately_it_was_heard_of() -> None:
+    lights = judge_lights(replace(WELL, status="offline", silent_seconds=3, left=True))
+
+    assert (lights.process.state, lights.process.why) == ("red", "It was stopped 3 s ago, and said so.")
+    assert (lights.consumer.state, lights.work.state) == ("unknown", "unknown")
+    assert judge_lights(replace(WELL, silent_seconds=NEVER_SECONDS + 1, left=True)).process.state == "unknown"

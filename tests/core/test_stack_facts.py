@@ -25,6 +25,10 @@ STACK = Stack(
     flower_password="and-this",
     inherited={},
     factory_credential="issued-here",
+    redis_passwords={"corporation_api": "made-here-for-the-api"},
+    mailbox_url="postgresql://f_desk:own@127.0.0.1:5432/corporation",
+    mission_signing_key="made-here-as-well",
+    mission_key="public",
 )
 REDIS = f"redis://:{secret('facts-redis')}@10.8.0.1:6379/0"
 DATABASE = f"postgresql://ledger:{secret('facts-database')}@10.8.0.1/ledger"
@@ -39,10 +43,19 @@ def test_the_facts_of_a_stack_can_be_read_back(shape: Shape) -> None:
 
 
 def test_facts_of_an_older_version_are_a_whole_stack() -> None:
-    newer = ("shape", "factory_credential", "node_name", "queue_name", "hq_given")
+    newer = (
+        *("shape", "factory_credential", "node_name", "queue_name", "hq_given", "redis_passwords"),
+        *("redis_password_file", "mailbox_url", "mission_signing_key", "mission_key"),
+    )
     facts = {name: value for name, value in facts_of(STACK, {}).items() if name not in newer}
 
-    assert from_facts(STACK.state, facts, {}) == replace(STACK, factory_credential="")
+    assert from_facts(STACK.state, facts, {}) == replace(
+        STACK, factory_credential="", redis_passwords={}, mailbox_url="", mission_signing_key="", mission_key=""
+    )
+
+
+def test_passwords_that_are_no_table_are_no_stack() -> None:
+    assert from_facts(STACK.state, facts_of(STACK, {}) | {"redis_passwords": "x"}, {}) is None
 
 
 @pytest.mark.parametrize("missing", ["redis_url", "ops_token", "gateway_port"])
@@ -51,6 +64,16 @@ def test_facts_that_are_not_whole_are_no_stack(missing: str) -> None:
     del facts[missing]
 
     assert from_facts(STACK.state, facts, {}) is None
+
+
+def test_a_signing_key_that_the_environment_gave_is_not_written_down() -> None:
+    environ = {"UA_MISSION_SIGNING_KEY": secret("facts-signing")}
+    facts = facts_of(replace(STACK, mission_signing_key=secret("facts-signing")), environ)
+    kept = from_facts(STACK.state, facts, {})
+
+    assert not shows(json.dumps(facts))
+    assert kept
+    assert with_given(kept, environ).mission_signing_key == secret("facts-signing")
 
 
 def test_a_secret_that_the_environment_gave_is_taken_from_there_again() -> None:

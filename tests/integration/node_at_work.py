@@ -20,7 +20,7 @@ class HeardHq(Hq):
     instructions: dict[str, Any] = field(default_factory=dict[str, Any])
     error: Exception | None = None
 
-    def beat(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    def beat(self, body: Mapping[str, Any], patience: float = 10.0) -> dict[str, Any]:
         self.beats.append(dict(body))
         if self.error:
             raise self.error

@@ -12,7 +12,7 @@ from corporation import clock
 from corporation.federation import notes
 from corporation.federation.hq import HqRefusedError, HqUnavailableError
 from corporation.federation.processes import my_identity
-from factory_tasks.heartbeat import is_too_early, patience, send_beat, wishes_in
+from factory_tasks.heartbeat import is_too_early, patience, say_goodbye, send_beat, wishes_in
 from factory_tasks.node import Node
 from factory_tasks.worker_signs import RESTART, is_kept_away
 
@@ -201,3 +201,22 @@ def test_a_beat_that_is_taken_ends_the_waiting(here: Node, hq: HeardHq) -> None:
     send_beat(here, "test")
 
     assert not is_too_early(here)
+
+
+def test_only_the_last_process_of_a_factory_takes_its_leave(here: Node, hq: HeardHq) -> None:
+    for name in ("missions", "orders"):
+        here.spool.put_worker(name, my_identity(), 1, ["q"], [])
+    here.spool.remove_worker("missions")
+    say_goodbye(here)
+    assert hq.beats == []
+
+    here.spool.remove_worker("orders")
+    say_goodbye(here)
+    assert (hq.last["registration_status"], hq.last["slots"], hq.last["workers"]) == ("offline", 0, [])
+    hq.error = HqUnavailableError("away")
+    say_goodbye(here)
+
+
+def test_headquarters_takes_no_leave(tmp_path: Path, hq: HeardHq) -> None:
+    say_goodbye(node_at(tmp_path, hq, FACTORY_ROLE="HEADQUARTERS"))
+    assert hq.beats == []

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pytest
 from test_cli_requests import Headquarters, hq, run  # noqa: F401  # pyright: ignore[reportUnusedImport] - the fixture
 
 ROW: dict[str, Any] = {
@@ -89,6 +90,86 @@ def test_a_list_can_be_asked_for_one_status_and_as_json(hq: Headquarters) -> Non
 
     assert hq.requests[0][1] == "/api/v1/factory/registrations?limit=200&registration_status=stale"
     assert json.loads(ended.stdout)["registrations"][0]["factory_id"] == "desk-7"
+
+
+def test_a_status_that_there_is_not_asks_nobody_and_names_the_choices(hq: Headquarters) -> None:  # noqa: F811
+    ended = run(hq, "factories", "--status", "asleep")
+
+    assert (ended.returncode, hq.requests) == (2, [])
+    assert all(word in ended.stderr for word in ("online", "paused", "draining", "stale", "offline", "quarantined"))
+
+
+def test_a_quarantined_factory_is_called_so_and_by_no_other_status(hq: Headquarters) -> None:  # noqa: F811
+    shut = {**ROW, "factory_id": "desk-8", "quarantined": True, "quarantine": {"who": "ops", "note": "odd"}}
+    hq.answers = [listed(ROW, shut)]
+    assert [line.split()[:2] for line in run(hq, "factories").stdout.splitlines()[1:]] == [
+        ["desk-7", "online"], ["desk-8", "quarantined"],
+    ]  # fmt: skip
+    assert "desk-8" not in run(hq, "factories", "--status", "online").stdout
+    assert run(hq, "factories", "--status", "QUARANTINED").stdout.splitlines()[1].split()[:2] == [
+        "desk-8",
+        "quarantined",
+    ]
+    assert hq.requests[-1][1] == "/api/v1/factory/registrations?limit=1000"
+
+
+def test_the_workload_calls_a_quarantined_factory_so(hq: Headquarters) -> None:  # noqa: F811
+    work = {"factories": [{**WORK, "quarantined": True}], "unassigned": {}}
+    hq.answers = [(200, {}, work)]
+    assert run(hq, "workload").stdout.splitlines()[1].split()[:2] == ["desk-7", "quarantined"]
+
+
+UNKNOWN = (404, {}, {"detail": "unknown_target: headquarters knows no such factory"})
+LISTS = "`corporation factories` lists"
+
+
+@pytest.mark.parametrize("command", [["quarantine", "nobody"], ["release", "nobody"], ["rename", "nobody", "Desk"]])
+def test_an_unknown_name_is_one_sentence_with_what_to_do(hq: Headquarters, command: list[str]) -> None:  # noqa: F811
+    hq.answers = [UNKNOWN]
+    ended = run(hq, "factories", *command)
+
+    assert ended.returncode == 69
+    assert ended.stderr.count("\n") == 1
+    assert f"HQ knows no factory nobody; {LISTS}" in ended.stderr
+    assert "404" not in ended.stderr
+
+
+@pytest.mark.parametrize("command", [["quarantine"], ["release"], ["remove", "--yes"]])
+def test_headquarters_own_name_is_one_sentence_too(hq: Headquarters, command: list[str]) -> None:  # noqa: F811
+    hq.answers = [(409, {}, {"detail": "own_registration: headquarters cannot do this to itself"})]
+    ended = run(hq, "factories", command[0], "hq", *command[1:])
+
+    assert ended.returncode == 65
+    assert f"hq is headquarters itself, to which this cannot be done; {LISTS}" in ended.stderr
+    assert "--job-id" not in ended.stderr
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "\x1b[2J", "x" * 201])
+def test_a_name_that_is_no_line_asks_nobody_and_is_told_in_words(hq: Headquarters, name: str) -> None:  # noqa: F811
+    ended = run(hq, "factories", "rename", "desk-7", name)
+
+    assert (ended.returncode, hq.requests) == (2, [])
+    assert "one line of at most 200 characters" in ended.stderr
+
+
+def test_a_pattern_of_hq_s_is_shown_to_nobody(hq: Headquarters) -> None:  # noqa: F811
+    item = {"type": "string_pattern_mismatch", "loc": ["body", "note"], "msg": "String should match pattern '^[^x]*$'"}
+    hq.answers = [(422, {}, {"detail": [item]})]
+    ended = run(hq, "factories", "quarantine", "desk-7", "--note", "x")
+
+    assert "note: has a character that is not taken here" in ended.stderr
+    assert "^" not in ended.stderr
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_factory_is_forgotten_only_when_somebody_said_yes(hq: Headquarters, more: list[str]) -> None:  # noqa: F811
+    hq.answers = [(200, {}, {"ok": True, "factory_id": "desk-7", "deleted": 1})]
+    ended = run(hq, "factories", "remove", "desk-7", *more)
+
+    assert (ended.returncode, hq.requests) == (2, [])
+    assert "say --yes" in ended.stderr
+    assert run(hq, "factories", "remove", "desk-7", "--yes", *more).returncode == 0
+    assert [request[:2] for request in hq.requests] == [("DELETE", "/api/v1/factory/registrations/desk-7")]
 
 
 def test_an_empty_fleet_says_how_one_joins(hq: Headquarters) -> None:  # noqa: F811

@@ -93,7 +93,8 @@ def test_an_unknown_factory_is_a_mistake_of_the_caller(hq: Headquarters) -> None
     ended = run(hq, "pause", "desk-9")
 
     assert ended.returncode == 69
-    assert "never registered" in ended.stderr
+    assert "HQ knows no factory desk-9; `corporation factories` lists them" in ended.stderr
+    assert "--expected" in ended.stderr
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("2h", 7200), (" 3D ", 259_200)])

@@ -51,7 +51,7 @@ class Answering(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    do_GET = do_POST = answer
+    do_GET = do_POST = do_DELETE = answer
 
     def log_message(self, format: str, *args: Any) -> None:
         return

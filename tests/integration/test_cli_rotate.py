@@ -2,6 +2,7 @@
 
 import json
 
+from test_cli_factories import ROW, WORK, listed
 from test_cli_requests import Headquarters, hq, run  # noqa: F401  # pyright: ignore[reportUnusedImport] - the fixture
 
 ROTATE = "/api/v1/ops/factory/rotate"
@@ -20,9 +21,9 @@ def test_it_says_what_happens_next_and_what_to_do_about_a_theft(hq: Headquarters
     assert lines[0] == "desk-7 is asked to take a new password for Redis, which it fetches with its next beat"
     assert "15 minutes" in lines[1]
     assert "quarantine desk-7" in lines[2]
-    [seen] = hq.seen
-    assert (seen["method"], seen["path"]) == ("POST", ROTATE)
-    assert json.loads(seen["body"]) == {"target_factory_id": "desk-7", "note": "it is June"}
+    [(method, path, _, body)] = hq.requests
+    assert (method, path) == ("POST", ROTATE)
+    assert json.loads(body) == {"target_factory_id": "desk-7", "note": "it is June"}
 
 
 def test_asking_again_says_that_it_has_not_come_yet(hq: Headquarters) -> None:  # noqa: F811
@@ -46,5 +47,20 @@ def test_a_factory_without_a_user_of_its_own_is_said_to_be_one(hq: Headquarters)
 
 
 def test_a_blank_name_is_none(hq: Headquarters) -> None:  # noqa: F811
-    assert run(hq, "rotate", " ").returncode == 64
-    assert hq.seen == []
+    assert run(hq, "rotate", " ").returncode == 2
+    assert hq.requests == []
+
+
+def test_a_factory_shows_its_user_and_what_is_still_to_come(hq: Headquarters) -> None:  # noqa: F811
+    user = {
+        "name": "f_desk-7",
+        "enabled": True,
+        "applied": False,
+        "rotation_asked_at": "2026-06-01T08:00:00.000000+00:00",
+        "previous_until": None,
+        "refused_commands": 2,
+    }
+    hq.answers = [listed({**ROW, "redis_user": user}), (200, {}, {"factories": [WORK]}), (200, {}, {"events": []})]
+    shown = run(hq, "factories", "show", "desk-7").stdout
+
+    assert "f_desk-7, not in Redis yet, a new password is asked for, 2 commands refused" in shown

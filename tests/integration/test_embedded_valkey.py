@@ -12,8 +12,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from corporation.embedded import valkey
 from corporation.embedded.server_process import Server, ServerError
-from corporation.embedded.valkey import start_valkey
+from corporation.embedded.valkey import PASSWORDS, knows_setinfo, passwords_of, start_valkey
 
 Start = Callable[..., Server]
 NO_RETRY = Retry(NoBackoff(), 0)
@@ -46,6 +47,58 @@ def test_data_and_users_survive_a_restart(start: Start, tmp_path: Path) -> None:
     assert again.url == first.url
     with redis.Redis(port=again.port, username="factory", password="secret") as client:
         assert client.get("mission") == b"kept"
+
+
+def test_each_user_may_do_what_its_rules_say_and_has_a_password_that_stays(start: Start, tmp_path: Path) -> None:
+    rules = {"f_desk": ("resetkeys", "resetchannels", "clearselectors", "-@all", "+ping", "(~own +get +set)")}
+    first = start(tmp_path / "v", users=rules)
+    passwords = passwords_of(tmp_path / "v")
+    with redis.Redis(port=first.port, username="f_desk", password=passwords["f_desk"]) as factory:
+        assert factory.set("own", "1")
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            factory.set("others", "1")
+    with redis.Redis.from_url(first.url) as operator:
+        operator.execute_command("ACL", "SETUSER", "f_desk", "~*", "+@all")
+        operator.execute_command("ACL", "SETUSER", "f_joined", "on", ">of-the-doorkeeper", "+ping")
+        operator.execute_command("ACL", "SAVE")
+    first.stop()
+
+    again = start(tmp_path / "v", users=rules)
+
+    assert passwords_of(tmp_path / "v") == passwords
+    assert (tmp_path / "v" / PASSWORDS).stat().st_mode & 0o077 == 0
+    with (
+        redis.Redis(port=again.port, username="f_desk", password=passwords["f_desk"]) as factory,
+        pytest.raises(redis.exceptions.NoPermissionError),
+    ):
+        factory.set("others", "1")
+    with redis.Redis(port=again.port, username="f_joined", password="of-the-doorkeeper") as joined:
+        assert joined.ping()
+
+
+def test_the_server_that_comes_along_knows_what_clients_tell_of_themselves() -> None:
+    assert knows_setinfo()
+
+
+@pytest.mark.parametrize(("said", "knows"), [("Redis server v=7.0.15 sha=0", False), ("Redis server v=7.10.0", True)])
+def test_of_a_redis_the_version_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, knows: bool
+) -> None:
+    program = tmp_path / "redis-server"
+    program.write_text(f"#!/bin/sh\necho '{said}'\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(valkey, "find_valkey", lambda: program)
+
+    assert knows_setinfo() is knows
+
+
+def test_passwords_that_cannot_be_read_are_made_anew(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v" / PASSWORDS).write_text("half a fi")
+    server = start(tmp_path / "v", users={"f_desk": ("+ping",)})
+
+    with redis.Redis(port=server.port, username="f_desk", password=passwords_of(tmp_path / "v")["f_desk"]) as factory:
+        assert factory.ping()
 
 
 def test_what_was_handed_to_the_system_survives_kill_9(

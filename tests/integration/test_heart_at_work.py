@@ -91,6 +91,7 @@ def test_a_worker_that_drains_says_so_at_once_and_until_it_has_finished(factory:
     assert sent.report()["outcome"] == "done"
     factory.wait(lambda: worker.poll() is not None, 20, "the worker ends")
     assert worker.poll() == 0
+    assert (hq.beats[-1]["registration_status"], hq.beats[-1]["workers"]) == ("offline", []), "it took its leave"
 
 
 def test_a_paused_factory_finishes_what_runs_and_leaves_the_rest_where_it_is(factory: Factory, hq: SeenHq) -> None:

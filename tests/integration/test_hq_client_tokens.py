@@ -313,3 +313,40 @@ def test_tokens_made_in_the_same_minute_are_not_renewed_in_the_same_minute() -> 
         return auth._token.renew_at
 
     assert (renewed_at(0.0), renewed_at(1.0)) == (3450.0, 3300.0)
+
+
+def exchange(auth: FactoryToken, status: int) -> int:
+    """What one request ends with when HQ answers the exchange with `status`; -1 when HQ was not even asked."""
+    flow = auth.sync_auth_flow(httpx.Request("GET", "http://127.0.0.1:1/"))
+    asked = False
+    try:
+        next(flow)
+        asked = True
+        flow.send(httpx.Response(status, json={"token": "a.b.c", "ttl_seconds": 3600}))
+    except HqUnavailableError:
+        return 503
+    except HqRefusedError as error:
+        return error.status if asked else -1
+    return 200
+
+
+def test_a_refused_credential_is_shown_less_and_less_and_the_first_reason_is_kept() -> None:
+    clock = Clock()
+    auth = FactoryToken("http://127.0.0.1:1", "desk-7", CREDENTIAL, clock, lambda: 1.0)
+    asked_at: list[float] = []
+    for moment in range(400):
+        clock.now = float(moment)
+        if exchange(auth, 401 if moment < 20 else 429) != -1:
+            asked_at.append(clock.now)
+
+    assert asked_at == [0, 5, 15, 35, 75, 135, 195, 255, 315, 375]
+
+
+def test_a_credential_that_counts_again_is_taken_and_the_refusal_is_forgotten() -> None:
+    clock = Clock()
+    auth = FactoryToken("http://127.0.0.1:1", "desk-7", CREDENTIAL, clock, lambda: 1.0)
+    assert [exchange(auth, 401), exchange(auth, 200)] == [401, -1]
+    clock.now = 5.0
+    assert [exchange(auth, 503), exchange(auth, 200), exchange(auth, 401)] == [503, 200, 200]
+    clock.now = 4000.0
+    assert [exchange(auth, 429), exchange(auth, 401)] == [503, 401]

@@ -238,6 +238,7 @@ def test_told_to_end_it_takes_nothing_more_and_finishes_what_it_has(
     assert pull.running.wait(20) == 0
     assert not waits.told.exists()
     assert pull.spool.workers() == []
+    assert hq.said("registrations")[-1]["registration_status"] == "offline", "it took its leave"
 
 
 def test_told_twice_it_ends_at_once_and_its_next_start_reports_what_it_broke_off(

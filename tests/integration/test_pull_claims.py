@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from corporation.clock import new_id
 from corporation.federation.hq import HqRefusedError, HqUnavailableError
 from factory_tasks.pull.claims import LONGEST_BACKOFF_SECONDS, PAUSED_SECONDS, REJOIN, Claims, Wish
-from factory_tasks.pull.orders import read_claimed
+from factory_tasks.pull.orders import Answered, read_claimed
 
 NOTHING: dict[str, Any] = {"attempts": [], "paused": False}
 WISH = Wish(2, ("research_task",), ("a-0",), 20.0)
@@ -45,7 +45,14 @@ class Asking:
     woken: Event = field(default_factory=Event)
 
     def __post_init__(self) -> None:
-        self.claims = Claims(self.hq, "desk-7", "pull@desk", lambda: self.wish, self.woken.set)
+        self.claims = Claims(self.hq, "desk-7", "pull@desk", lambda: self.wish, self.woken.set, self.read)
+
+    def read(self, answer: Mapping[str, Any]) -> Answered:
+        refused: set[str] = set()
+        claimed = read_claimed(
+            answer, "desk-7", None, lambda _one, attempt_id, _reason, _why: refused.add(str(attempt_id))
+        )
+        return Answered(claimed, frozenset(refused))
 
     def answer(self, *attempts: Any, paused: bool = False) -> None:
         self.hq.answers.put({"attempts": list(attempts), "paused": paused})
@@ -184,7 +191,7 @@ def test_a_spool_that_cannot_be_read_for_a_moment_does_not_end_the_asking(asking
         looked.set()
         raise sqlite3.OperationalError("database is locked")
 
-    asking.claims = Claims(asking.hq, "desk-7", "pull@desk", locked, asking.woken.set)
+    asking.claims = Claims(asking.hq, "desk-7", "pull@desk", locked, asking.woken.set, asking.read)
     asking.claims.start()
     assert looked.wait(10)
 

@@ -11,6 +11,7 @@ from corporation.embedded.stack_environment import (
     Stack,
     environment_of,
     inherited_from,
+    operators_variables,
     variables_of,
 )
 from corporation.embedded.stack_plan import plan_of
@@ -43,6 +44,15 @@ STACK = Stack(
     factory_credential=secret("credential"),
 )
 FACTORY = ("factory-worker", "pull", "control", "beat")
+USERS = ("corporation_engine", "corporation_api", "corporation_flower", "f_desk", "f_desk-hq", "f_desk-node")
+OWN_SERVERS = replace(
+    STACK,
+    redis_passwords={user: secret(f"redis-{user}") for user in USERS},
+    mailbox_url="postgresql://f_desk:pw-of-mailbox@127.0.0.1:5432/corporation",
+    mission_signing_key=secret("signing"),
+    mission_key="its-public-half",
+)
+"""A stack that started Valkey and PostgreSQL itself."""
 
 
 def stack_of(shape: Shape, **changes: object) -> Stack:
@@ -154,6 +164,93 @@ def test_a_factory_that_was_told_of_no_server_but_hq_has_no_address_of_one() -> 
     assert not {"UA_REDIS_URL", "UA_RESULT_BACKEND_URL", "UA_DATABASE_URL"} & seen.keys()
 
 
+@pytest.mark.parametrize(
+    ("shape", "users"),
+    [
+        (
+            Shape.WHOLE,
+            {
+                "api": "corporation_api",
+                "engine": "corporation_engine",
+                "hq-worker": "f_desk-hq",
+                "telegram": None,
+                "flower": "corporation_flower",
+                **dict.fromkeys(FACTORY, "f_desk"),
+            },
+        ),
+        (Shape.HQ, {"hq-worker": "f_desk-hq", "control": "f_desk-hq", "beat": "f_desk-hq"}),
+        (Shape.STANDALONE, {"api": "corporation_api", "node-worker": "f_desk-node", "control": "f_desk-node"}),
+    ],
+)
+def test_at_our_own_redis_each_process_is_its_own_user(shape: Shape, users: dict[str, str | None]) -> None:
+    stack = replace(OWN_SERVERS, shape=shape)
+    for process, user in users.items():
+        url = environment_of(process, stack).get("UA_REDIS_URL")
+        password = OWN_SERVERS.redis_passwords.get(user or "")
+
+        assert url == (f"redis://{user}:{password}@127.0.0.1:6379/0" if user else None), process
+
+
+@pytest.mark.parametrize("shape", [Shape.WHOLE, Shape.HQ, Shape.STANDALONE])
+def test_no_process_is_the_operator_of_our_own_redis_but_the_engine_where_it_makes_users(shape: Shape) -> None:
+    stack = replace(OWN_SERVERS, shape=shape)
+    holders = [
+        (process, name)
+        for process in stack.running
+        for name, value in environment_of(process, stack).items()
+        if "pw-of-redis" in value
+    ]
+
+    assert holders == [("engine", "UA_REDIS_ADMIN_URL")]
+    assert operators_variables("api", stack)["UA_REDIS_URL"] == STACK.redis_url
+
+
+def test_factories_that_join_our_own_redis_are_told_no_user_of_it() -> None:
+    assert environment_of("api", OWN_SERVERS)["UA_FACTORY_REDIS_URL"] == "redis://127.0.0.1:6379/0"
+
+
+def test_a_redis_of_others_is_one_address_for_all_and_so_is_the_file_with_its_password() -> None:
+    stack = replace(STACK, redis_password_file="/run/redis-password")
+    settings = [load_settings(environment_of(process, stack)) for process in stack.running]
+
+    assert {one.redis_url for one in settings} == {STACK.redis_url}
+    assert {str(one.redis_password_file) for one in settings} == {"/run/redis-password"}
+
+
+def test_a_factory_beside_headquarters_takes_from_its_own_queue_and_tells_flower_of_it() -> None:
+    plans = {plan.name: plan for plan in plan_of(OWN_SERVERS)}
+
+    assert load_settings(environment_of("factory-worker", OWN_SERVERS)).mission_queue == "factory.desk"
+    assert plans["factory-worker"].address == "queue factory.desk"
+    assert "--task-events" in plans["factory-worker"].argv
+    assert "--task-events" not in next(plan for plan in plan_of(STACK) if plan.name == "factory-worker").argv
+
+
+@pytest.mark.parametrize("shape", [Shape.WHOLE, Shape.HQ, Shape.STANDALONE])
+def test_who_signs_missions_holds_the_key_and_who_runs_them_knows_its_public_half(shape: Shape) -> None:
+    stack = replace(OWN_SERVERS, shape=shape, inherited={"UA_MISSION_KEYS": "the-next-one"})
+    seen = {process: environment_of(process, stack) for process in stack.running}
+    signing = {name for name, env in seen.items() if OWN_SERVERS.mission_signing_key in env.values()}
+    judging = {name for name, env in seen.items() if env.get("UA_MISSION_KEYS") == "its-public-half,the-next-one"}
+
+    assert signing == {"api", "engine"} & set(stack.running)
+    assert judging == set(stack.running) - {"api", "engine", "beat", "telegram", "flower"}
+
+
+def test_a_factory_beside_headquarters_sees_of_our_own_database_its_mailbox_alone() -> None:
+    for process in ("factory-worker", "control", "beat"):
+        assert load_settings(environment_of(process, OWN_SERVERS)).mailbox_url == OWN_SERVERS.mailbox_url
+        assert "pw-of-postgres" not in "".join(environment_of(process, OWN_SERVERS).values())
+    assert "pw-of-mailbox" not in "".join(environment_of("hq-worker", OWN_SERVERS).values())
+
+
+def test_a_factory_in_quarantine_does_not_keep_its_headquarters_from_starting() -> None:
+    plans = {plan.name: plan for plan in plan_of(replace(OWN_SERVERS, factory_shut_out=True))}
+
+    assert {name for name, plan in plans.items() if plan.patient} == {"factory-worker", "control", "beat"}
+    assert plans["flower"].needs == ()
+
+
 def test_headquarters_api_alone_tells_a_factory_where_the_broker_is() -> None:
     public = "redis://:given@10.8.0.1:6379/0"
     named = replace(STACK, shape=Shape.HQ, inherited={"UA_FACTORY_REDIS_URL": public})
@@ -202,7 +299,9 @@ def test_a_factory_that_joins_an_hq_does_not_get_the_name_of_that_hq() -> None:
 @pytest.mark.parametrize("shape", list(Shape))
 def test_no_secret_is_on_a_command_line_or_shown_with_the_stack(shape: Shape) -> None:
     stack = stack_of(shape)
+    stack = replace(OWN_SERVERS, shape=shape, inherited=stack.inherited)
     secrets = (STACK.ops_token, STACK.jwt_secret, STACK.flower_password, "pw-of-redis", "pw-of-postgres")
+    secrets += ("pw-of-mailbox", OWN_SERVERS.mission_signing_key, *OWN_SERVERS.redis_passwords.values())
 
     words = [repr(stack), *(word for plan in plan_of(stack) for word in plan.argv)]
 

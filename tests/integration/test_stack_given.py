@@ -1,5 +1,6 @@
 """A server that the environment names must answer before anything starts, or one line says which variable is wrong."""
 
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -75,6 +76,41 @@ def test_a_redis_that_nobody_answers_for_is_away_and_a_worker_starts_without_it(
 
     assert [one.state for one in kept] == ["away", "given"]
     assert "UA_REDIS_URL" in kept[0].away
+
+
+def test_a_redis_that_is_to_know_a_factorys_own_user_is_asked_again_until_it_does(
+    redis_url: str, tmp_path: Path
+) -> None:
+    """Its user is made by HQ's engine, a moment after it has joined."""
+    parts, file, asked = urlsplit(redis_url), tmp_path / "redis-password", list[int]()
+    file.write_text("not yet\n")
+    given = {
+        "UA_REDIS_URL": parts._replace(netloc=f"{parts.hostname}:{parts.port}").geturl(),
+        "UA_REDIS_PASSWORD_FILE": str(file),
+    }
+
+    def later() -> bool:
+        asked.append(1)
+        if len(asked) == 2:
+            file.write_text(f"{parts.password}\n")
+        return True
+
+    kept: list[DataServer] = []
+    reach_servers(given, kept.append, later)
+
+    assert ([one.state for one in kept], len(asked)) == (["given"], 2)
+
+
+def test_a_factory_whose_user_does_not_come_starts_without_redis(redis_url: str, tmp_path: Path) -> None:
+    file = tmp_path / "redis-password"
+    file.write_text("never-let-in")
+    parts, kept = urlsplit(redis_url), list[DataServer]()
+    url = parts._replace(netloc=f"f_desk-7@{parts.hostname}:{parts.port}").geturl()
+    reach_servers({"UA_REDIS_URL": url, "UA_REDIS_PASSWORD_FILE": str(file)}, kept.append, lambda: False)
+
+    assert [one.state for one in kept] == ["away"]
+    assert "it refuses the password" in kept[0].away
+    assert "never-let-in" not in kept[0].away
 
 
 def test_a_redis_that_refuses_a_worker_does_not_become_right_by_waiting(redis_url: str) -> None:

@@ -202,12 +202,12 @@ def test_flower_stays_where_it_moved_to_while_its_usual_port_is_taken(
     monkeypatch.setattr(stack_building, "FLOWER_PORT", somebody.server_address[1])
     launch, ports = launch_of(None, {"UA_DOTENV_PATH": os.devnull}), list[int]()
     for _ in range(3):
-        built = stack_building.stack_for(stack.folder, launch, "redis://h", "postgresql://h/x")
+        built = stack_building.stack_for(stack.folder, launch, None, None)
         stack.folder.write_facts(facts_of(built, {}))
         ports.append(built.flower_port)
     somebody.shutdown()
     somebody.server_close()
-    back = stack_building.stack_for(stack.folder, launch, "redis://h", "postgresql://h/x").flower_port
+    back = stack_building.stack_for(stack.folder, launch, None, None).flower_port
 
     assert ports[0] != somebody.server_address[1]
     assert ports == [ports[0]] * 3

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -127,6 +128,11 @@ def test_headquarters_alone(tmp_path: Path, wait_until: Until) -> None:
         assert hq.holders(GIVEN["UA_INTERNAL_API_TOKEN"]) <= {"api"}
         assert hq.holders(GIVEN["TELEGRAM_BOT_TOKEN"]) <= {"telegram"}
         assert hq.holders(GIVEN["AWS_SECRET_ACCESS_KEY"]) == set()
+        made = json.loads((state / "env.json").read_text())
+        assert hq.holders(urlsplit(made["redis_url"]).password or "") <= {"engine"}
+        assert hq.holders(made["mission_signing_key"]) <= {"api", "engine"}
+        assert hq.holders(made["redis_passwords"]["corporation_api"]) <= {"api"}
+        assert hq.holders(made["mailbox_url"]) == set()
         assert [name for key in MODEL_KEYS.values() for name in hq.holders(key)] == []
         facts = (state / "env.json").read_text()
 
@@ -155,6 +161,9 @@ def test_a_worker_joins_headquarters_with_what_env_prints_and_does_its_missions(
             assert "LOCAL_WORKER: gateway health_only · UI no · Telegram no" in worker.text
             assert worker.holders(facts["ops_token"]) == set()
             assert worker.holders(facts["jwt_secret"]) == set()
+            assert worker.holders(facts["mission_signing_key"]) == set()
+            assert worker.holders(urlsplit(facts["redis_url"]).password or "") == set()
+            assert worker.holders(urlsplit(facts["database_url"]).password or "") == set()
             assert worker.holders(POLLED["TELEGRAM_BOT_TOKEN"]) == set()
             assert "api" not in worker.holders(MODEL_KEYS["OPENAI_API_KEY"])
             context = {"tutorial_run_path": "youtube-tutorial-creation/first-mission", "repo_name": "joined"}

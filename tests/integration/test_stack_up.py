@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
+import redis
 from leftovers import left_in
 
 COMMAND = [sys.executable, "-m", "corporation.cli"]
@@ -72,7 +73,6 @@ def use(state: Path, launcher: subprocess.Popen[bytes]) -> None:
     assert doctor.returncode == 0, doctor.stdout
     assert "'corporation_hq' owns nothing" in doctor.stdout
     nobody_is_the_owner(state)
-
     order = (
         "publish",
         "Again",
@@ -93,6 +93,22 @@ def use(state: Path, launcher: subprocess.Popen[bytes]) -> None:
 
     repeated = json.loads(run(*order).stdout)
     assert (repeated["job_id"], repeated["created"]) == (published["job_id"], False)
+    everybody_is_somebody_and_does_what_he_may(state)
+
+
+def everybody_is_somebody_and_does_what_he_may(state: Path) -> None:
+    """After a first mission and a second one, and whatever Flower, heartbeats and the doorkeeper have done."""
+    facts = json.loads((state / "env.json").read_text())
+    own = {f"f_{facts['factory_id']}", f"f_{facts['hq_factory_id']}"}
+    hq = {f"corporation_{name}" for name in ("engine", "api", "flower")}
+    with redis.Redis.from_url(facts["redis_url"], decode_responses=True) as operator:
+        assert operator.acl_log() == []
+        connected = {client["user"] for client in operator.client_list()}
+        assert set(facts["redis_passwords"]) == own | hq
+        assert own | hq <= connected <= own | hq | {"default"}
+    assert facts["mission_signing_key"] not in "".join(
+        file.read_text(errors="replace") for file in (state / "logs").iterdir()
+    )
 
 
 def nobody_is_the_owner(state: Path) -> None:
@@ -103,10 +119,13 @@ def nobody_is_the_owner(state: Path) -> None:
     as_owner = address._replace(netloc=f"corporation:{owners}@{address.hostname}:{address.port}").geturl()
     with psycopg.connect(as_owner) as db:
         query = "SELECT DISTINCT usename FROM pg_stat_activity WHERE datname IS NOT NULL AND pid <> pg_backend_pid()"
-        assert db.execute(query).fetchall() == [("corporation_hq",)]
+        names = {row[0] for row in db.execute(query).fetchall()}
     assert address.username == "corporation_hq"
+    assert {"corporation_hq"} <= names <= {"corporation_hq", f"f_{facts['factory_id']}"}
     printed = [run("env", "--role", role, "--state", str(state)).stdout for role in ("factory", "hq")]
-    assert all("corporation_hq" in each for each in printed)
+    assert "//corporation_hq:" in printed[1]
+    assert f"//f_{facts['factory_id']}:" in printed[0]
+    assert "corporation_hq" not in printed[0]
     told = [file.read_text(errors="replace") for file in (state / "env.json", *(state / "logs").iterdir())]
     assert not [each for each in (*printed, *told) if owners in each]
 

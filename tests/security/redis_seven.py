@@ -34,15 +34,18 @@ class NoRedisSevenError(Exception):
 
 
 @contextmanager
-def redis_seven(folder: Path) -> Generator[str]:
-    """A server on loopback with a password and a file of users, ended with the block; its address for everything."""
+def redis_seven(folder: Path, *more: str) -> Generator[str]:
+    """A server on loopback with a password and a file of users, ended with the block; its address for everything.
+
+    `more` are further options of its command line.
+    """
     program, env = _found()
     password, port = token_urlsafe(16), free_port(None)
     users = folder / "users.acl"
     users.write_text(f"user default on >{password} ~* &* +@all\n")
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), "--aclfile", str(users)]
     with (folder / "redis.log").open("wb") as log:
-        process = subprocess.Popen([program, *options], env=env, stdout=log, stderr=log)
+        process = subprocess.Popen([program, *options, *more], env=env, stdout=log, stderr=log)
     url = f"redis://:{password}@127.0.0.1:{port}/0"
     try:
         with redis.Redis.from_url(

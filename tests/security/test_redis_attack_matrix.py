@@ -1,23 +1,20 @@
 """What one stolen machine could do to everybody through the broker, and what it can: each row is tried for real.
 
 With one password for all (`default`), 55 of the 58 succeed; as a factory's own user none does, and each is refused by
-the right it lacks. The same is tried as Flower, as the API and as a producer of missions, who may do what is named here.
+the right it lacks. The same is tried as HQ's own processes and as a producer, who may do what is named here.
 """
 
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any, Final
 
 import pytest
 import redis
 from redis.exceptions import NoPermissionError
-from redis_seven import NoRedisSevenError, redis_seven
+from redis_servers import KINDS, fresh_server, make_user
 
-from corporation.embedded.valkey import start_valkey
 from corporation.trust.redis_acl import Acl
-from corporation.trust.redis_address import with_user
 from corporation.trust.redis_profiles import (
     HqUser,
     factory_rules,
@@ -51,8 +48,8 @@ class Attack:
 
 
 def row(name: str, *commands: str, before: bool = True, deadly: bool = False) -> Attack:
-    """One row of the table; words are separated by blanks, `_` stands for one within a word."""
-    words = (tuple(word.replace("§", " ") for word in command.split()) for command in commands)
+    """One row of the table; words are separated by blanks, `§` is one within a word."""
+    words = (tuple(word.replace("§", " ") for word in command.split(" ")) for command in commands)
     return Attack(name, tuple(words), before, deadly)
 
 
@@ -119,9 +116,9 @@ ATTACKS: Final = (
     row("leave code in it", f"FUNCTION LOAD {LIBRARY.replace(' ', '§')}"),                          # succeeded
     row("make a user of one's own", "ACL SETUSER mallory on nopass ~* +@all"),                      # succeeded
     row("take all its memory away", "CONFIG SET maxmemory 1gb"),                                    # succeeded
-    row("write files elsewhere", "CONFIG SET dir /", before=False),                                 # protected by default
-    row("crash it", "DEBUG SLEEP 0", before=False),                                                 # off by default
-    row("load a library into it", "MODULE LOAD /tmp/mallory.so", before=False),                     # off by default
+    row("write files elsewhere", "CONFIG SET dir /", before=False),                                 # protected anyway
+    row("crash it", "DEBUG SLEEP 0", before=False),                                                 # off anyway
+    row("load a library into it", "MODULE LOAD /tmp/mallory.so", before=False),                     # off anyway
 )
 # fmt: on
 
@@ -138,6 +135,20 @@ ALLOWED: Final = {
         }
     ),
     "producer": frozenset[str](),
+    # HQ itself: it sends missions and reads streams. What it may not do to the server keeps a slip small.
+    "engine": frozenset(
+        {
+            "read the missions that wait for another",
+            "read the orders to another",
+            "read what producers send",
+            "read the stream in HQ's name",
+            "take over what HQ reads",
+            "acknowledge what HQ has not read",
+            "forge a mission for another",
+            "forge a result",
+            "make HQ believe that Redis lost its data",
+        }
+    ),
 }
 """Who succeeds with what."""
 
@@ -173,9 +184,9 @@ class Server:
         return {"keys": content, "users": users, "functions": functions, "settings": self.admin.config_get("*")}
 
 
-@pytest.fixture(params=["valkey", "redis 7"], scope="module")
+@pytest.fixture(params=KINDS, scope="module")
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with _started(request.param, tmp_path_factory.mktemp("attacked")) as url, redis.Redis.from_url(url) as admin:
+    with fresh_server(request.param, tmp_path_factory.mktemp("attacked")) as url, redis.Redis.from_url(url) as admin:
         # So that a broadcast has somebody whom it reaches.
         listener = admin.pubsub()
         listener.psubscribe("*")
@@ -183,68 +194,48 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         listener.close()
 
 
-@contextmanager
-def _started(kind: str, folder: Path) -> Generator[str]:
-    if kind == "valkey":
-        started = start_valkey(folder)
-        yield started.url
-        started.stop()
-        return
-    try:
-        with redis_seven(folder) as url:
-            yield url
-    except NoRedisSevenError as error:
-        pytest.skip(str(error))
-
-
 def _users(admin: "redis.Redis", url: str) -> dict[str, str]:
     """A user of every kind, and the address for it."""
-    acl = Acl(admin)
-    known = acl.has_setinfo()
     rules = {
-        "factory": (user_of(THIEF), factory_rules(THIEF, has_setinfo=known)),
-        "flower": (user_of_hq(HqUser.flower), hq_rules(HqUser.flower, has_setinfo=known)),
-        "api": (user_of_hq(HqUser.api), hq_rules(HqUser.api, has_setinfo=known)),
-        "producer": ("press", producer_rules(OWN_STREAM, has_setinfo=known)),
+        "factory": (user_of(THIEF), partial(factory_rules, THIEF)),
+        **{str(role): (user_of_hq(role), partial(hq_rules, role)) for role in HqUser},
+        "producer": ("press", partial(producer_rules, OWN_STREAM)),
     }
-    for name, words in rules.values():
-        acl.put(name, (*words, "on", "resetpass", ">pw"))
-    return {who: with_user(url, name, "pw") for who, (name, _) in rules.items()}
+    return {who: make_user(admin, url, name, words) for who, (name, words) in rules.items()}
 
 
-def attempt(server: Server, who: str, attack: Attack) -> bool:
-    """Whether it succeeds; what is refused to anybody but `default` is refused for want of a right."""
+def attempt(server: Server, who: str, attack: Attack) -> str:
+    """`succeeded`; else `no right`, or `refused` for another reason."""
     if attack.deadly:
         return _would(server, who, attack)
     with redis.Redis.from_url(server.urls[who]) as client:
         answer: Any = None
         try:
             for words in attack.commands:
-                # One word, so that the library does not know the command and leaves the answer as it came.
                 answer = _raw(client, words)
-        except redis.ResponseError as error:
-            # What the server grants to nobody it refuses before it looks at rights.
-            assert who == "default" or not attack.before or isinstance(error, NoPermissionError), f"{attack.name}: {error}"
-            return False
-        return answer not in NOTHING
+        except NoPermissionError:
+            return "no right"
+        except redis.ResponseError:
+            return "refused"
+        return "succeeded" if answer not in NOTHING else "refused"
 
 
 def _raw(client: "redis.Redis", words: tuple[str, ...]) -> Any:
     connection = client.connection_pool.get_connection()
     try:
         connection.send_command(*words)
-        return connection.read_response()
+        return connection.read_response(push_request=True)  # a subscription is answered in its own way
     finally:
         connection.disconnect()
         client.connection_pool.release(connection)
 
 
-def _would(server: Server, who: str, attack: Attack) -> bool:
+def _would(server: Server, who: str, attack: Attack) -> str:
     """What the server says that it would do, of what ends it."""
     with redis.Redis.from_url(server.urls[who]) as client:
         user = "default" if who == "default" else str(client.connection_pool.connection_kwargs["username"])
     answers = [server.admin.execute_command("ACL", "DRYRUN", user, *words) for words in attack.commands]
-    return all(answer in (b"OK", "OK") for answer in answers)
+    return "succeeded" if all(answer in (b"OK", "OK") for answer in answers) else "no right"
 
 
 def test_the_table_has_58_rows_and_55_of_them_succeeded_before() -> None:
@@ -252,15 +243,18 @@ def test_the_table_has_58_rows_and_55_of_them_succeeded_before() -> None:
     assert sum(attack.before for attack in ATTACKS) == 55
 
 
-@pytest.mark.parametrize("who", ["default", "factory", "flower", "api", "producer"])
+@pytest.mark.parametrize("who", list(ALLOWED))
 def test_who_succeeds_with_which_attack(server: Server, who: str) -> None:
-    succeeded: set[str] = set()
+    outcomes: dict[str, str] = {}
     for attack in ATTACKS:
         server.seed()
-        if attempt(server, who, attack):
-            succeeded.add(attack.name)
+        outcomes[attack.name] = attempt(server, who, attack)
 
-    assert succeeded == ALLOWED[who]
+    assert {name for name, outcome in outcomes.items() if outcome == "succeeded"} == ALLOWED[who]
+    if who != "default":
+        # What the server grants to nobody it refuses before it looks at rights.
+        wanted = {attack.name for attack in ATTACKS if attack.before} - ALLOWED[who]
+        assert {name for name in wanted if outcomes[name] != "no right"} == set()
 
 
 def test_nothing_is_changed_by_a_factory_that_tries_all_of_it(server: Server) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, text
 
 from corporation.broker_link import open_link
 from corporation.db import open_ledger, transaction
-from corporation.engine.doorkeeper import Doorkeeper
+from corporation.engine.doorkeeper import RIGHTS, Doorkeeper
 from corporation.engine.doorwatch import Doorwatch
 from corporation.factories import access
 from corporation.trust import redis_users
@@ -375,6 +375,35 @@ def test_an_engine_that_may_not_manage_users_says_so_to_people(
     [[title, message]] = sql(ledger, "SELECT title, message FROM corporation.notifications")
     assert title == "HQ may not manage the users of Redis"
     assert "UA_REDIS_ADMIN_URL" in message
+
+
+def test_where_hq_makes_no_users_an_engine_without_rights_alarms_nobody(
+    ledger: Engine, server: "Server", admin: redis.Redis
+) -> None:
+    admin.execute_command("ACL SETUSER", "weak", "on", f">{FIRST}", "~*", "+@all", "-@admin")
+    with transaction(ledger) as writing:
+        access.quarantine(writing, "desk-7", "ops", None)
+    new_keeper(ledger, with_user(server.url, "weak", FIRST)).tick()
+
+    assert sql(ledger, "SELECT 1 FROM corporation.notifications") == []
+
+
+def test_the_rights_that_it_asks_for_are_enough_and_leave_nothing_in_the_log(
+    ledger: Engine, server: "Server", admin: redis.Redis
+) -> None:
+    admin.execute_command("ACL SETUSER", "keeper", "on", f">{FIRST}", "+client|setinfo", *RIGHTS.split())
+    issue(ledger)
+    keeper = new_keeper(ledger, with_user(server.url, "keeper", FIRST))
+    keeper.tick()
+    with transaction(ledger) as writing:
+        access.quarantine(writing, "desk-7", "ops", None)
+    keeper.tick()
+    with transaction(ledger) as writing:
+        access.shut_out(writing, "desk-7")
+    keeper.tick()
+
+    assert USER not in admin.acl_users()
+    assert (admin.acl_log(), sql(ledger, "SELECT 1 FROM corporation.notifications")) == ([], [])
 
 
 def test_one_user_that_the_server_does_not_take_keeps_no_other_out(

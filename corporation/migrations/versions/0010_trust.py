@@ -67,14 +67,29 @@ CREATE TRIGGER a_change_wakes_the_doorkeeper
 """
 
 
+# A factory that is ended on purpose says so with its last beat.
+STOPPED = """
+ALTER TABLE corporation.factory_events DROP CONSTRAINT factory_events_type_check;
+ALTER TABLE corporation.factory_events ADD CONSTRAINT factory_events_type_check CHECK (type IN
+  ('enrolled', 'online', 'stale', 'offline', 'stopped', 'paused', 'draining', 'resumed', 'quarantined', 'released',
+   'renamed', 'removed', 'split_brain', 'restart_asked'));
+"""
+
+
 def upgrade() -> None:
     op.execute(AUDIT)
     op.execute(REDIS_USERS)
+    op.execute(STOPPED)
 
 
 def downgrade() -> None:
-    """The log of privileged acts is lost, and no factory has a user of its own any more."""
+    """The log of privileged acts is lost, no factory has a user of its own, and who took its leave is forgotten."""
     op.execute("""
+        DELETE FROM corporation.factory_events WHERE type = 'stopped';
+        ALTER TABLE corporation.factory_events DROP CONSTRAINT factory_events_type_check;
+        ALTER TABLE corporation.factory_events ADD CONSTRAINT factory_events_type_check CHECK (type IN
+          ('enrolled', 'online', 'stale', 'offline', 'paused', 'draining', 'resumed', 'quarantined', 'released',
+           'renamed', 'removed', 'split_brain', 'restart_asked'));
         DROP TABLE corporation.redis_users;
         DROP FUNCTION corporation.wake_the_doorkeeper();
         DROP TABLE corporation.audit_log;

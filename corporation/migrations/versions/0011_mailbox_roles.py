@@ -11,8 +11,7 @@ ROLES = """
 CREATE TABLE mailbox.factory_roles (
   role_name  name PRIMARY KEY,
   factory_id text NOT NULL CHECK (btrim(factory_id) <> '' AND length(factory_id) <= 200),
-  -- Its factory is in quarantine, or was removed.
-  shut_out   boolean NOT NULL DEFAULT false,
+  shut_out   boolean NOT NULL DEFAULT false,                            -- its factory is in quarantine
   since      timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX factory_roles_of ON mailbox.factory_roles (factory_id);
@@ -40,20 +39,23 @@ CREATE POLICY own_unfinished ON mailbox.celery_taskmeta FOR UPDATE
 """
 
 # In the transaction of the quarantine: from its commit on the factory's role sees nothing, also over connections that
-# are open already.
+# are open already. A first row that shuts nobody out (the epoch of a factory that was just removed) opens nothing.
 QUARANTINE = """
 CREATE FUNCTION corporation.shut_out_of_the_mailbox() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-  UPDATE mailbox.factory_roles SET shut_out = (NEW.quarantined_at IS NOT NULL), since = now()
-   WHERE factory_id = NEW.factory_id AND shut_out <> (NEW.quarantined_at IS NOT NULL);
+  IF TG_OP = 'UPDATE' OR NEW.quarantined_at IS NOT NULL THEN
+    UPDATE mailbox.factory_roles SET shut_out = (NEW.quarantined_at IS NOT NULL), since = now()
+     WHERE factory_id = NEW.factory_id AND shut_out <> (NEW.quarantined_at IS NOT NULL);
+  END IF;
   RETURN NULL;
 END $$;
 CREATE TRIGGER quarantine_closes_the_mailbox AFTER INSERT OR UPDATE OF quarantined_at ON corporation.factory_access
   FOR EACH ROW EXECUTE FUNCTION corporation.shut_out_of_the_mailbox();
 
+-- A factory that was removed has no role any more, and no release gives it one: it is admitted again or not at all.
 CREATE FUNCTION corporation.close_the_mailbox_to_the_removed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-  UPDATE mailbox.factory_roles SET shut_out = true, since = now() WHERE factory_id = OLD.factory_id AND NOT shut_out;
+  DELETE FROM mailbox.factory_roles WHERE factory_id = OLD.factory_id;
   RETURN NULL;
 END $$;
 CREATE TRIGGER removal_closes_the_mailbox AFTER DELETE ON corporation.factories

@@ -24,7 +24,9 @@ STANDINGS = text("""
            m.attempts_total, m.attempts_before, m.cancel_reason,
            a.state IN ('queued', 'claimed', 'running') AND m.attempt_id = a.id
              AND m.state IN ('queued', 'claimed', 'running') AS current,
-           a.state IN ('claimed', 'running') AS received, others.withdrawn, others.workers_lost
+           a.state IN ('claimed', 'running') AS received, others.withdrawn, others.workers_lost,
+           EXISTS (SELECT FROM corporation.factory_access x
+                    WHERE x.factory_id = a.factory_id AND x.quarantined_at IS NOT NULL) AS quarantined
       FROM corporation.attempts a JOIN corporation.missions m ON m.id = a.mission_id,
            LATERAL (SELECT count(*) FILTER (WHERE o.state = 'withdrawn') AS withdrawn,
                            count(*) FILTER (WHERE o.took_worker) AS workers_lost
@@ -73,6 +75,7 @@ def read_standings(connection: Connection, attempt_ids: Sequence[str]) -> dict[s
             withdrawn=row.withdrawn,
             workers_lost=row.workers_lost,
             cancel_requested=row.cancel_reason,
+            quarantined=row.quarantined,
         )
         for row in connection.execute(STANDINGS, {"ids": list(attempt_ids)})
     }

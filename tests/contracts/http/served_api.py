@@ -122,7 +122,7 @@ class _Server(uvicorn.Server):
 
 
 @contextmanager
-def served(settings: Settings) -> Iterator[Api]:
+def served(settings: Settings, **server_options: Any) -> Iterator[Api]:
     """Serve the application of `settings` on a free loopback port until the block ends."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=256)
     port = listener.getsockname()[1]
@@ -134,6 +134,9 @@ def served(settings: Settings) -> Iterator[Api]:
         ws_max_size=4096,
         log_level="critical",
         server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
+        **server_options,
     )
     server = _Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

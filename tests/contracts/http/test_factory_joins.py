@@ -20,9 +20,9 @@ from corporation.cli import checkout
 from corporation.cli.exits import Refusal
 from corporation.cli.factory_access import quarantine, release, remove, rename
 from corporation.cli.factory_join import CODE_VARIABLE, join
-from corporation.cli.factory_running import TELL_EVERY_SECONDS, down, until_online
+from corporation.cli.factory_running import TELL_EVERY_SECONDS, down, until_online, up
 from corporation.cli.factory_status import look
-from corporation.cli.joining import command, join_code
+from corporation.cli.joining import command, hints, join_code
 from corporation.cli.membership import Membership, factory_folder, joined, keep
 from corporation.embedded.stack_state import StateFolder
 from corporation.errors import SettingsError
@@ -110,9 +110,25 @@ def test_a_checkout_that_nobody_can_clone_says_so(
 
 
 def test_the_line_survives_a_shell() -> None:
-    line = command("https://hq.example", "A-B", "/srv/my repo.git")
+    line = command("https://hq.example", "A-B", "https://git.example/my repo.git")
 
-    assert line == "git clone '/srv/my repo.git' corporation && corporation/ops/join https://hq.example A-B"
+    assert line == (
+        "git clone 'https://git.example/my repo.git' corporation && corporation/ops/join https://hq.example A-B"
+    )
+
+
+@pytest.mark.parametrize("remote", ["/srv/repo.git", "../repo", "file:///srv/repo.git", "repo"])
+def test_a_folder_of_this_machine_is_no_place_that_another_can_clone_from(remote: str) -> None:
+    line = command("https://hq.example", "A-B", remote)
+
+    assert line == "git clone GIT_URL corporation && corporation/ops/join https://hq.example A-B"
+    assert any("in place of GIT_URL" in hint for hint in hints("https://hq.example", remote, {}))
+
+
+@pytest.mark.parametrize("remote", ["git@git.example:corporation.git", "https://git.example/c", "ssh://h/c"])
+def test_an_address_that_others_reach_is_printed_as_it_is(remote: str) -> None:
+    assert command("https://hq.example", "A-B", remote).startswith(f"git clone {remote} corporation")
+    assert not [hint for hint in hints("https://hq.example", remote, {}) if "GIT_URL" in hint]
 
 
 def test_what_proves_the_factory_is_kept_for_its_owner_alone_and_shown_to_nobody(
@@ -126,7 +142,13 @@ def test_what_proves_the_factory_is_kept_for_its_owner_alone_and_shown_to_nobody
     assert membership.factory_credential.startswith("fc_")
     assert membership.factory_credential not in told + repr(membership)
     assert membership.redis_url not in told + repr(membership)
-    assert stat.S_IMODE((state / "factory.json").stat().st_mode) == 0o600
+    password = (state / "redis-password").read_text().strip()
+    assert password
+    assert password not in told + (state / "factory.json").read_text()
+    assert password not in "".join(membership.environment({}).values())
+    assert membership.environment({})["UA_REDIS_PASSWORD_FILE"] == str(state / "redis-password")
+    for name in ("factory.json", "redis-password"):
+        assert stat.S_IMODE((state / name).stat().st_mode) == 0o600
     assert stat.S_IMODE(state.stat().st_mode) == 0o700
     assert "corporation factory up" in told
 
@@ -179,7 +201,7 @@ def test_joining_again_from_the_same_folder_takes_no_other_name(
         ("desk-7", "NONE-SUCH", 77, "unknown, was used already, or its time is over"),
         (HQ_ID, None, 77, "headquarters itself"),
         ("desk-7", "bound elsewhere", 77, "made for another factory_id"),
-        ("desk 7", None, 65, "name_taken"),
+        ("desk 7", None, 65, "does not take this name"),
     ],
 )
 def test_each_refusal_says_what_to_do_and_leaves_the_folder_as_it_was(
@@ -192,9 +214,79 @@ def test_each_refusal_says_what_to_do_and_leaves_the_folder_as_it_was(
 
     assert refused.value.exit_code == status
     assert words in str(refused.value)
-    assert "join-code" in str(refused.value)
+    assert "join-code" in str(refused.value) or "--factory-id" in str(refused.value)
     assert given not in str(refused.value)
-    assert not (state / "factory.json").exists()
+    assert not state.exists()
+
+
+def test_a_folder_that_was_there_keeps_what_was_in_it_when_joining_fails(api: Api, state: Path, capsys: Told) -> None:
+    (state / "logs").mkdir(parents=True)
+    (state / "notes.txt").touch()
+    with pytest.raises(Refusal):
+        join_as(api, state, "NONE-SUCH")
+
+    assert sorted(path.name for path in state.iterdir()) == ["logs", "notes.txt"]
+
+
+@pytest.mark.parametrize("url", ["hq.example", "hq.example:8443", "localhost:8002"])
+def test_an_address_without_its_scheme_is_told_so(state: Path, url: str) -> None:
+    with pytest.raises(Refusal, match=r"no scheme.*https://"):
+        join(url, "CODE", None, as_json=False, state=state)
+
+
+@pytest.mark.parametrize("shape", ["whole", "hq", "standalone"])
+def test_the_folder_of_a_stack_is_no_place_for_a_factory(state: Path, shape: str) -> None:
+    """`factory down` there would end the headquarters."""
+    folder = StateFolder(state)
+    folder.prepare()
+    folder.write_facts({"shape": shape})
+    attempts: list[Callable[[], None]] = [
+        lambda: join("https://hq.example", "CODE", None, as_json=False, state=state),
+        lambda: up(detach=True, state=state),
+        lambda: down(state=state),
+    ]
+    for attempt in attempts:
+        with pytest.raises(Refusal, match=r"state folder of `corporation up`.*--state DIR") as refused:
+            attempt()
+        assert refused.value.exit_code == 78
+
+
+def test_the_folder_of_a_factory_is_one(state: Path, capsys: Told) -> None:
+    folder = StateFolder(state)
+    folder.prepare()
+    folder.write_facts({"shape": "worker"})
+    down(state=state)
+
+    assert "No factory runs" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_folder_of_somebody_else_is_told_so(state: Path) -> None:
+    folder = StateFolder(state)
+    folder.prepare()
+    keep(folder, Membership("desk-7", "https://hq.example", "fc_own"))
+    (state / "lock").touch()
+    ended = subprocess.run(
+        [sys.executable, "-c", AS_NOBODY, str(state)], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert ended.stdout.count("may not be read by this user") == 2, ended.stderr
+
+
+AS_NOBODY = """
+import os, sys
+from pathlib import Path
+from corporation.cli.membership import kept
+from corporation.embedded.stack_state import StateFolder
+from corporation.errors import CorporationError
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+folder = StateFolder(Path(sys.argv[1]))
+for look in (lambda: kept(folder), folder.is_held):
+    try:
+        look()
+    except CorporationError as error:
+        print(error)
+"""
 
 
 @pytest.mark.parametrize("url", ["nonsense", "ftp://hq", "https://u:p@hq.example", "https://hq.example/?token=x", ""])
@@ -241,8 +333,43 @@ def test_the_variables_of_a_headquarters_do_not_become_the_factorys() -> None:
         "UA_FACTORY_QUEUE": "gpu",
         "UA_HEARTBEAT_INTERVAL_SECONDS": "15",
     }
+    away = {"UA_DELEGATION_REDIS_ENABLED": "0", "UA_MISSION_SIGNING_KEY": "hqs", "UA_REDIS_ADMIN_URL": "redis://x"}
+    assert membership.environment(away)["UA_DELEGATION_REDIS_ENABLED"] == "0"
+    assert not {"UA_MISSION_SIGNING_KEY", "UA_REDIS_ADMIN_URL"} & membership.environment(away).keys()
     lone = Membership("desk-7", "https://hq.example", "fc_own")
     assert lone.environment({"UA_REDIS_URL": "redis://x"})["UA_DELEGATION_REDIS_ENABLED"] == "0"
+
+
+def test_what_hq_told_of_its_broker_and_its_keys_is_read_back_and_the_password_lies_apart(state: Path) -> None:
+    folder = StateFolder(state)
+    folder.prepare()
+    told = Membership("desk-7", "https://hq.example", "fc_own", "redis://f_desk-7:p%40w@10.8.0.1:6379/0")
+    keep(folder, replace(told, mission_keys=("one", "two")))
+    (state / "redis-password.new").touch()
+    own = joined(folder).environment({})
+    keep(folder, joined(folder))
+
+    assert (own["UA_REDIS_URL"], own["UA_MISSION_KEYS"]) == ("redis://f_desk-7@10.8.0.1:6379/0", "one,two")
+    assert Path(own["UA_REDIS_PASSWORD_FILE"]).read_text() == "p@w\n"
+    assert joined(folder).environment({}) == own
+    assert (state / "redis-password.new").exists(), "a rotation goes on"
+
+    keep(folder, told)
+    assert not (state / "redis-password.new").exists(), "the user is another one"
+    keep(folder, replace(told, redis_url=""))
+    assert not (state / "redis-password").exists()
+
+
+def test_a_file_of_an_older_version_holds_the_password_in_its_address(state: Path) -> None:
+    state.mkdir(mode=0o700)
+    older = {"factory_id": "desk-7", "hq_base_url": "https://hq.example", "factory_credential": "fc_own"}
+    place = state / "factory.json"
+    place.write_text(json.dumps(older | {"redis_url": "redis://:x@10.8.0.1:6379/0"}))
+    place.chmod(0o600)
+    own = joined(StateFolder(state)).environment({})
+
+    assert own["UA_REDIS_URL"] == "redis://:x@10.8.0.1:6379/0"
+    assert "UA_REDIS_PASSWORD_FILE" not in own
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"factory_id": 7}', '{"factory_id": "a", "hq_base_url": null}'])
@@ -323,9 +450,11 @@ def test_a_machine_joins_runs_is_online_and_ends(
         assert row["registration_status"] == "online"
         again = run("up", "--detach", state=state)
         assert (again.returncode, "runs already" in again.stderr) == (75, True)
+        assert f"`corporation factory down --state {state}`" in again.stderr
     finally:
         ended = run("down", state=state)
-    assert (ended.returncode, "has ended" in ended.stdout) == (0, True)
+    assert ended.returncode == 0
+    assert f"has ended; `corporation factory up --state {state}`" in ended.stdout
     assert left_in(state) == []
     assert run("status", state=state).returncode == 1
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -175,3 +176,18 @@ def test_only_operators_may_ask(api: Api, desk: httpx.Client, path: str) -> None
     assert desk.get(path).status_code == 403
     with api.as_token("nobody") as stranger:
         assert stranger.get(path).status_code == 401
+
+
+@pytest.mark.parametrize("factory_id", ["a b/../c", "a/b", "events", "x%2Fy"])
+def test_the_history_of_a_factory_whose_name_is_no_path_is_told(api: Api, factory_id: str) -> None:
+    api.sql("INSERT INTO corporation.factory_events (factory_id, type) VALUES (:id, 'offline')", id=factory_id)
+    answer = api.ops.get(f"/api/v1/ops/factory/{quote(factory_id, safe='')}/events").json()
+
+    assert (answer["factory_id"], [one["type"] for one in answer["events"]]) == (factory_id, ["offline"])
+
+
+def test_the_workload_says_which_factory_is_in_quarantine(api: Api, desk: httpx.Client) -> None:
+    assert [one["quarantined"] for one in api.ops.get(WORKLOAD).json()["factories"]] == [False]
+    api.ops.post("/api/v1/ops/factory/quarantine", json={"target_factory_id": "desk-7"}).raise_for_status()
+
+    assert [one["quarantined"] for one in api.ops.get(WORKLOAD).json()["factories"]] == [True]

@@ -278,7 +278,7 @@ def test_nobody_joins_as_headquarters(api: Api, bound: bool) -> None:
     assert api.sql("SELECT 1 FROM corporation.factory_credentials") == []
 
 
-@pytest.mark.parametrize(("taken", "name"), [("desk 8", "desk-8"), (None, "hq east")])
+@pytest.mark.parametrize(("taken", "name"), [("desk.8", "desk-8"), (None, "hq.east")])
 def test_two_factories_do_not_share_one_queue_name(api: Api, taken: str | None, name: str) -> None:
     """F-2, S-24"""
     if taken:

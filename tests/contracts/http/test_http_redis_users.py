@@ -91,9 +91,9 @@ def test_a_newcomer_is_told_a_user_and_a_queue_of_its_own_and_who_signs(api: Api
 
 
 def test_an_id_that_is_no_name_of_a_user_is_written_so_that_clients_read_it(api: Api) -> None:
-    told = enrolled(api, "my desk: 8")
+    told = enrolled(api, "my.desk:8")
 
-    assert unquote(urlsplit(told["redis_url"]).username or "") == user(api).user_name == "f_my-desk:-8"
+    assert unquote(urlsplit(told["redis_url"]).username or "") == user(api).user_name == "f_my-desk:8"
 
 
 def test_who_joins_again_gets_another_password_and_the_old_one_ends(api: Api) -> None:
@@ -105,7 +105,7 @@ def test_who_joins_again_gets_another_password_and_the_old_one_ends(api: Api) ->
     assert (row.previous_sha256, row.cut, row.enabled) == (None, True, True)
 
 
-@pytest.mark.parametrize("factory_id", ["desk_index", "desk_mutex", "desk?_index"])
+@pytest.mark.parametrize("factory_id", ["desk_index", "desk_mutex", "desk._index"])
 def test_an_id_whose_keys_would_be_another_factorys_is_refused(api: Api, factory_id: str) -> None:
     answer = enrol(api, factory_id)
 
@@ -115,10 +115,10 @@ def test_an_id_whose_keys_would_be_another_factorys_is_refused(api: Api, factory
 
 
 def test_two_ids_that_are_one_name_in_redis_cannot_both_join(api: Api) -> None:
-    enrolled(api, "desk 8")
+    enrolled(api, "desk.8")
 
     assert enrol(api, "desk-8").json()["detail"].startswith("name_taken: ")
-    assert user(api).factory_id == "desk 8"
+    assert user(api).factory_id == "desk.8"
 
 
 @pytest.mark.parametrize("address", ["redis://:shared@127.0.0.1:6379/0", "redis://all:shared@127.0.0.1:6379/0", ""])
@@ -263,3 +263,10 @@ def test_each_of_these_acts_is_in_the_log_and_no_secret_is(api: Api) -> None:
     assert "rest 127.0.0.1" in written
     secrets = (password_in(told), fresh, told["factory_credential"], told["token"])
     assert [secret for secret in secrets if secret in written] == []
+
+
+def test_what_redis_refused_a_factory_is_counted_for_monitors(api: Api) -> None:
+    enrolled(api)
+    api.sql("UPDATE corporation.redis_users SET refused_commands = 3")
+
+    assert 'ua_redis_refused_commands_total{user="f_desk-8"} 3.0' in api.ops.get("/metrics").text

@@ -25,6 +25,7 @@ FLEET = [
     ("GET", f"{MISSIONS}/j-1/log"),
     ("GET", f"{MISSIONS}/j-1/explain"),
     ("POST", "/api/v1/ops/tokens/revoke"),
+    ("POST", "/api/v1/ops/factory/rotate"),
 ]
 QUEUE = [
     ("POST", "/api/v1/factory/missions/at-1/start"),

@@ -30,6 +30,7 @@ AT_ONCE = RetryPolicy(base_seconds=0)
 EMPTY = text("""
     TRUNCATE corporation.missions, corporation.mission_aliases, corporation.attempts, corporation.mission_events,
              corporation.outbox, corporation.mission_log, corporation.factories, mailbox.celery_taskmeta,
+             mailbox.factory_roles,
              corporation.dead_letters, corporation.stream_outbox, corporation.factory_access,
              corporation.factory_echoes, corporation.factory_events, corporation.notifications,
              corporation.factory_costs, corporation.bootstrap_jobs, corporation.audit_log, corporation.redis_users

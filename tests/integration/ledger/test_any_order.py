@@ -10,6 +10,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from examples import times
 from history import assert_history_is_whole
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -44,13 +45,15 @@ OUTCOMES: Sequence[Outcome] = (
 MOST_MISSIONS = 3
 ROUNDS_TO_THE_END = 40
 IN_MODERATION = settings(
-    max_examples=40,
+    max_examples=times(25, 1000),
     stateful_step_count=30,
     deadline=None,
     derandomize=True,
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
 )
+UNTIL_NOTICED = settings(IN_MODERATION, max_examples=40, phases=[Phase.generate])
+"""For what ends at the first failure."""
 
 
 class CrashError(Exception):
@@ -274,11 +277,9 @@ def test_the_machine_notices_a_missing_guard(
 ) -> None:
     mistake(monkeypatch)
     with pytest.raises((AssertionError, IntegrityError), match=noticed):
-        run_state_machine_as_test(machine(ledger_engine), settings=settings(IN_MODERATION, phases=[Phase.generate]))
+        run_state_machine_as_test(machine(ledger_engine), settings=UNTIL_NOTICED)
 
 
 def test_the_machine_notices_a_spool_that_forgets(ledger_engine: Engine) -> None:
     with pytest.raises(AssertionError, match="I3"):
-        run_state_machine_as_test(
-            machine(ledger_engine, spool_forgets=True), settings=settings(IN_MODERATION, phases=[Phase.generate])
-        )
+        run_state_machine_as_test(machine(ledger_engine, spool_forgets=True), settings=UNTIL_NOTICED)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import pytest
+from examples import times
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule, run_state_machine_as_test
@@ -39,7 +40,7 @@ UNSENT_THOUGH_CLAIMED = """
      WHERE o.topic = 'attempt' AND a.over_https AND a.finished_at IS NULL
 """
 NUMBERS = "SELECT id, mission_id, number FROM corporation.attempts"
-OFTEN = settings(IN_MODERATION, max_examples=50)
+OFTEN = settings(IN_MODERATION, max_examples=times(50, 1000))
 THOROUGHLY = settings(IN_MODERATION, max_examples=300, phases=[Phase.generate])
 """For what ends at the first failure."""
 

@@ -9,9 +9,11 @@ from sqlalchemy import Engine
 
 from corporation import clock
 from corporation.db import transaction
+from corporation.engine.__main__ import build_loops
 from corporation.factories.staleness import Thresholds
 from corporation.factories.store import hear
 from corporation.factories.sweep import StatusChange, sweep
+from corporation.settings import load_settings
 
 LIMITS = Thresholds()
 
@@ -180,3 +182,40 @@ def test_a_whole_fleet_that_falls_silent_is_one_notification(crowd: LedgerAtWork
     [row] = told(crowd)
     assert row.title == "2000 factories are offline"
     assert (row.metadata["factories"], len(row.metadata["factory_ids"])) == (2000, 1000)
+
+
+def test_the_engine_sweeps_where_no_beat_of_headquarters_runs(ledger: LedgerAtWork) -> None:
+    settings = load_settings({"FACTORY_ROLE": "HEADQUARTERS", "UA_FACTORY_SWEEP_SECONDS": "7"})
+    [sweeper] = build_loops(settings, ledger.engine, ledger.broker, ["sweeper"])
+    ledger.beat()
+    ledger.sql("UPDATE corporation.factories SET paused = true, paused_until = now()")
+
+    assert (sweeper.sweep_seconds, sweeper.tick(), sweeper.tick()) == (7.0, False, False)
+    assert events_of(ledger)[-1] == ("resumed", "automatic end")
+    silent(ledger, 901)
+    sweeper.tick()
+    assert [row.title for row in told(ledger)] == ["desk-7 is offline"]
+    assert ledger.sql("SELECT 1 FROM corporation.outbox WHERE topic = 'echo'") == []
+
+
+def test_a_factory_that_took_its_leave_is_offline_at_once_and_nobodys_alarm(ledger: LedgerAtWork) -> None:
+    ledger.beat()
+    ledger.beat(registration_status="offline")
+    ledger.beat(registration_status="offline")
+
+    assert swept(ledger) == []
+    silent(ledger, 5000)
+    assert swept(ledger) == []
+    assert [one for one, _ in events_of(ledger)] == ["online", "stopped"]
+    assert told(ledger) == []
+    ledger.beat()
+    assert [one for one, _ in events_of(ledger)] == ["online", "stopped", "online"]
+
+
+def test_a_paused_factory_that_took_its_leave_has_it_in_its_history_too(ledger: LedgerAtWork) -> None:
+    ledger.beat()
+    ledger.sql("UPDATE corporation.factories SET paused = true, judged_status = 'paused'")
+    ledger.beat(registration_status="offline")
+    ledger.beat()
+
+    assert [one for one, _ in events_of(ledger)] == ["online", "stopped", "online"]
