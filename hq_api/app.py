@@ -37,6 +37,7 @@ from hq_api.own_health import OwnHealth
 from hq_api.routers import (
     adoption,
     attempts,
+    audit,
     bootstrap_jobs,
     bundles,
     cancelling,
@@ -111,6 +112,7 @@ def _include_all(app: FastAPI, policy: FactoryRuntimePolicy) -> None:
         explanations,
         cancelling,
         adoption,
+        audit,
         metrics,
         missions,
         factories,

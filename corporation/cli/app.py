@@ -11,11 +11,13 @@ import typer
 from typer.exceptions import TyperException
 
 from corporation.cli import dead_letters, exits, factories, factory, keys, missions, streams, update_manifest
+from corporation.cli.audit import audit
 from corporation.cli.capabilities import capabilities
 from corporation.cli.connection import JsonOption
 from corporation.cli.doctor import doctor
 from corporation.cli.environment import env
 from corporation.cli.exits import Refusal
+from corporation.cli.factory_access import quarantine, release
 from corporation.cli.joining import join_code
 from corporation.cli.migrate import migrate
 from corporation.cli.output import say, say_json, warn
@@ -45,7 +47,10 @@ app.command("join-code")(join_code)
 app.add_typer(factories.app, name="factories")
 app.command()(workload)
 app.add_typer(factory.app, name="factory")
+app.command()(quarantine)
+app.command()(release)
 app.command()(rotate)
+app.command()(audit)
 app.add_typer(keys.app, name="keys")
 app.add_typer(update_manifest.app, name="update-manifest")
 app.command()(rebuild_queues)

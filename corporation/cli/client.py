@@ -83,6 +83,11 @@ class HqClient:
         """Who works on what: `factories`, `unassigned`, `updated_at`."""
         return self._object(self._call("GET", "/api/v1/ops/delegation/workload"))
 
+    def audit(self, selection: Mapping[str, str]) -> Json:
+        """One page of the audit log, the newest first: `acts`, and `next_before` when there may be more."""
+        body = self._object(self._call("GET", "/api/v1/ops/audit", params=dict(selection)))
+        return {**body, "acts": _objects(body.get("acts"))}
+
     def factory_events(self, factory_id: str, limit: int) -> list[Json]:
         """What happened to the factory last, newest first."""
         path = f"/api/v1/ops/factory/{quote(factory_id, safe='')}/events"

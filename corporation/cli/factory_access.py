@@ -17,7 +17,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The factory's id.")]
 NewName = Annotated[
     str, typer.Argument(metavar="DISPLAY_NAME", help="What people see; '' gives the id its place back.")
 ]
-Note = Annotated[str | None, typer.Option(help="Why, in one line; `factories show` tells it.")]
+Note = Annotated[str | None, typer.Option(help="Why, in one line; `factories show` and `audit` tell it.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 LONGEST_NAME: Final = 200
@@ -38,7 +38,7 @@ def rename(name: Name, display_name: NewName, as_json: JsonOption = False, state
 
 
 def quarantine(name: Name, note: Note = None, as_json: JsonOption = False, state: StateOption = None) -> None:
-    """Cut a factory off at once: HQ answers it with 401 and gives it nothing, whatever it holds."""
+    """Cut a factory off at once: no token, no Redis, no mailbox; what it had is done elsewhere."""
     answer = _order("quarantine", _target(name, note), state)
     if as_json:
         say_json(answer)
@@ -48,8 +48,8 @@ def quarantine(name: Name, note: Note = None, as_json: JsonOption = False, state
         return
     say(f"{name} is in quarantine: its tokens and its credential are refused from now on")
     say("  what waits in its queue goes elsewhere, what it runs is given up when its lease ends")
-    say("  its way into Redis is not closed by this; where it has one, change that password too")
-    say(f"  `corporation factories release {name}` lets it back in")
+    say("  its user of Redis is shut out within seconds; where all factories share one password, change that one too")
+    say(f"  `corporation release {name}` lets it back in; `corporation audit --target {name}` says who did what")
 
 
 def release(name: Name, note: Note = None, as_json: JsonOption = False, state: StateOption = None) -> None:

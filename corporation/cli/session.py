@@ -95,7 +95,7 @@ class Session:
     def _migrate(self, database: DataServer) -> None:
         try:
             revision = migrate(database.owner_url or database.url, [APPLICATION_ROLE] if database.owner_url else [])
-            factory_admitted(database, self._launch.own)
+            factory_admitted(database, self._launch)
         except (SQLAlchemyError, ValueError) as error:
             owner = "`corporation migrate --grant ROLE` with its owner's address brings it up to date; "
             raise StackFailed(

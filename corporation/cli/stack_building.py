@@ -12,12 +12,11 @@ from sqlalchemy.exc import IntegrityError
 from corporation.cli.launch import Launch
 from corporation.db import open_ledger, transaction
 from corporation.embedded.ports import free_port
-from corporation.embedded.stack_environment import Stack, inherited_from
+from corporation.embedded.stack_environment import SLOTS, Stack, inherited_from
 from corporation.embedded.stack_facts import given_secrets
 from corporation.embedded.stack_servers import DataServer
 from corporation.embedded.stack_shape import Shape
 from corporation.embedded.stack_state import StateFolder
-from corporation.embedded.stack_users import OwnUsers
 from corporation.factories.access import is_quarantined
 from corporation.roles import FactoryRole
 from corporation.tokens.credentials import issue, new_credential
@@ -73,17 +72,19 @@ def _secrets(facts: Mapping[str, Any], launch: Launch) -> dict[str, str]:
     return made | given_secrets(launch.environ)
 
 
-def factory_admitted(database: DataServer, own: OwnUsers) -> None:
+def factory_admitted(database: DataServer, launch: Launch) -> None:
     """The factory beside HQ may fill its rows of our own mailbox, as the role it has there. Safe to repeat.
 
     The ledger must be migrated.
     """
+    own = launch.own
     if not (database.owner_url and own.mailbox_role):
         return
+    slots = max(int(SLOTS), launch.settings.factory_slots)
     ledger = open_ledger(database.owner_url, pool_size=1)
     try:
         with transaction(ledger) as connection:
-            admit(connection, own.mailbox_role, own.factory_id)
+            admit(connection, own.mailbox_role, own.factory_id, slots)
     finally:
         ledger.dispose()
 

@@ -7,8 +7,8 @@ server: its lock and its password · `server_process.py` a server as a process, 
 
 `stack.py` the supervisor of a stack · `stack_readiness.py` whether a process is ready · `stack_shape.py` which kinds
 of stack there are · `stack_components.py` what a policy lets run · `stack_plan.py` which processes ·
-`stack_environment.py` what each may see · `stack_names.py` the variables that are handed on · `stack_servers.py` its
-data servers · `stack_given.py` those of others · `stack_addresses.py` their addresses · `connection_causes.py` why one
-cannot be used · `stack_process.py` one child · `stack_restarts.py` restart or give up · `stack_state.py` the state
-folder · `stack_facts.py` what is written there.
+`stack_environment.py` what each may see · `stack_users.py` who each is at our own servers · `stack_names.py` the
+variables that are handed on · `stack_servers.py` its data servers · `stack_given.py` those of others ·
+`stack_addresses.py` their addresses · `connection_causes.py` why one cannot be used · `stack_process.py` one child ·
+`stack_restarts.py` restart or give up · `stack_state.py` the state folder · `stack_facts.py` what is written there.
 """

@@ -26,7 +26,8 @@ LOADS_NO_SECRETS: Final = {
 """Each process gets what it may see and asks for nothing more."""
 
 _RUNS_CELERY: Final = frozenset({*MISSION_WORKERS.values(), "control", "beat"})
-_USES_LEDGER: Final = frozenset({"api", "engine", "telegram", "flower"}) | _RUNS_CELERY
+# Not Flower: it would read results of factories as Celery does, which believes what stands there.
+_USES_LEDGER: Final = frozenset({"api", "engine", "telegram"}) | _RUNS_CELERY
 _SPEAKS_TO_HQ: Final = _RUNS_CELERY | {"pull"}
 _SIGNS: Final = ("api", "engine")
 _JUDGES_SIGNATURES: Final = _SPEAKS_TO_HQ - {"beat"}

@@ -130,9 +130,15 @@ def _engine(missions: str, told: Sequence[str]) -> tuple[str, ...]:
 
 
 def _api(missions: str, told: Sequence[str]) -> tuple[str, ...]:
-    """It asks whether the broker is there, and how much lies where, for its metrics."""
+    """It asks whether the broker is there, how much lies where, and takes back what lies there for nobody.
+
+    It can put nothing into a queue: that is the engine's alone.
+    """
     return (
-        _selector(["factory.*"], "+llen", mode="%R"),
+        "+info",
+        _selector(["factory.*"], "+llen +lrange +lrem"),
+        _selector(["unacked:*"], "+hvals", mode="%R"),
+        _selector(["corporation:incarnation"], "+get", mode="%R"),
         _selector([missions, *told], "+xrange +xpending +xinfo|stream +xinfo|groups +xinfo|consumers", mode="%R"),
     )
 

@@ -12,7 +12,9 @@ from corporation.db import transaction
 from corporation.errors import LedgerUnavailableError
 from corporation.settings import Settings
 from corporation.tokens.revocation import revoke_token
+from corporation.trust import audit
 from hq_api.access import OPS, NotSignedIn, Principal, Unauthorized
+from hq_api.auditing import act_of
 from hq_api.dashboard.login_form import LOGIN, LOGOUT, LoginForm, local_page, read_form
 from hq_api.dashboard.node import KINDS
 from hq_api.dashboard.page_route import PageRoute
@@ -113,6 +115,7 @@ def login(
     log.info("dashboard_signed_in", owner=caller.subject)
     answer = RedirectResponse(form.goal, 303)
     session = open_session(caller.subject or OPS, new_id(), utc_now(), caller.token_id)
+    _note(request, caller, "login.accept")
     _set_cookie(answer, seal(session, secret, settings.ops_token), LIFE_SECONDS, _over_https(request, settings))
     return answer
 
@@ -147,6 +150,7 @@ def _end(request: Request, session: Session) -> None:
     try:
         with transaction(request.app.state.ledger) as connection:
             revoke_token(connection, session.jti, session.owner_id)
+            audit.write(connection, act_of(request, Principal(session.owner_id, OPS), "login.end", None))
     except LedgerUnavailableError:
         # The browser still forgets the cookie; only a copy of it would live on, until the day is over.
         log.warning("dashboard_sign_out_not_recorded", owner=session.owner_id)
@@ -183,7 +187,19 @@ def _set_cookie(answer: Response, value: str, seconds: int, secure: bool) -> Non
 def _refused(request: Request, settings: Settings, form: LoginForm) -> Response:
     """One answer for every token that opens nothing, so that none is told what was wrong (H-10)."""
     log.warning("dashboard_sign_in_refused", client=request.client.host if request.client else None)
+    _note(request, Principal("nobody", OPS), "login.refuse", "refused")
     return _login_page(request, settings, form.goal, 401, WRONG)
+
+
+def _note(request: Request, who: Principal, action: str, outcome: audit.Outcome = "done") -> None:
+    """The audit log has it, if the ledger is there: signing in must be possible while it is away, to see that it is."""
+    if request.app.state.ledger is None:
+        return
+    try:
+        with transaction(request.app.state.ledger) as connection:
+            audit.write(connection, act_of(request, who, action, None, outcome=outcome))
+    except LedgerUnavailableError:
+        log.warning("audit_not_written", action=action)
 
 
 def _login_page(

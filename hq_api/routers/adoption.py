@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
@@ -10,7 +10,9 @@ from corporation.db import transaction
 from corporation.missions.adopt import DEFAULT_REASON, AdoptRefused, Wish, adopt
 from corporation.missions.replay import ReplayRefused
 from corporation.missions.states import State
+from corporation.trust import audit
 from hq_api.access import Principal
+from hq_api.auditing import act_of
 from hq_api.dependencies import JsonObject, Ledger, ReadSettings, principal_with
 from hq_api.described_routes import reads
 from hq_api.gates import Headquarters
@@ -34,6 +36,7 @@ class AdoptForm(BaseModel):
 
 @router.post("/api/v1/missions/{job_id:path}/adopt", openapi_extra=reads(AdoptForm, required=True))
 def adopt_late_result(
+    request: Request,
     operator: Annotated[Principal, Depends(principal_with())],
     _: Headquarters,
     job_id: str,
@@ -52,6 +55,9 @@ def adopt_late_result(
     try:
         with transaction(ledger) as connection:
             done = None if "\0" in job_id else adopt(connection, job_id, wish, settings.default_ttl_seconds)
+            if done is not None:
+                detail = {"attempt": done.attempt, "became": done.job_id}
+                audit.write(connection, act_of(request, operator, "mission.adopt", done.of, form.reason, detail=detail))
     except (AdoptRefused, ReplayRefused) as refused:
         raise Refusal(409, refused.code, str(refused)) from None
     if done is None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 from sqlalchemy import Engine
 from starlette.responses import Response
@@ -20,7 +20,9 @@ from corporation.bootstrap_jobs.records import ERROR_TAIL, shown, status_of
 from corporation.bootstrap_jobs.runs import RunRefused
 from corporation.db import transaction
 from corporation.settings import Settings
+from corporation.trust import audit
 from hq_api.access import Principal
+from hq_api.auditing import act_of
 from hq_api.bootstrap_sight import sight_of
 from hq_api.broker_sight import BrokerAnswers
 from hq_api.dashboard.door import operator
@@ -81,8 +83,9 @@ class OrderForm(BaseModel):
 
 @router.post("/api/v1/dashboard/tutorials/bootstrap-repo", openapi_extra=reads(OrderForm, required=True))
 def order_repository(
-    _: Annotated[Principal, Depends(operator)],
-    __: MayPublish,
+    request: Request,
+    caller: Annotated[Principal, Depends(operator)],
+    _: MayPublish,
     document: JsonObject,
     ledger: Ledger,
     settings: ReadSettings,
@@ -99,6 +102,9 @@ def order_repository(
     except RunRefused as refused:
         raise Refusal(STATUS[refused.why], "run_refused", str(refused)) from None
     if target == "server":
+        with transaction(ledger) as connection:
+            # Before it runs: a script at headquarters leaves its line, however it ends.
+            audit.write(connection, act_of(request, caller, "repository.make_here", run.path))
         return _made_here(form, run, ledger, settings)
     order = Order(run, form.repo_name, form.target_root, form.python_version, form.seconds)
     with transaction(ledger) as connection:

@@ -2,14 +2,16 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, StringConstraints
 from starlette.responses import Response
 
 from corporation.db import transaction
 from corporation.missions.cancel import DEFAULT_REASON, CancelRefused, cancel
 from corporation.missions.states import State
+from corporation.trust import audit
 from hq_api.access import Principal
+from hq_api.auditing import act_of
 from hq_api.body import read_optional_object
 from hq_api.dependencies import Ledger, principal_with
 from hq_api.described_routes import also, reads
@@ -36,6 +38,7 @@ class CancelForm(BaseModel):
     responses=also({202: "A factory runs it and was told to stop"}),
 )
 def cancel_mission(
+    request: Request,
     operator: Annotated[Principal, Depends(principal_with())],
     _: Headquarters,
     job_id: str,
@@ -51,6 +54,8 @@ def cancel_mission(
     try:
         with transaction(ledger) as connection:
             done = None if "\0" in job_id else cancel(connection, job_id, reason, operator.subject)
+            if done is not None:
+                audit.write(connection, act_of(request, operator, "mission.cancel", done.job_id, reason))
     except CancelRefused as refused:
         raise Refusal(409, refused.code, str(refused)) from None
     if done is None:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, StringConstraints
 from sqlalchemy import Connection
 from starlette.responses import Response
@@ -24,7 +24,9 @@ from corporation.missions.queries import advertised_kinds, unknown_factories
 from corporation.missions.replay import Names, ReplayRefused, replay
 from corporation.missions.store.dead_letters import find, list_letters
 from corporation.missions.store.letter_selection import LetterFilter
+from corporation.trust import audit
 from hq_api.access import Principal
+from hq_api.auditing import act_of
 from hq_api.body import read_optional_object
 from hq_api.dependencies import Ledger, ReadSettings, principal_with
 from hq_api.described_routes import reads
@@ -97,8 +99,9 @@ def show_dead_letter(_: Operator, __: Headquarters, dlq_id: str, ledger: Ledger)
 
 @router.post(DLQ + "/{dlq_id}/replay", status_code=202, openapi_extra=reads(EditForm, required=False))
 def replay_dead_letter(
-    _: Operator,
-    __: MayPublish,
+    request: Request,
+    operator: Operator,
+    _: MayPublish,
     dlq_id: str,
     document: Document,
     ledger: Ledger,
@@ -121,6 +124,9 @@ def replay_dead_letter(
             job_id = replay_letter(connection, number, edited, made_up, settings.default_ttl_seconds)
             if before is not None and before.status == "open":
                 check_room(connection, settings.waiting_limit)
+            if job_id is not None:
+                detail = {"job_id": job_id, "edited": edited is not None}
+                audit.write(connection, act_of(request, operator, "dead_letter.replay", dlq_id, detail=detail))
     except (LetterResolvedError, ReplayRefused) as error:
         raise Refusal(409, error.code, str(error)) from None
     if job_id is None:
@@ -132,13 +138,17 @@ def replay_dead_letter(
 
 
 @router.post(DLQ + "/{dlq_id}/discard", openapi_extra=reads(DiscardForm, required=False))
-def discard_dead_letter(_: Operator, __: Headquarters, dlq_id: str, document: Document, ledger: Ledger) -> Response:
+def discard_dead_letter(
+    request: Request, operator: Operator, _: Headquarters, dlq_id: str, document: Document, ledger: Ledger
+) -> Response:
     """The letter is put away and stays readable; repeating it gives the same answer."""
     refuse_unstorable(document)
     form = checked(DiscardForm, document)
     try:
         with transaction(ledger) as connection:
             status = discard_letter(connection, letter_id(dlq_id), form.reason)
+            if status is not None:
+                audit.write(connection, act_of(request, operator, "dead_letter.discard", dlq_id, form.reason))
     except LetterResolvedError as error:
         raise Refusal(409, error.code, str(error)) from None
     if status is None:
@@ -148,8 +158,9 @@ def discard_dead_letter(_: Operator, __: Headquarters, dlq_id: str, document: Do
 
 @router.post("/api/v1/missions/{job_id:path}/replay", status_code=202, openapi_extra=reads(ReplayForm, required=False))
 def replay_mission(
-    _: Operator,
-    __: MayPublish,
+    request: Request,
+    operator: Operator,
+    _: MayPublish,
     job_id: str,
     document: Document,
     ledger: Ledger,
@@ -166,6 +177,9 @@ def replay_mission(
             _check_target(connection, names.target_factory_id, wait=wait)
             again = None if "\0" in job_id else replay(connection, job_id, names, settings.default_ttl_seconds)
             check_room(connection, settings.waiting_limit)
+            if again is not None:
+                detail = {"job_id": again.job_id}
+                audit.write(connection, act_of(request, operator, "mission.replay", job_id, detail=detail))
     except ReplayRefused as error:
         raise Refusal(409, error.code, str(error)) from None
     if again is None:

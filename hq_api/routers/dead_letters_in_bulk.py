@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 from pydantic import StringConstraints
 from sqlalchemy import Connection
 from starlette.responses import Response
@@ -17,7 +17,9 @@ from corporation.missions.letters_in_bulk import (
     replay_letters,
 )
 from corporation.missions.store.letter_selection import Tally
+from corporation.trust import audit
 from hq_api.access import Principal
+from hq_api.auditing import act_of
 from hq_api.body import read_optional_object
 from hq_api.dependencies import Ledger, ReadSettings, principal_with
 from hq_api.described_routes import reads
@@ -43,7 +45,7 @@ class DiscardManyForm(ChoiceForm):
 
 @router.post(DLQ + "/replay", openapi_extra=reads(ChoiceForm, required=True))
 def replay_dead_letters(
-    _: Operator, __: MayPublish, document: Document, ledger: Ledger, settings: ReadSettings
+    request: Request, operator: Operator, _: MayPublish, document: Document, ledger: Ledger, settings: ReadSettings
 ) -> Response:
     """Up to `limit` of the open letters that are meant run again as they were, the oldest first.
 
@@ -59,6 +61,8 @@ def replay_dead_letters(
             return Json(_shown_tally(tally))
         limit, ttl = settings.waiting_limit, settings.default_ttl_seconds
         bulk = replay_letters(connection, form.chosen, form.limit, limit, new_id, ttl)
+        act = act_of(request, operator, "dead_letter.replay", None, detail=_told(form, bulk))
+        audit.write(connection, act)
     if bulk.is_full and not bulk.done:
         raise queue_full(settings.waiting_limit)
     replayed = [{"dlq_id": dlq_id_of(number), "job_id": job_id} for number, job_id in bulk.done.items()]
@@ -66,7 +70,9 @@ def replay_dead_letters(
 
 
 @router.post(DLQ + "/discard", openapi_extra=reads(DiscardManyForm, required=True))
-def discard_dead_letters(_: Operator, __: Headquarters, document: Document, ledger: Ledger) -> Response:
+def discard_dead_letters(
+    request: Request, operator: Operator, _: Headquarters, document: Document, ledger: Ledger
+) -> Response:
     """Up to `limit` of the open letters that are meant are put away for good, the oldest first; else as replay."""
     refuse_unstorable(document)
     form = checked(DiscardManyForm, document)
@@ -75,7 +81,15 @@ def discard_dead_letters(_: Operator, __: Headquarters, document: Document, ledg
         if form.dry_run:
             return Json(_shown_tally(tally))
         bulk = discard_letters(connection, form.chosen, form.limit, form.reason)
+        act = act_of(request, operator, "dead_letter.discard", None, form.reason, detail=_told(form, bulk))
+        audit.write(connection, act)
     return Json({"discarded": [dlq_id_of(number) for number in bulk.done], **_shown(bulk)})
+
+
+def _told(form: ChoiceForm, bulk: Bulk) -> dict[str, Any]:
+    """What the audit log keeps of many at once: how they were chosen, and which it were."""
+    chosen = {name: str(value) for name, value in vars(form.chosen).items() if value is not None}
+    return {"chosen": chosen, "letters": [dlq_id_of(number) for number in bulk.done]}
 
 
 def _counted(connection: Connection, form: ChoiceForm) -> Tally:

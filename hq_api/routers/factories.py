@@ -21,10 +21,12 @@ from corporation.missions.store import cancelling, leases
 from corporation.missions.store.sending import NOT_CURRENT
 from corporation.roles import FactoryRole
 from corporation.settings import Settings
+from corporation.trust import audit
 from corporation.trust.key_announcement import FIELD, announcement
 from corporation.trust.keyring import public_keys
 from corporation.trust.redis_users import is_asked_to_rotate
 from hq_api.access import FACTORY, Principal
+from hq_api.auditing import act_of
 from hq_api.beat_form import MOST_RUNNING, BeatForm, beat_of, is_id, signs_of, snapshot_of
 from hq_api.dependencies import JsonObject, Ledger, ReadSettings, principal_with
 from hq_api.described_routes import reads
@@ -104,7 +106,7 @@ def list_factories(
 
 @router.delete(REGISTRATIONS + "/{factory_id:path}")
 def remove_factory(
-    caller: Operator, _: Headquarters, ledger: Ledger, settings: ReadSettings, factory_id: str
+    request: Request, caller: Operator, _: Headquarters, ledger: Ledger, settings: ReadSettings, factory_id: str
 ) -> Response:
     """HQ knows this factory no more, and its credential and tokens are worth nothing.
 
@@ -119,6 +121,7 @@ def remove_factory(
             deleted = remove(connection, factory_id, caller.subject[:300])
             if known:
                 shut_out(connection, factory_id)
+                audit.write(connection, act_of(request, caller, "factory.remove", factory_id))
     return Json({"ok": True, "factory_id": factory_id, "deleted": int(deleted)})
 
 

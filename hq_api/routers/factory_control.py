@@ -3,7 +3,7 @@
 from typing import Annotated, Final
 from uuid import uuid4
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, Field, StringConstraints, field_validator
 from sqlalchemy.exc import IntegrityError
 from starlette.responses import Response
@@ -13,7 +13,9 @@ from corporation.db import transaction
 from corporation.factories.control import ACTIONS, Action, Word
 from corporation.factories.staleness import Thresholds
 from corporation.missions.control import TargetUnknown, control
+from corporation.trust import audit
 from hq_api.access import Principal
+from hq_api.auditing import act_of
 from hq_api.dependencies import JsonObject, Ledger, ReadSettings, principal_with
 from hq_api.described_routes import reads
 from hq_api.gates import Headquarters
@@ -48,6 +50,7 @@ class ControlForm(BaseModel):
 
 @router.post(CONTROL, openapi_extra=reads(ControlForm, required=True))
 def control_factory(
+    request: Request,
     operator: Annotated[Principal, Depends(principal_with())],
     _: Headquarters,
     document: JsonObject,
@@ -71,6 +74,9 @@ def control_factory(
     try:
         with transaction(ledger) as connection:
             done = control(connection, target, word, number, thresholds, settings.default_ttl_seconds, wait=wait)
+            detail = {"factories": list(done.factories), "for_seconds": form.for_seconds}
+            act = act_of(request, operator, f"factory.{action}", target, form.note, detail=detail)
+            audit.write(connection, act)
     except TargetUnknown:
         message = "the target factory never registered; wait=true leaves the order for it"
         raise Refusal(404, "unknown_factory", message) from None

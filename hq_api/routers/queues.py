@@ -12,7 +12,9 @@ from corporation.missions.brokers import load_broker
 from corporation.missions.outbox import BrokerUnavailableError
 from corporation.missions.queues import Queues
 from corporation.missions.rebuild import rebuild_queues, total
+from corporation.trust import audit
 from hq_api.access import Principal
+from hq_api.auditing import act_of
 from hq_api.body import read_optional_object
 from hq_api.dependencies import Ledger, ReadSettings, principal_with
 from hq_api.described_routes import reads
@@ -49,7 +51,13 @@ TheQueues = Annotated[Queues, Depends(queues_of)]
 
 @router.post(REBUILD, openapi_extra=reads(RebuildForm, required=False))
 def rebuild(
-    _: Operator, __: Headquarters, document: Document, ledger: Ledger, settings: ReadSettings, queues: TheQueues
+    request: Request,
+    operator: Operator,
+    _: Headquarters,
+    document: Document,
+    ledger: Ledger,
+    settings: ReadSettings,
+    queues: TheQueues,
 ) -> Response:
     """Attempts that were sent, that nobody received and whose message lies nowhere are handed out again at once.
 
@@ -60,8 +68,10 @@ def rebuild(
     try:
         with transaction(ledger) as connection:
             rows = rebuild_queues(connection, queues, float(settings.attempt_lease_seconds), dry_run=form.dry_run)
+            counts = {name: total(rows, name) for name in COUNTS}
+            if not form.dry_run:
+                audit.write(connection, act_of(request, operator, "queues.rebuild", None, detail=counts))
     except BrokerUnavailableError as error:
         message = f"{error}; nothing was handed out, send the same request again"
         raise Refusal(503, error.code, message, {"Retry-After": str(RETRY_AFTER_SECONDS)}) from None
-    counts = {name: total(rows, name) for name in COUNTS}
     return Json({"ok": True, **counts, "queues": [asdict(row) for row in rows]})

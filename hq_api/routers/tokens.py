@@ -19,7 +19,9 @@ from corporation.tokens.comparison import is_one_of, may_be_guessed
 from corporation.tokens.credentials import Owner, find_owner, may_be_one
 from corporation.tokens.minting import FACTORY, LIFE_SECONDS, OPS, Grant, granted, mint
 from corporation.tokens.revocation import LONGEST_ID, revoke_token
+from corporation.trust import audit
 from hq_api.access import Principal, Unauthorized
+from hq_api.auditing import act_of
 from hq_api.body import read_optional_object
 from hq_api.dependencies import (
     OPS_HEADER,
@@ -123,6 +125,12 @@ def exchange(
         raise Refusal(403, "forbidden", "a factory's credential gives the scope factory for its own factory_id only")
     limits_of(request).count(MINTS, caller.key)
     minted = mint(caller.signing_secret, _in_its_epoch(grant, caller.owner, ledger), new_id(), utc_now())
+    if caller.owner is None:
+        # A factory's own tokens, one an hour for each process, are no act of a person's.
+        detail = {"scope": grant.scope, "subject": grant.subject, "factory_id": grant.factory_id}
+        with transaction(ledger) as connection:
+            minter = Principal(OPS, OPS)
+            audit.write(connection, act_of(request, minter, "token.mint", minted.token_id, detail=detail))
     log.info("token_minted", jti=minted.token_id, scope=grant.scope, factory_id=grant.factory_id)
     return Json(
         {
@@ -137,13 +145,18 @@ def exchange(
 
 @router.post("/api/v1/ops/tokens/revoke", openapi_extra=reads(RevokeForm, required=True) | answers(RevokedToken))
 def revoke(
-    caller: Annotated[Principal, Depends(principal_with())], _: Headquarters, document: JsonObject, ledger: Ledger
+    request: Request,
+    caller: Annotated[Principal, Depends(principal_with())],
+    _: Headquarters,
+    document: JsonObject,
+    ledger: Ledger,
 ) -> Response:
     """The token with this `jti`, known or not, is refused from now on; repeating it gives the same answer."""
     refuse_unstorable(document)
     form = checked(RevokeForm, document)
     with transaction(ledger) as connection:
         revoke_token(connection, form.jti, caller.subject)
+        audit.write(connection, act_of(request, caller, "token.revoke", form.jti))
     log.info("token_revoked", jti=form.jti)
     return Json({"ok": True, "jti": form.jti})
 

@@ -1,6 +1,5 @@
 """Parsers at HQ's door: tokens, cookies, forms, parameters and headers."""
 
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -11,9 +10,10 @@ from hypothesis import strategies as st
 from parsers import Parser
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 from starlette.requests import HTTPConnection
-from strange_input import ANYTHING, data, documents, texts, written
+from strange_input import ANYTHING, bodies, data, documents, texts, written
 
 from corporation.envelope import Defaults, EnvelopeRefused, parse_strict
+from corporation.missions.kinds import resolve
 from corporation.settings import load_settings
 from corporation.strict_json import JsonRefused, dump, parse
 from hq_api import access, beat_form, edge, letter_filters, log_events, paging, publishing, rate_limits, shown_letters
@@ -83,6 +83,7 @@ def _json(raw: bytes) -> None:
 
 def _order(document: Any) -> None:
     envelope = parse_strict(document, Defaults("made-up", None))
+    resolve(envelope, frozenset({"odd"}))
 
     assert parse_strict(envelope.model_dump(exclude_none=True), Defaults("other", None)) == envelope
 
@@ -110,18 +111,7 @@ def _said(error: BaseException) -> str:
 def _row(form: type[BaseModel], *good: Any, then: Callable[[Any], object] = repr) -> Parser:
     """A form of a body, which comes through the parser of JSON first."""
     name = f"{form.__module__}:{form.__name__}"
-    return Parser(
-        name, documents(*(good or ({},))).filter(_is_json), _form(form, then), (EnvelopeRefused,), words=_said
-    )
-
-
-def _is_json(document: Any) -> bool:
-    """Whether the parser of bodies could have made this of some bytes."""
-    try:
-        parse(json.dumps(document).encode())
-    except JsonRefused:
-        return False
-    return True
+    return Parser(name, bodies(*(good or ({},))), _form(form, then), (EnvelopeRefused,), words=_said)
 
 
 def _signed(claims: Any) -> bytes:
@@ -162,10 +152,10 @@ def _cursor(cursor: str) -> None:
 
 OF_HTTP: Final = [
     Parser("corporation.strict_json:parse", written(ORDER, BEAT, RESULT), _json, (JsonRefused,)),
-    Parser("corporation.envelope:parse_strict", documents(ORDER), _order, (EnvelopeRefused,), words=_said),
+    Parser("corporation.envelope:parse_strict", bodies(ORDER), _order, (EnvelopeRefused,), words=_said),
     Parser(
         "hq_api.publishing:read_entry",
-        documents(ORDER).filter(_is_json),
+        bodies(ORDER),
         lambda entry: publishing.read_entry(entry, Defaults("made-up", "k"), 0),
     ),
     Parser(

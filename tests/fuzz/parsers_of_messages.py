@@ -9,13 +9,14 @@ from typing import Any, Final
 from hypothesis import strategies as st
 from malformed_messages import QUEUE, document
 from parsers import Parser
-from strange_input import ANYTHING, data, documents, texts, written
+from strange_input import ANYTHING, bodies, data, documents, texts, written
 
 from corporation.delegation import arrived, codec
 from corporation.envelope import EnvelopeRefused, parse_wire, wire
 from corporation.federation import message_frame
 from corporation.federation.message_gate import Rules, Trust, judge, judge_broadcast
 from corporation.missions import collect, outcomes
+from corporation.missions.kinds import resolve
 from corporation.missions.retry import LARGEST_COUNT, read_retry_count
 from corporation.missions.store.reporting import Letter
 from corporation.trust import claimed_orders, key_announcement, keyring, redis_acl, signatures, update_manifest
@@ -58,6 +59,7 @@ DIRECTIONS: Final = {"f_desk-7": [b"count", 1, b"reason", b"key", b"object", b"x
 
 def _wired(given: Any) -> None:
     envelope = parse_wire(given)
+    resolve(envelope)
 
     assert parse_wire(json.loads(json.dumps(wire(envelope)))) == envelope
 
@@ -154,7 +156,7 @@ _LOGGED: Final = [
 ]
 
 OF_MESSAGES: Final = [
-    Parser("corporation.envelope:parse_wire", documents(ENVELOPE), _wired, (EnvelopeRefused,), echoes="places only"),
+    Parser("corporation.envelope:parse_wire", bodies(ENVELOPE), _wired, (EnvelopeRefused,), echoes="places only"),
     Parser(
         "corporation.delegation.codec:read_entry",
         st.one_of(

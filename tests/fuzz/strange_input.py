@@ -9,6 +9,8 @@ from typing import Any, Final
 from canary import MARK
 from hypothesis import strategies as st
 
+from corporation.strict_json import JsonRefused, parse
+
 AWKWARD: Final = (
     *(None, True, False, 0, -1, 1, 2**31, 2**53, 2**63, -(2**63) - 1, 10**400, 0.5, -0.0, 1e308),
     *(float("nan"), float("inf"), float("-inf"), "", " ", "\0", "\ud800", "\u202e", "\x1b[2J", "²", "١", "é" * 300),
@@ -23,7 +25,8 @@ _TEXTS: Final = st.one_of(
     st.text(alphabet='0123456789:.-+TZ/@%[]{}"\\,= \n\r\t', max_size=40),
 )
 ANYTHING: Final = st.recursive(
-    st.one_of(st.sampled_from(AWKWARD), st.integers(), st.floats(), _TEXTS),
+    # Copies: what was drawn is changed in place below.
+    st.one_of(st.sampled_from(AWKWARD).map(copy.deepcopy), st.integers(), st.floats(), _TEXTS),
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(_TEXTS, inner, max_size=4)),
     max_leaves=12,
 )
@@ -95,6 +98,19 @@ def _places(whole: Any) -> list[tuple[Any, Any]]:
         found += [(one, key) for key in keys]
         unseen += [one[key] for key in keys]
     return found
+
+
+def bodies(*good: Any) -> st.SearchStrategy[Any]:
+    """Those of `documents` that the parser of bodies could have made of some bytes."""
+    return documents(*good).filter(_is_json)
+
+
+def _is_json(document: Any) -> bool:
+    try:
+        parse(json.dumps(document).encode())
+    except JsonRefused:
+        return False
+    return True
 
 
 def written(*good: Any) -> st.SearchStrategy[bytes]:

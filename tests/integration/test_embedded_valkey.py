@@ -10,6 +10,7 @@ import psutil
 import pytest
 import redis
 from redis.backoff import NoBackoff
+from redis.exceptions import NoPermissionError
 from redis.retry import Retry
 
 from corporation.embedded import valkey
@@ -55,7 +56,7 @@ def test_each_user_may_do_what_its_rules_say_and_has_a_password_that_stays(start
     passwords = passwords_of(tmp_path / "v")
     with redis.Redis(port=first.port, username="f_desk", password=passwords["f_desk"]) as factory:
         assert factory.set("own", "1")
-        with pytest.raises(redis.exceptions.NoPermissionError):
+        with pytest.raises(NoPermissionError):
             factory.set("others", "1")
     with redis.Redis.from_url(first.url) as operator:
         operator.execute_command("ACL", "SETUSER", "f_desk", "~*", "+@all")
@@ -69,7 +70,7 @@ def test_each_user_may_do_what_its_rules_say_and_has_a_password_that_stays(start
     assert (tmp_path / "v" / PASSWORDS).stat().st_mode & 0o077 == 0
     with (
         redis.Redis(port=again.port, username="f_desk", password=passwords["f_desk"]) as factory,
-        pytest.raises(redis.exceptions.NoPermissionError),
+        pytest.raises(NoPermissionError),
     ):
         factory.set("others", "1")
     with redis.Redis(port=again.port, username="f_joined", password="of-the-doorkeeper") as joined:

@@ -7,7 +7,7 @@ from typing import Any
 import psutil
 import pytest
 from factory_at_work import Factory, SeenHq
-from warm_starts import WarmStarts
+from warm_starts import BEAT_EVERY, WarmStarts
 
 from factory_tasks.loop_watch import RESTART_STATUS
 from factory_tasks.worker_signs import OF_WORKER
@@ -27,7 +27,7 @@ def hq() -> Iterator[SeenHq]:
 def factory(
     tmp_path: Path, database_url: str, redis_url: str, wait_until: Callable[..., Any], warm: WarmStarts, hq: SeenHq
 ) -> Iterator[Factory]:
-    more = {"UA_HANDLER_MODULES": MODULES}
+    more = {"UA_HANDLER_MODULES": MODULES, BEAT_EVERY: "3"}
     with Factory(tmp_path, database_url, redis_url, wait_until, warm, hq, more_environment=more) as factory:
         yield factory
 

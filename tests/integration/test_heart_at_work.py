@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 import redis
 from factory_at_work import FACTORY, Factory, SeenHq
-from warm_starts import WarmStarts
+from warm_starts import BEAT_EVERY, WarmStarts
 
 from corporation.embedded.valkey import start_valkey
 from corporation.federation import notes
 from corporation.missions.store.sending import EchoMessage
 from corporation.roles import private_queue
+
+OFTEN = {BEAT_EVERY: "3"}
 
 
 @pytest.fixture
@@ -27,7 +29,7 @@ def hq() -> Iterator[SeenHq]:
 def factory(
     tmp_path: Path, database_url: str, redis_url: str, wait_until: Callable[..., Any], warm: WarmStarts, hq: SeenHq
 ) -> Iterator[Factory]:
-    with Factory(tmp_path, database_url, redis_url, wait_until, warm, hq) as factory:
+    with Factory(tmp_path, database_url, redis_url, wait_until, warm, hq, more_environment=OFTEN) as factory:
         yield factory
 
 
@@ -46,7 +48,7 @@ def test_beats_go_on_with_all_slots_busy_and_redis_gone(
 ) -> None:
     server = start_valkey(tmp_path / "valkey")
     try:
-        with Factory(tmp_path, database_url, server.url, wait_until, warm, hq) as factory:
+        with Factory(tmp_path, database_url, server.url, wait_until, warm, hq, more_environment=OFTEN) as factory:
             factory.start_worker()
             sent = factory.send().begun()
             wait_until(lambda: hq.beats, 10, "the first beat")

@@ -321,6 +321,14 @@ def test_only_the_processes_that_the_policy_allows_are_planned() -> None:
     assert [plan.name for plan in plan_of(replace(STACK, processes=("beat", "api")))] == ["api", "beat"]
 
 
+@pytest.mark.parametrize("shape", [Shape.WHOLE, Shape.HQ, Shape.STANDALONE])
+def test_flower_knows_no_database(shape: Shape) -> None:
+    """It would read results as Celery does, and Celery unpickles what a factory may have written."""
+    seen = environment_of("flower", replace(OWN_SERVERS, shape=shape))
+
+    assert not [name for name, value in seen.items() if "postgresql://" in value]
+
+
 def test_flower_gets_its_password_through_the_environment() -> None:
     assert environment_of("flower", STACK)["FLOWER_BASIC_AUTH"] == f"corporation:{STACK.flower_password}"
     assert "FLOWER_BASIC_AUTH" not in environment_of("api", STACK)

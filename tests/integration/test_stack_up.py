@@ -93,6 +93,8 @@ def use(state: Path, launcher: subprocess.Popen[bytes]) -> None:
 
     repeated = json.loads(run(*order).stdout)
     assert (repeated["job_id"], repeated["created"]) == (published["job_id"], False)
+    assert run("rebuild-queues", "--yes", "--state", str(state)).returncode == 0
+    assert run("streams", "tail", "results", "--state", str(state)).returncode == 0
     everybody_is_somebody_and_does_what_he_may(state)
 
 

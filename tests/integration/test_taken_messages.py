@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 from factory_at_work import FACTORY, Factory, SeenHq, Sent
-from warm_starts import WarmStarts
+from warm_starts import BEAT_EVERY, WarmStarts
 
 from corporation.roles import private_queue
 
@@ -139,7 +139,7 @@ def test_a_worker_waits_for_room_before_it_takes_anything(factory: Factory) -> N
 
 def test_beats_go_on_while_the_disk_takes_nothing(factory: Factory) -> None:
     factory.kill("worker")
-    factory.more_environment |= {"UA_SQLITE_BUSY_TIMEOUT_MS": "250", "UA_HEARTBEAT_INTERVAL_SECONDS": "10"}
+    factory.more_environment |= {"UA_SQLITE_BUSY_TIMEOUT_MS": "250", BEAT_EVERY: "3"}
     factory.start_worker()
     factory.wait(lambda: factory.hq.heard[""], 20, "the first beat")
     with taking_nothing(factory.folder / "spool.db"):

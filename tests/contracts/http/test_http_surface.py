@@ -26,6 +26,7 @@ FLEET = [
     ("GET", f"{MISSIONS}/j-1/explain"),
     ("POST", "/api/v1/ops/tokens/revoke"),
     ("POST", "/api/v1/ops/factory/rotate"),
+    ("GET", "/api/v1/ops/audit"),
 ]
 QUEUE = [
     ("POST", "/api/v1/factory/missions/at-1/start"),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
-from test_any_order import IN_MODERATION, MOST_MISSIONS, UNTIL_NOTICED, AnyOrder, CrashError, without
+from test_any_order import IN_MODERATION, MOST_MISSIONS, AnyOrder, CrashError, run_until_noticed, without
 
 from corporation.db import transaction
 from corporation.missions import adopt as deciding
@@ -106,4 +106,4 @@ def test_the_machine_notices_a_missing_guard(
 ) -> None:
     mistake(monkeypatch)
     with pytest.raises((AssertionError, IntegrityError, AdoptRefused), match=noticed):
-        run_state_machine_as_test(machine(ledger_engine), settings=UNTIL_NOTICED)
+        run_until_noticed(machine(ledger_engine))

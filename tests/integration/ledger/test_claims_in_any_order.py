@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import pytest
 from examples import times
-from hypothesis import Phase, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule, run_state_machine_as_test
 from ledger_at_work import AT_ONCE
@@ -24,6 +24,7 @@ from test_any_order import (
     AnyOrder,
     CrashError,
     late_reports_are_applied,
+    run_until_noticed,
     without,
 )
 
@@ -41,8 +42,6 @@ UNSENT_THOUGH_CLAIMED = """
 """
 NUMBERS = "SELECT id, mission_id, number FROM corporation.attempts"
 OFTEN = settings(IN_MODERATION, max_examples=times(50, 1000))
-THOROUGHLY = settings(IN_MODERATION, max_examples=300, phases=[Phase.generate])
-"""For what ends at the first failure."""
 
 
 class ClaimsInAnyOrder(AnyOrder):
@@ -209,4 +208,4 @@ def test_the_machine_notices_a_careless_queue(
 ) -> None:
     mistake(monkeypatch)
     with pytest.raises((AssertionError, IntegrityError), match=noticed):
-        run_state_machine_as_test(machine(ledger_engine), settings=THOROUGHLY)
+        run_until_noticed(machine(ledger_engine))
