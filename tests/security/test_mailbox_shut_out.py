@@ -1,4 +1,4 @@
-"""In the transaction that puts a factory in quarantine, or removes it, its role of the mailbox sees nothing any more."""
+"""In the transaction that shuts a factory out, or removes it, its role of the mailbox sees nothing any more."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 from guarded_mailbox import GuardedMailbox, a_database, guarded_mailbox
+from psycopg import sql
 from sqlalchemy import Connection, Engine, NullPool, create_engine
 
 from corporation.db import sqlalchemy_url
@@ -33,8 +34,8 @@ def database(postgres: "Server") -> Iterator[GuardedMailbox]:
 @pytest.fixture
 def mailbox(database: GuardedMailbox) -> GuardedMailbox:
     """Both factories are let in, `desk-7` is known to HQ, and nobody was ever shut out."""
-    for table in ("mailbox.celery_taskmeta", "corporation.factory_access", "corporation.factories"):
-        database.execute(database.hq, f"DELETE FROM {table}")
+    for table in (("mailbox", "celery_taskmeta"), ("corporation", "factory_access"), ("corporation", "factories")):
+        database.execute(database.hq, sql.SQL("DELETE FROM {}").format(sql.Identifier(*table)).as_string())
     database.admit(database.desk, "desk-7")
     database.execute(database.hq, JOIN)
     return database
