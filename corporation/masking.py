@@ -43,7 +43,8 @@ class Mask:
 
 def _forms(secret: str) -> set[str]:
     """As it is, without the blanks that headers lose, as `repr` and as an address write it."""
-    return {secret, secret.strip(), repr(secret)[1:-1], quote(secret, safe=""), unquote(secret)}
+    written = quote(secret, safe="", errors="surrogateescape")  # the environment may hold bytes that are no UTF-8
+    return {secret, secret.strip(), repr(secret)[1:-1], written, unquote(secret)}
 
 
 def secrets_of(settings: Settings) -> list[str]:

@@ -29,7 +29,6 @@ from corporation.roles import (
     read_role,
 )
 from corporation.variables import (
-    HOST_NAME,
     IN_CLEAR,
     KEY_NAME,
     LONGEST_SECONDS,
@@ -37,6 +36,7 @@ from corporation.variables import (
     AtLeastOne,
     FactoryRedis,
     HeaderSecret,
+    HostName,
     Name,
     Origins,
     Postgres,
@@ -103,7 +103,7 @@ class Settings(BaseModel):
     xai_api_key: SecretStr | None = _env("XAI_API_KEY", "GROK_API_KEY", default=None)
 
     redis_url_given: Redis | None = _env("UA_REDIS_URL", default=None)
-    redis_host: str = _env("UA_REDIS_HOST", default="127.0.0.1", pattern=HOST_NAME)
+    redis_host: HostName = _env("UA_REDIS_HOST", default="127.0.0.1")
     redis_port: int = _env("UA_REDIS_PORT", default=6379, ge=1, le=65535)
     redis_db: int = _env("UA_REDIS_DB", default=0, ge=0)
     redis_password: SecretStr | None = _env("REDIS_PASSWORD", default=None)
@@ -261,7 +261,8 @@ class Settings(BaseModel):
         """The broker's address, password included and percent-encoded: never log it, use `shown(…)`."""
         if self.redis_url_given:
             return self.redis_url_given.get_secret_value()
-        password = f":{quote(self.redis_password.get_secret_value(), safe='')}@" if self.redis_password else ""
+        word = self.redis_password.get_secret_value() if self.redis_password else ""
+        password = f":{quote(word, safe='', errors='surrogateescape')}@" if word else ""
         host = f"[{self.redis_host}]" if ":" in self.redis_host else self.redis_host
         return f"redis://{password}{host}:{self.redis_port}/{self.redis_db}"
 

@@ -141,6 +141,17 @@ def _verified_tls(given: SecretStr) -> SecretStr:
 _TLS_OPTIONS: Final = frozenset({"ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname"})
 
 
+def _host(name: str) -> str:
+    if ":" in name:
+        try:
+            ipaddress.IPv6Address(name)
+        except ValueError:
+            name = ""
+    if not re.fullmatch(r"[A-Za-z0-9_.:%-]{1,253}", name):
+        raise PydanticCustomError("host", "is no name of a host and no address; leave scheme, port and brackets out")
+    return name
+
+
 def _signing_secret(secret: SecretStr) -> SecretStr:
     text = secret.get_secret_value()
     if len(text.encode()) < LEAST_TOKEN_BYTES:
@@ -226,8 +237,6 @@ def _database_zero(given: SecretStr) -> SecretStr:
     return given
 
 
-HOST_NAME: Final = r"^[A-Za-z0-9_.:%-]{1,253}$"
-"""A name or an address of either kind, without the brackets of the longer one."""
 KEY_NAME: Final = r"^[A-Za-z0-9:_.-]{1,200}$"
 """Names of streams and groups: no blank, no glob character, nothing an access rule could misread."""
 
@@ -238,6 +247,8 @@ Web = Annotated[str, address_of("http", "https")]
 Postgres = Annotated[SecretStr, address_of("postgresql", "postgres", "postgresql+psycopg")]
 HeaderSecret = Annotated[SecretStr, AfterValidator(lambda secret: SecretStr(secret.get_secret_value().strip()))]
 """A secret that travels in a header, which loses the blanks around it: a newline after it would never be right."""
+HostName = Annotated[str, AfterValidator(_host)]
+"""A name, or an address of either kind."""
 Name = Annotated[str, AfterValidator(str.strip)]
 SigningSecret = Annotated[SecretStr, AfterValidator(_signing_secret)]
 Words = Annotated[tuple[str, ...], BeforeValidator(listed)]

@@ -99,12 +99,19 @@ def read_order(order: Mapping[str, Any]) -> Order:
     payload = order["envelope"]["payload"]
     return Order(
         job_id=str(order["job_id"]),
-        attempt=int(order["attempt"]),
+        attempt=_whole(order["attempt"]),
         factory_id=str(order["factory_id"]),
-        timeout_seconds=int(order["timeout_seconds"]),
+        timeout_seconds=_whole(order["timeout_seconds"]),
         task=str(payload["task"]),
         context=dict(payload.get("context", {})),
     )
+
+
+def _whole(value: Any) -> int:
+    try:
+        return int(value)
+    except OverflowError:  # an answer over HTTPS may hold Infinity, which JSON has not
+        raise ValueError("no whole number") from None
 
 
 def deliver(report: dict[str, Any]) -> dict[str, Any]:

@@ -1,12 +1,20 @@
 """Who did what by HTTP, and from where: the acts that routes write into the audit log in their own transaction."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
+import structlog
 from starlette.requests import HTTPConnection
 
-from corporation.trust.audit import Act, Outcome
-from hq_api.access import Principal
+from corporation.db import transaction
+from corporation.errors import LedgerUnavailableError
+from corporation.trust.audit import Act, Outcome, write
+from hq_api.access import OPS, Principal
+
+NOBODY: Final = Principal("nobody", OPS)
+"""Who showed something that opens nothing; the scope is what was wished for."""
+
+log = structlog.get_logger()
 
 
 def act_of(
@@ -19,9 +27,23 @@ def act_of(
     detail: Mapping[str, Any] | None = None,
 ) -> Act:
     """The act of `principal`, who asked by `request`; write it in the transaction that does it."""
-    return Act(principal.subject, action, target, origin_of(request), note, outcome, detail or {})
+    return Act(principal.subject or principal.scope, action, target, origin_of(request), note, outcome, detail or {})
 
 
 def origin_of(request: HTTPConnection) -> str:
     """`rest` and the address that asked."""
     return f"rest {request.client.host if request.client else 'unknown'}"
+
+
+def note_if_possible(request: HTTPConnection, act: Act) -> None:
+    """`act`, which changes nothing in the ledger, is written down if that is there; else a line in the log says so.
+
+    For those who try to get in: they are answered, and an operator signs in, while the ledger is away too.
+    """
+    if request.app.state.ledger is None:
+        return
+    try:
+        with transaction(request.app.state.ledger) as connection:
+            write(connection, act)
+    except LedgerUnavailableError:
+        log.warning("audit_not_written", action=act.action)

@@ -17,6 +17,7 @@ from corporation.cli.output import say, say_json, say_table, working
 COLUMNS: Final = ("when (UTC)", "who", "did", "to", "from", "why", "")
 MOST: Final = 10_000
 PAGE: Final = 200
+NO_MOMENT: Final = "--since takes 90m, 24h or 7d, or a date such as 2026-06-01"
 
 Since = Annotated[str | None, typer.Option(metavar="TIME", help="From 90m, 24h or 7d ago, or from a date, on.")]
 Limit = Annotated[int, typer.Option(min=1, max=MOST, help="At most so many, the latest.")]
@@ -70,14 +71,17 @@ def _moment(since: str | None) -> str | None:
         moment = datetime.fromisoformat(since)
     except ValueError:
         return clock.iso(clock.utc_now() - timedelta(seconds=_seconds(since)))
-    return clock.iso(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    try:
+        return clock.iso(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    except OverflowError:  # at the end of the calendar, in another zone beyond it
+        raise Refusal(exits.USAGE, NO_MOMENT) from None
 
 
 def _seconds(since: str) -> int:
     try:
         return seconds_of(since)
     except Refusal:
-        raise Refusal(exits.USAGE, "--since takes 90m, 24h or 7d, or a date such as 2026-06-01") from None
+        raise Refusal(exits.USAGE, NO_MOMENT) from None
 
 
 def _row(act: Json) -> list[object]:

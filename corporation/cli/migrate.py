@@ -62,7 +62,10 @@ def migrate(
     for role, factory_id in admitted:
         say(f"{role} may read and fill the mailbox rows of {factory_id}")
     if unlimited:
-        say(f"An administrator has to set limits for: {', '.join(unlimited)} (ALTER ROLE … CONNECTION LIMIT 6)")
+        say(
+            f"An administrator has to run this command too, once, for: {', '.join(unlimited)}; it limits their "
+            "connections, and keeps the database's advisory locks and large objects for headquarters"
+        )
 
 
 def _told(granted: list[str]) -> str:

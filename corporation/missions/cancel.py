@@ -29,6 +29,8 @@ class Cancelling:
 
     job_id: str
     state: str
+    changed: bool = True
+    """False when it was cancelled before."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def cancel(connection: Connection, job_id: str, reason: str, by: str | None = No
     """
     mission = cancelling.take(connection, job_id)
     if mission is None or mission.state == State.CANCELLED:
-        return Cancelling(mission.job_id, mission.state) if mission else None
+        return Cancelling(mission.job_id, mission.state, changed=False) if mission else None
     if mission.state in FINAL:
         raise CancelRefused(f"the mission is {mission.state} already; what has ended cannot be cancelled")
     order = Order(reason, by)

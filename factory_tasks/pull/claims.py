@@ -60,6 +60,7 @@ class Claims:
         self._stop = Event()
         self._look = Event()
         self._failures = 0
+        self._refusals = 0
         self._thread = Thread(target=self._run, name="claims", daemon=True)
 
     def start(self) -> None:
@@ -136,8 +137,15 @@ class Claims:
         if claimed:
             self._wake()
         # What was claimed is held by the main thread only after its next look: until then nothing more is asked for.
-        wait = claimed or answered.refused or answer.get("paused") is True or not wish.patience
-        return PAUSED_SECONDS if wait else 0.0
+        if answered.refused and not claimed:
+            return self._after_refusal()
+        self._refusals = 0 if claimed else self._refusals
+        return PAUSED_SECONDS if claimed or answer.get("paused") is True or not wish.patience else 0.0
+
+    def _after_refusal(self) -> float:
+        """Longer each time: what is taken and not run is lost to the others until its lease ends."""
+        self._refusals += 1
+        return min(LONGEST_BACKOFF_SECONDS, PAUSED_SECONDS * 2.0 ** min(self._refusals - 1, 10))
 
     def _after_failure(self, error: CorporationError) -> float:
         self._failures += 1

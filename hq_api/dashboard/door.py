@@ -14,7 +14,7 @@ from corporation.settings import Settings
 from corporation.tokens.revocation import revoke_token
 from corporation.trust import audit
 from hq_api.access import OPS, NotSignedIn, Principal, Unauthorized
-from hq_api.auditing import act_of
+from hq_api.auditing import NOBODY, act_of, note_if_possible
 from hq_api.dashboard.login_form import LOGIN, LOGOUT, LoginForm, local_page, read_form
 from hq_api.dashboard.node import KINDS
 from hq_api.dashboard.page_route import PageRoute
@@ -31,7 +31,7 @@ from hq_api.dashboard.session import (
     unseal,
 )
 from hq_api.dependencies import ReadSettings, authenticate, bearer, principal_of, refuse_revoked
-from hq_api.rate_limits import LOGIN_FAILURES
+from hq_api.rate_limits import LOGIN_FAILURES, address_of, limits_of
 from hq_api.responses import Refusal
 
 GUARDED: Final = ("/dashboard", "/api/v1/dashboard")
@@ -105,17 +105,18 @@ def login(
         return _login_page(request, settings, form.goal)
     try:
         caller = principal_of(request, form.token, LOGIN_FAILURES)
+        if not caller.may():
+            limits_of(request).count(LOGIN_FAILURES, address_of(request))
+            raise Unauthorized
     except Unauthorized:
         return _refused(request, settings, form)
     except Refusal as refusal:
         told = f"Too many tokens were refused: {refusal.message}."
         return _login_page(request, settings, form.goal, refusal.status, told, refusal.headers)
-    if not caller.may():
-        return _refused(request, settings, form)
     log.info("dashboard_signed_in", owner=caller.subject)
     answer = RedirectResponse(form.goal, 303)
     session = open_session(caller.subject or OPS, new_id(), utc_now(), caller.token_id)
-    _note(request, caller, "login.accept")
+    note_if_possible(request, act_of(request, caller, "login.accept", None))
     _set_cookie(answer, seal(session, secret, settings.ops_token), LIFE_SECONDS, _over_https(request, settings))
     return answer
 
@@ -187,19 +188,10 @@ def _set_cookie(answer: Response, value: str, seconds: int, secure: bool) -> Non
 def _refused(request: Request, settings: Settings, form: LoginForm) -> Response:
     """One answer for every token that opens nothing, so that none is told what was wrong (H-10)."""
     log.warning("dashboard_sign_in_refused", client=request.client.host if request.client else None)
-    _note(request, Principal("nobody", OPS), "login.refuse", "refused")
+    if form.token:
+        # Behind the count of failures, which ends in a 429: else any stranger could fill the log.
+        note_if_possible(request, act_of(request, NOBODY, "login.refuse", None, outcome="refused"))
     return _login_page(request, settings, form.goal, 401, WRONG)
-
-
-def _note(request: Request, who: Principal, action: str, outcome: audit.Outcome = "done") -> None:
-    """The audit log has it, if the ledger is there: signing in must be possible while it is away, to see that it is."""
-    if request.app.state.ledger is None:
-        return
-    try:
-        with transaction(request.app.state.ledger) as connection:
-            audit.write(connection, act_of(request, who, action, None, outcome=outcome))
-    except LedgerUnavailableError:
-        log.warning("audit_not_written", action=action)
 
 
 def _login_page(

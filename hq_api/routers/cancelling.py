@@ -55,7 +55,8 @@ def cancel_mission(
         with transaction(ledger) as connection:
             done = None if "\0" in job_id else cancel(connection, job_id, reason, operator.subject)
             if done is not None:
-                audit.write(connection, act_of(request, operator, "mission.cancel", done.job_id, reason))
+                outcome: audit.Outcome = "done" if done.changed else "unchanged"
+                audit.write(connection, act_of(request, operator, "mission.cancel", done.job_id, reason, outcome))
     except CancelRefused as refused:
         raise Refusal(409, refused.code, str(refused)) from None
     if done is None:

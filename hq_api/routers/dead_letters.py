@@ -22,7 +22,7 @@ from corporation.missions.dead_letters import LetterResolvedError, discard_lette
 from corporation.missions.kinds import resolve
 from corporation.missions.queries import advertised_kinds, unknown_factories
 from corporation.missions.replay import Names, ReplayRefused, replay
-from corporation.missions.store.dead_letters import find, list_letters
+from corporation.missions.store.dead_letters import StoredLetter, find, list_letters
 from corporation.missions.store.letter_selection import LetterFilter
 from corporation.trust import audit
 from hq_api.access import Principal
@@ -126,7 +126,9 @@ def replay_dead_letter(
                 check_room(connection, settings.waiting_limit)
             if job_id is not None:
                 detail = {"job_id": job_id, "edited": edited is not None}
-                audit.write(connection, act_of(request, operator, "dead_letter.replay", dlq_id, detail=detail))
+                outcome = _outcome(before)
+                act = act_of(request, operator, "dead_letter.replay", dlq_id, outcome=outcome, detail=detail)
+                audit.write(connection, act)
     except (LetterResolvedError, ReplayRefused) as error:
         raise Refusal(409, error.code, str(error)) from None
     if job_id is None:
@@ -146,9 +148,11 @@ def discard_dead_letter(
     form = checked(DiscardForm, document)
     try:
         with transaction(ledger) as connection:
+            outcome = _outcome(find(connection, letter_id(dlq_id)))
             status = discard_letter(connection, letter_id(dlq_id), form.reason)
             if status is not None:
-                audit.write(connection, act_of(request, operator, "dead_letter.discard", dlq_id, form.reason))
+                act = act_of(request, operator, "dead_letter.discard", dlq_id, form.reason, outcome)
+                audit.write(connection, act)
     except LetterResolvedError as error:
         raise Refusal(409, error.code, str(error)) from None
     if status is None:
@@ -187,6 +191,11 @@ def replay_mission(
     location = location_of(again.job_id)
     body = {"job_id": again.job_id, "replay_of": again.replay_of, "state": again.state, "location": location}
     return Json(body, 202, {"Location": location})
+
+
+def _outcome(before: StoredLetter | None) -> audit.Outcome:
+    """What an order about this letter does to it, which is nothing once somebody else was faster."""
+    return "done" if before is not None and before.status == "open" else "unchanged"
 
 
 def _names(document: dict[str, Any]) -> Names:

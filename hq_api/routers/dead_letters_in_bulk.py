@@ -61,7 +61,7 @@ def replay_dead_letters(
             return Json(_shown_tally(tally))
         limit, ttl = settings.waiting_limit, settings.default_ttl_seconds
         bulk = replay_letters(connection, form.chosen, form.limit, limit, new_id, ttl)
-        act = act_of(request, operator, "dead_letter.replay", None, detail=_told(form, bulk))
+        act = act_of(request, operator, "dead_letter.replay", None, outcome=_outcome(bulk), detail=_told(form, bulk))
         audit.write(connection, act)
     if bulk.is_full and not bulk.done:
         raise queue_full(settings.waiting_limit)
@@ -81,9 +81,13 @@ def discard_dead_letters(
         if form.dry_run:
             return Json(_shown_tally(tally))
         bulk = discard_letters(connection, form.chosen, form.limit, form.reason)
-        act = act_of(request, operator, "dead_letter.discard", None, form.reason, detail=_told(form, bulk))
+        act = act_of(request, operator, "dead_letter.discard", None, form.reason, _outcome(bulk), _told(form, bulk))
         audit.write(connection, act)
     return Json({"discarded": [dlq_id_of(number) for number in bulk.done], **_shown(bulk)})
+
+
+def _outcome(bulk: Bulk) -> audit.Outcome:
+    return "done" if bulk.done else "unchanged"
 
 
 def _told(form: ChoiceForm, bulk: Bulk) -> dict[str, Any]:

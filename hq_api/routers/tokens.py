@@ -18,10 +18,10 @@ from corporation.factories.access import epoch_of
 from corporation.tokens.comparison import is_one_of, may_be_guessed
 from corporation.tokens.credentials import Owner, find_owner, may_be_one
 from corporation.tokens.minting import FACTORY, LIFE_SECONDS, OPS, Grant, granted, mint
-from corporation.tokens.revocation import LONGEST_ID, revoke_token
+from corporation.tokens.revocation import LONGEST_ID, is_revoked, revoke_token
 from corporation.trust import audit
 from hq_api.access import Principal, Unauthorized
-from hq_api.auditing import act_of
+from hq_api.auditing import NOBODY, act_of, note_if_possible
 from hq_api.body import read_optional_object
 from hq_api.dependencies import (
     OPS_HEADER,
@@ -101,6 +101,7 @@ def bootstrap_caller(request: Request, settings: ReadSettings, ledger: Ledger) -
     if not known and owner is None:
         if given:
             limits.count(LOGIN_FAILURES, address)
+            note_if_possible(request, act_of(request, NOBODY, "token.mint", None, outcome="refused"))
         if operators == (None, None):
             raise Refusal(503, "no_bootstrap_credential", "set UA_INTERNAL_API_TOKEN or UA_OPS_TOKEN on headquarters")
         raise Unauthorized
@@ -155,8 +156,9 @@ def revoke(
     refuse_unstorable(document)
     form = checked(RevokeForm, document)
     with transaction(ledger) as connection:
+        outcome: audit.Outcome = "unchanged" if is_revoked(connection, form.jti) else "done"
         revoke_token(connection, form.jti, caller.subject)
-        audit.write(connection, act_of(request, caller, "token.revoke", form.jti))
+        audit.write(connection, act_of(request, caller, "token.revoke", form.jti, outcome=outcome))
     log.info("token_revoked", jti=form.jti)
     return Json({"ok": True, "jti": form.jti})
 

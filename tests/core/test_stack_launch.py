@@ -195,15 +195,6 @@ def test_a_dotenv_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     assert lines[-1] == f"Note: {tmp_path} was not read whole (OSError); correct it, or remove it"
 
 
-def test_a_vault_that_gave_nothing_is_told_where_a_node_starts_without() -> None:
-    given = dict.fromkeys(("INFISICAL_CLIENT_ID", "INFISICAL_CLIENT_SECRET", "INFISICAL_PROJECT_ID"), secret("vault"))
-    # Nobody listens there.
-    lines = launch_of(None, NO_FILE | given | {"INFISICAL_API_URL": "http://127.0.0.1:1"}).lines()
-
-    assert lines[-1].startswith("Note: No variable comes from a vault or a dotenv file: the vault gave none (")
-    assert secret("vault") not in "".join(lines)
-
-
 def test_a_launch_shows_no_secret() -> None:
     given = NO_FILE | JOINED | {"ANTHROPIC_API_KEY": secret("anthropic"), "UA_OPS_TOKEN": secret("ops")}
     launch = launch_of(Shape.WORKER, given)

@@ -81,6 +81,7 @@ NO_PARSER: Mapping[str, str] = {
     **dict.fromkeys(
         (
             "hq_api.routers.health:read_version",
+            "hq_api.routers.audit:read_audit",
             "hq_api.routers.metrics:read_metrics",
             "hq_api.routers.missions:read_mission",
         ),

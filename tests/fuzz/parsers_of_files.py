@@ -25,8 +25,8 @@ from corporation.embedded import stack_facts, valkey
 from corporation.embedded.stack_state import StateFolder, StateFolderError
 from corporation.errors import SettingsError
 from corporation.factories.signs_of_life import WorkerSign
-from corporation.masking import secrets_of
-from corporation.settings import Settings, load_settings
+from corporation.masking import SHORTEST_IN_LOGS, Mask, secrets_of
+from corporation.settings import Settings, load_settings, may_be_secret
 from corporation.shown_address import shown, without_password
 from corporation.trust import redis_address
 from factory_tasks.bootstrap_repo import templates
@@ -46,6 +46,7 @@ FACTS: Final = {
     **dict.fromkeys(("python", "host", "redis_url", "database_url", "ops_token", "jwt_secret", "flower_password"), "x"),
     **{"gateway_port": 8002, "flower_port": 5555, "shape": "whole", "redis_passwords": {"u": "p"}},
 }
+PASSWORD: Final = secret("in-an-address")
 HERE: Final = Surroundings("/usr/bin", frozenset(), frozenset())
 
 
@@ -75,20 +76,22 @@ def _settings(environ: dict[str, str]) -> None:
 
 def _masked(text: str) -> None:
     """Every process masks its logs with what its settings hold, whatever that is."""
-    secrets_of(Settings.model_construct(ops_token=SecretStr(text), redis_url_given=SecretStr(f"redis://{text}")))
+    own = Settings.model_construct(ops_token=SecretStr(text), redis_url_given=SecretStr(f"redis://{text}"))
+    mask = Mask(secrets_of(own))
+    assert text not in mask.text(f"<{text}>") or len(text.strip()) < SHORTEST_IN_LOGS or "://" in text
 
 
 def _address(address: str) -> None:
-    for of_it in (shown(address), without_password(address)):
-        assert secret("in-an-address") not in of_it
+    if f":{PASSWORD}@" in address:
+        for of_it in (shown(address), without_password(address)):
+            assert PASSWORD not in of_it
     assert without_password(without_password(address)) == without_password(address)
 
 
 def _addresses() -> st.SearchStrategy[str]:
     """Addresses with a password between the colon and the at, among anything."""
-    word = secret("in-an-address")
-    whole = (f"redis://f_x:{word}@h:6379/0", f"postgresql://u:{word}@[::1]:5432/db?x=1", f"https://:{word}@h/p")
-    return texts(*whole)
+    of_redis, of_postgres = f"redis://f_x:{PASSWORD}@h:6379/0", f"postgresql://u:{PASSWORD}@[::1]:5432/db?x=1"
+    return texts(of_redis, of_postgres, f"https://:{PASSWORD}@h/p")
 
 
 def _tried(url: str) -> None:
@@ -140,18 +143,28 @@ def _run(path: str) -> None:
 
 def _environments() -> st.SearchStrategy[dict[str, str]]:
     values = texts("1", "redis://:x@h:6379/0", "postgresql://u:p@h/d", "HEADQUARTERS", "0.5", "https://a.example", "10")
-    return st.dictionaries(st.sampled_from(NAMES), values.filter(lambda text: "\0" not in text), max_size=8)
+    return st.dictionaries(st.sampled_from(NAMES), values.map(_as_the_system_gives_it), max_size=8)
+
+
+def _as_the_system_gives_it(text: str) -> str:
+    """`text` as a variable of a process: bytes without a NUL, of which those that are no UTF-8 become half pairs."""
+    return text.replace("\0", "").encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape")
 
 
 def _quiet(error: BaseException) -> str:
-    """All that would be printed."""
-    return "\n".join(error.problems) if isinstance(error, SettingsError) else str(error)
+    """What would be printed of variables that may hold a secret; of others a short word is shown on purpose (E-3)."""
+    assert isinstance(error, SettingsError)
+    return "\n".join(problem for problem in error.problems if may_be_secret(problem.partition(":")[0]))
 
 
 OF_FILES: Final = [
     Parser("corporation.settings:load_settings", _environments(), _settings, (SettingsError,), words=_quiet),
     Parser("corporation.shown_address:shown", _addresses(), _address),
-    Parser("corporation.masking:secrets_of", texts("redis://f_x:a long password@h", "https://[x"), _masked),
+    Parser(
+        "corporation.masking:secrets_of",
+        texts("redis://f_x:a long password@h", "https://[x").map(_as_the_system_gives_it),
+        _masked,
+    ),
     Parser("corporation.trust.redis_address:names_somebody", texts("redis://10.8.0.1:6379/0"), _tried),
     Parser("corporation.roles:slug_of", texts("desk-7", "Müller's PC"), _slug),
     Parser("corporation.roles:read_role", texts("headquarters", "LOCAL_WORKER"), roles.read_role),

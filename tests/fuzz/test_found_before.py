@@ -9,13 +9,17 @@ import pytest
 from canary import secret
 from pydantic import SecretStr
 
+from corporation.cli import audit
+from corporation.cli.exits import Refusal
+from corporation.cli.time_words import how_long
 from corporation.envelope import EnvelopeRefused
 from corporation.errors import SettingsError
-from corporation.masking import secrets_of
+from corporation.masking import Mask, secrets_of
 from corporation.settings import Settings, load_settings
 from corporation.trust.key_announcement import trusted
 from factory_tasks.bootstrap_repo.bundle import SCRIPT, BundleUnreadableError, unpack
 from factory_tasks.bootstrap_repo.order import OrderRefusedError
+from factory_tasks.mission_task import read_order
 from hq_api.routers.results import ResultForm
 from hq_api.validation import checked
 
@@ -55,9 +59,17 @@ def test_a_bundle_with_a_hard_link_to_nothing_is_a_damaged_one(tmp_path: Path) -
         unpack(packed(("implementation/a", tarfile.LNKTYPE, "implementation/nothing")), tmp_path)
 
 
-def test_a_host_that_is_none_is_a_problem_and_no_crash() -> None:
+@pytest.mark.parametrize("host", ["[", ":", "::1::", "[::1]", "h:6379", "redis://h", "a b"])
+def test_a_host_that_is_none_is_a_problem_and_no_crash(host: str) -> None:
     with pytest.raises(SettingsError, match="UA_REDIS_HOST"):
-        load_settings({"UA_REDIS_HOST": "["})
+        load_settings({"UA_REDIS_HOST": host})
+
+
+@pytest.mark.parametrize("host", ["redis", "10.8.0.1", "fd00::1", "fe80::1%eth0", "valkey.corp_net.internal"])
+def test_a_host_is_a_name_or_an_address(host: str) -> None:
+    settings = load_settings({"UA_REDIS_HOST": host, "UA_REDIS_ALLOW_PLAINTEXT": "1"})
+
+    assert host in settings.redis_url
 
 
 def test_a_secret_that_looks_like_an_address_and_is_none_is_masked_whole() -> None:
@@ -74,3 +86,29 @@ def test_a_report_whose_outcome_is_a_list_is_a_mistake_of_its_sender() -> None:
     """It was a 500."""
     with pytest.raises(EnvelopeRefused):
         checked(ResultForm, {"status": "FAILED", "report": {"outcome": []}})
+
+
+def test_a_password_of_bytes_that_are_no_utf8_is_passed_on_as_it_is() -> None:
+    """As the environment gives it: every other byte is written as half a pair."""
+    settings = load_settings({"REDIS_PASSWORD": "long-\udcff-password"})
+
+    assert settings.redis_url == "redis://:long-%FF-password@127.0.0.1:6379/0"
+    assert Mask(secrets_of(settings)).text("see long-%FF-password") == "see ***"
+
+
+@pytest.mark.parametrize("name", ["attempt", "timeout_seconds"])
+def test_an_order_with_an_endless_number_is_none_of_ours(name: str) -> None:
+    order = {"job_id": "j", "attempt": 1, "factory_id": "f", "timeout_seconds": 1}
+    order |= {"envelope": {"payload": {"task": "t"}}}
+
+    with pytest.raises(ValueError, match="no whole number"):
+        read_order({**order, name: float("inf")})
+
+
+def test_a_date_beyond_the_calendar_is_refused_like_every_other_mistake() -> None:
+    with pytest.raises(Refusal, match="--since takes"):
+        audit._moment("9999-12-31T23:59:59-14:00")  # pyright: ignore[reportPrivateUsage]
+
+
+def test_what_has_no_length_is_a_dash() -> None:
+    assert [how_long(seconds) for seconds in (float("inf"), float("nan"), None)] == ["-"] * 3

@@ -126,7 +126,7 @@ def _echo_is_not_heard(factory: Factory) -> int:
             clients: Any = client.client_list()
         return not any(one["cmd"] == "brpop" and "b" in one["flags"] for one in clients)
 
-    factory.wait(settled, 5, "nobody waits for a message")
+    factory.wait(settled, 20, "nobody waits for a message")
     assert factory.spool.noted(notes.ECHO_HEARD) is None
     return 1
 

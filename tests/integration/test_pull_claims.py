@@ -137,6 +137,18 @@ def test_an_empty_answer_is_asked_for_again_at_once(asking: Asking, wait_until: 
     wait_until(lambda: len(asking.hq.claims) == 4, PAUSED_SECONDS / 2)
 
 
+def test_what_was_refused_is_named_as_held_and_asked_for_less_and_less_often(asking: Asking, wait_until: Wait) -> None:
+    """HQ would hand it out again and again; and what is taken and not run is lost to the others for a lease."""
+    refused = given(envelope="text")
+    asking.answer(refused)
+    asking.claims.start()
+    wait_until(lambda: asking.claims._refusals == 1, 20, "it was refused")
+    asking.claims.look()
+
+    assert asking.asked(2, wait_until)["holding"] == ["a-0", refused["attempt_id"]]
+    assert [asking.claims._after_refusal() for _ in range(9)] == [10, 20, 40, *[LONGEST_BACKOFF_SECONDS] * 6]
+
+
 def test_who_wants_nothing_asks_nothing_until_it_wants_something(asking: Asking, wait_until: Wait) -> None:
     asking.wish = None
     asking.claims.start()
@@ -195,7 +207,7 @@ def test_a_spool_that_cannot_be_read_for_a_moment_does_not_end_the_asking(asking
     asking.claims.start()
     assert looked.wait(10)
 
-    wait_until(lambda: asking.hq.claims, 5, "it asks")
+    wait_until(lambda: asking.hq.claims, 20, "it asks")
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,8 @@ class Running:
                 continue
             try:
                 found[name] = child.environ()
+            except psutil.NoSuchProcess:
+                continue  # it has just ended
             except psutil.AccessDenied:
                 found[name] = {}
         return found

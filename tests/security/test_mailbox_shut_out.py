@@ -79,6 +79,22 @@ def test_a_quarantined_factory_sees_and_fills_nothing_over_connections_that_are_
     assert desk.execute(FILL, [attempt_id]).rowcount == 0
 
 
+def test_a_transaction_that_was_open_keeps_its_sight_and_hq_does_not_take_its_word(
+    mailbox: GuardedMailbox, hq: Engine
+) -> None:
+    """What it writes so is in the mailbox; `test_mailbox_read_as_data.py` shows that it ends no mission."""
+    attempt_id = mailbox.row("desk-7")
+    with psycopg.connect(mailbox.desk.url) as desk:
+        desk.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        assert seen(desk) == 1
+        with hq.begin() as connection:
+            quarantine(connection, "desk-7", "operator", None)
+
+        assert desk.execute(FILL, [attempt_id]).rowcount == 1
+        desk.commit()
+        assert seen(desk) == 0
+
+
 def test_of_other_factories_nobody_is_shut_out(mailbox: GuardedMailbox, hq: Engine) -> None:
     attempt_id = mailbox.row("desk-8")
     with hq.begin() as connection:

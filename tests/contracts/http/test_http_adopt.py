@@ -61,6 +61,8 @@ def test_who_adopted_it_is_the_subject_of_the_token(api: Api) -> None:
     events = api.ops.get(f"{MISSION}/events").json()["events"]
 
     assert (events[1]["detail"]["by"], events[1]["detail"]["reason"]) == ("alice", "adopted by operator")
+    [act] = api.ops.get("/api/v1/ops/audit", params={"action": "mission.adopt"}).json()["acts"]
+    assert (act["actor"], act["target"], act["detail"]) == ("alice", "j-1", {"attempt": 1, "became": "j-1"})
 
 
 @pytest.mark.parametrize("state", ["failed", "timed_out", "cancelled"])

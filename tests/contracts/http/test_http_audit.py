@@ -78,7 +78,7 @@ ORDINARY = {
 # Written down, and tried where their own tests are.
 ELSEWHERE = {
     ("POST", "/auth/ops-token"): "test_a_minted_token_is_written_down below",
-    ("POST", "/api/v1/factory/enrol"): "test_http_enrolment.py",
+    ("POST", "/api/v1/factory/enrol"): "test_who_joins_is_written_down_and_so_is_a_wrong_code below",
     ("POST", "/api/v1/ops/factory/rotate"): "test_http_redis_users.py",
     ("POST", "/api/v1/factory/redis-password"): "test_http_redis_users.py",
     ("POST", "/api/v1/missions/{job_id}/adopt"): "test_http_adopt.py",
@@ -132,6 +132,71 @@ def test_saying_it_again_is_written_down_as_changing_nothing(api: Api) -> None:
         api.ops.post(FACTORY + "quarantine", json={"target_factory_id": "desk-7"})
 
     assert [act["outcome"] for act in acts(api, action="factory.quarantine")] == ["unchanged", "done"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/v1/ops/tokens/revoke", {"jti": "t-1"}),
+        ("/api/v1/missions/j-1/cancel", {}),
+        ("/api/v1/dlq/{letter_0}/replay", {}),
+        ("/api/v1/dlq/{letter_0}/discard", {}),
+        ("/api/v1/dlq/discard", {"filter": {}, "all": True}),
+    ],
+)
+def test_an_order_that_was_carried_out_before_is_unchanged(api: Api, order: Order, path: str, body: Any) -> None:
+    names = known(api, order)
+    for _ in range(2):
+        api.ops.post(path.format(**names), json=body).raise_for_status()
+
+    assert [act["outcome"] for act in acts(api, limit=2)] == ["unchanged", "done"]
+
+
+def test_a_wrong_credential_is_written_down_until_guessing_is_slowed_down(api: Api) -> None:
+    answers = [
+        stranger.post(api.url + "/auth/ops-token", headers={"Authorization": "Bearer wrong"}, json={}).status_code
+        for _ in range(8)
+    ]
+    written = acts(api, action="token.mint")
+
+    assert {(act["actor"], act["outcome"]) for act in written} == {("nobody", "refused")}
+    assert len(written) == answers.count(401) == 5
+
+
+@pytest.mark.parametrize(("shown", "most"), [("", 0), ("wrong", 5), (token("publish"), 5)])
+def test_strangers_at_the_page_cannot_fill_the_log(api: Api, shown: str, most: int) -> None:
+    for _ in range(12):
+        stranger.post(api.url + "/dashboard/login", headers={"Sec-Fetch-Site": "same-origin"}, data={"token": shown})
+
+    assert len(acts(api, action="login.refuse")) == most
+
+
+def test_signing_in_and_out_is_written_down(api: Api) -> None:
+    same = {"Sec-Fetch-Site": "same-origin"}
+    entered = stranger.post(api.url + "/dashboard/login", headers=same, data={"token": OPS_TOKEN})
+    cookie = entered.headers["set-cookie"].split(";")[0]
+    stranger.post(api.url + "/dashboard/logout", headers={**same, "Cookie": cookie})
+
+    assert [(act["actor"], act["action"]) for act in acts(api)] == [("ops", "login.end"), ("ops", "login.accept")]
+
+
+def test_a_token_without_a_name_acts_as_its_scope(api: Api) -> None:
+    with api.as_token(token(sub="")) as client:
+        assert client.post("/api/v1/ops/tokens/revoke", json={"jti": "t-1"}).status_code == 200
+
+    assert acts(api)[0]["actor"] == "ops"
+
+
+def test_who_joins_is_written_down_and_so_is_a_wrong_code(api: Api) -> None:
+    code = api.ops.post(FACTORY + "join-codes", json={}).json()["join_code"]
+    form = {"join_code": code, "factory_id": "desk-9"}
+    joined = stranger.post(api.url + "/api/v1/factory/enrol", json=form).json()
+    stranger.post(api.url + "/api/v1/factory/enrol", json={**form, "join_code": "wrong"})
+    refused, enrolled = acts(api, action="factory.enrol")
+
+    assert (refused["outcome"], enrolled["outcome"], enrolled["target"]) == ("refused", "done", "desk-9")
+    told = json.dumps(acts(api))
+    assert not any(one in told for one in (code, joined["factory_credential"], joined["token"]))
 
 
 def test_a_minted_token_is_written_down_by_its_name_and_never_itself(api: Api) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
@@ -59,11 +59,13 @@ def frozen(pid: int) -> Iterator[None]:
     processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
     try:
         for process in processes:
-            process.suspend()
+            with suppress(psutil.NoSuchProcess):  # a backend that has just ended
+                process.suspend()
         yield
     finally:
         for process in processes:
-            process.resume()
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
 
 
 def test_health_answers_while_the_ledger_is_frozen_and_requests_wait_for_it(

@@ -79,6 +79,8 @@ def test_what_redis_lost_is_handed_out_again_once(connected: Api, redis_url: str
         assert client.llen(QUEUE) == 3
     assert counts(rebuild(connected)) == (0, 3, 0, 0)
     assert [row.sends for row in connected.sql("SELECT sends FROM corporation.attempts")] == [2, 2, 2]
+    acts = connected.ops.get("/api/v1/ops/audit", params={"action": "queues.rebuild"}).json()["acts"]
+    assert [act["detail"]["resent"] for act in acts] == [0, 0, 3], "a look alone is no act"
 
 
 def test_messages_that_nobody_waits_for_are_removed_and_foreign_ones_are_not(connected: Api, redis_url: str) -> None:
