@@ -2,7 +2,8 @@
 
 import os
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,12 +17,29 @@ if TYPE_CHECKING:
 _WORDS = {"ok": "OK", "warning": "ODD", "problem": "WRONG"}
 
 
-def doctor(as_json: JsonOption = False, state: StateOption = None) -> None:
+class Subject(StrEnum):
+    """What is looked at."""
+
+    security = "security"
+
+
+_SUBJECT_HELP = "`security`: each control that is on or off, and how to turn it on; exit status 1 when one is off."
+
+
+def doctor(
+    subject: Annotated[Subject | None, typer.Argument(help=_SUBJECT_HELP, show_default=False)] = None,
+    as_json: JsonOption = False,
+    state: StateOption = None,
+) -> None:
     """Look at everything this node needs; exit status 78 for a wrong configuration, 69 for what is not reached, else 0.
 
     Where nothing was set up yet (no stack was ever started, no variable names a node or a server) it says so, and what
     to run first; that is no failure, so it ends with 0.
     """
+    if subject is Subject.security:
+        from corporation.cli.doctor_security import doctor_security
+
+        raise typer.Exit(doctor_security(state_folder(state), as_json=as_json))
     # Late: the drivers of the ledger and the broker, which no other command needs.
     from corporation.cli.checks import examine
 
