@@ -14,6 +14,7 @@ from factory_tasks.node import Node
 
 log = structlog.get_logger()
 
+SET_CLOCK: Final = "let both machines set their time (NTP)"
 REJOIN: Final = "join again with `corporation factory join`, which brings the keys that HQ signs with now"
 
 
@@ -33,7 +34,8 @@ def keys_in(here: Node, answer: Mapping[str, Any]) -> dict[str, str]:
         note = learned(announced, public_keys(here.settings), known, clock.utc_now().timestamp())
     except ForgedError as error:
         if said != error.code:  # once: every beat says the same until somebody does something
-            log.error("mission_keys_refused", reason=error.code, why=str(error), what_next=REJOIN)
+            what_next = SET_CLOCK if error.code == "signature_expired" else REJOIN
+            log.error("mission_keys_refused", reason=error.code, why=str(error), what_next=what_next)
         return {notes.KEYS_REFUSED: error.code}
     if note:
         log.info("mission_keys_learned")

@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,21 @@ from celery import Celery, Task
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 
 from corporation import clock, strict_json
-from corporation.federation.hq import Hq
+from corporation.errors import CorporationError
+from corporation.federation.hq import Hq, HqRefusedError
 from corporation.federation.processes import my_identity
 from corporation.federation.spool import Died, Duplicate, Finished, Fresh, Reception
 from corporation.missions.kinds import SYSTEM_ORDERS
 from corporation.missions.outcomes import Cancelled, Done, Failed, Outcome, Stop, TimedOut, to_report
 from corporation.roles import FactoryRuntimePolicy
+from corporation.trust.signatures import ENVELOPE, GOOD_FOR_SECONDS
 from factory_tasks.attempt_mark import end_leftovers_of_the_dead, marked
 from factory_tasks.handlers import Mission, Registration, registered
 from factory_tasks.mailbox import MissionFailed
 from factory_tasks.node import Node, node
 from factory_tasks.process_tree import end_descendants, is_pool_process
 from factory_tasks.reporter import LiveReporter
-from factory_tasks.stop_orders import SUPERSEDED
+from factory_tasks.stop_orders import STOP_CAUSES, SUPERSEDED
 from factory_tasks.stopping import AttemptStopped, interruptible
 
 log = structlog.get_logger()
@@ -88,7 +91,9 @@ def _register(app: Celery, registrations: Iterable[Registration]) -> None:
 
 def _body_of(registration: Registration) -> Callable[..., dict[str, Any]]:
     def mission(self: Any, order: dict[str, Any]) -> dict[str, Any]:
-        return deliver(attempt(node(), registration, str(self.request.id), read_order(order)))
+        here, signed = node(), getattr(self.request, ENVELOPE, None)
+        ask = {"is_wanted": partial(is_wanted, here)} if _is_old(signed, here) else {}
+        return deliver(attempt(here, registration, str(self.request.id), read_order(order), **ask))
 
     mission.__doc__ = registration.run.__doc__
     return mission
@@ -154,6 +159,30 @@ def attempt(
             if not _until_written(lambda: here.spool.begin(attempt_id, me, clock.monotonic(), order.timeout_seconds)):
                 raise Ignore
             return _the_report_that_counts(here, attempt_id, _run_safely(here, registration, attempt_id, order))
+
+
+def _is_old(signed: object, here: Node) -> bool:
+    """Whether HQ signed this so long ago that it may have taken it back meanwhile: a copy of it is still good then."""
+    expires = signed.get("exp") if isinstance(signed, Mapping) else None
+    if not isinstance(expires, int) or here.hq is None:
+        return False
+    age = clock.utc_now().timestamp() - (expires - GOOD_FOR_SECONDS)
+    return age > here.settings.attempt_lease_seconds
+
+
+def is_wanted(here: Node, attempt_id: str) -> bool:
+    """Tell HQ that it begins; False when HQ says that it must not. An absent HQ has handed it out all the same."""
+    if here.hq is None:
+        return False
+    try:
+        here.hq.start(attempt_id)
+    except HqRefusedError as refused:
+        if refused.cause in STOP_CAUSES:
+            log.warning("not_begun", attempt_id=attempt_id, why=refused.cause)
+            return False
+    except CorporationError as error:
+        log.warning("begun_untold", attempt_id=attempt_id, error=str(error))
+    return True
 
 
 def _put_aside(here: Node, attempt_id: str) -> bool:

@@ -1,10 +1,12 @@
 """What a Celery process knows of its node: settings, spool and the way to HQ, made once, when first asked for."""
 
 import os
+import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from corporation.bootstrap import bootstrap_or_exit
@@ -17,6 +19,8 @@ from corporation.masking import SHORTEST_IN_REPORTS, Mask
 from corporation.settings import Settings
 from corporation.trust.key_announcement import trusted
 from corporation.trust.keyring import keys_by_id, public_keys, why_keys_are_refused
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,17 @@ class Node:
 
     def mission_keys(self) -> Mapping[str, Ed25519PublicKey]:
         """The keys that may sign missions for this node: those it was given, or what HQ announced since."""
-        return _keys(trusted(public_keys(self.settings), self.spool.noted(notes.MISSION_KEYS)))
+        pinned = tuple(public_keys(self.settings))
+        try:
+            _last_trusted[pinned] = trusted(pinned, self.spool.noted(notes.MISSION_KEYS))
+        except sqlite3.Error as error:
+            # A disk that fails must not end the worker with a message in hand; what counted a moment ago does still.
+            log.warning("mission_keys_unread", error=type(error).__name__)
+        return _keys(_last_trusted.get(pinned, pinned))
+
+
+_last_trusted: dict[tuple[str, ...], tuple[str, ...]] = {}
+"""What the keys were when the spool last told, by those that this node was given."""
 
 
 @cache

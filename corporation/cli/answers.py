@@ -81,7 +81,7 @@ def detail_of(response: httpx.Response) -> str:
     """HQ's own words about an error, from either of its shapes, or an empty text."""
     try:
         body = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     detail = body.get("detail") if isinstance(body, dict) else None
     if isinstance(detail, list):
@@ -92,7 +92,8 @@ def detail_of(response: httpx.Response) -> str:
 def _item(item: Any) -> str:
     if not isinstance(item, dict):
         return str(item)[:200]
-    place = ".".join(str(part) for part in item.get("loc", ()) if part != "body")
+    loc = item.get("loc")
+    place = ".".join(str(part) for part in loc if part != "body") if isinstance(loc, list) else ""
     # The pattern itself is for programs.
     what = _BAD_CHARACTERS if item.get("type") == "string_pattern_mismatch" else str(item.get("msg", ""))[:300]
     return f"{place or 'body'}: {what}"

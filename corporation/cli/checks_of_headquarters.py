@@ -45,7 +45,7 @@ def answers(base_url: str) -> list[Finding]:
         with httpx.Client(base_url=base_url, timeout=ANSWER_SECONDS, trust_env=False) as http:
             answer = http.get("/api/v1/health")
         health = answer.json()
-    except (httpx.HTTPError, ValueError) as error:
+    except (httpx.HTTPError, ValueError, RecursionError) as error:
         advice = "start it with `corporation up`, or check UA_HQ_BASE_URL"
         what = f"{base_url} gives no answer about its health ({type(error).__name__})"
         return [Finding("headquarters", "problem", what, advice, exits.UNAVAILABLE)]

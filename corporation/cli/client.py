@@ -238,7 +238,7 @@ class HqClient:
     def _object(self, response: httpx.Response) -> Json:
         try:
             body = response.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             body = None
         if not isinstance(body, dict):
             raise Refusal(

@@ -1,4 +1,4 @@
-"""What `corporation doctor security` says of one control."""
+"""One control of `corporation doctor security`: whether it is on, what was seen, and how to turn it on."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,14 +8,16 @@ State = Literal["on", "off", "unknown"]
 
 @dataclass(frozen=True)
 class Control:
-    """One control: whether it is on, what was seen, and how to turn it on where it is not. Nothing in it is secret."""
+    """What is known of one control; nothing in it is a secret. `advice` is how to turn on what is off."""
 
     name: str
     state: State
     seen: str
-    how: str = ""
+    advice: str = ""
+    advised: bool = False
+    """Whether it is only advised: off, it is wrong under a strict deployment profile, and told on a workstation."""
 
 
-def on_if(condition: bool, name: str, seen: str, otherwise: str, how: str) -> Control:
-    """The control is on, as `seen`; or it is off, as `otherwise` says, and `how` turns it on."""
-    return Control(name, "on", seen) if condition else Control(name, "off", otherwise, how)
+def judged(name: str, is_on: bool, seen: str, advice: str, *, advised: bool = False) -> Control:
+    """The control, on or off; `advice` is left out of one that is on."""
+    return Control(name, "on", seen) if is_on else Control(name, "off", seen, advice, advised)

@@ -152,7 +152,7 @@ def _enrol(settings: Settings, code: str, factory_id: str | None, usual: Usual) 
         raise _refused(response, settings, factory_id or usual.name)
     try:
         document = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
         raise _no_hq(settings)

@@ -185,7 +185,7 @@ def kept(folder: StateFolder) -> Membership | None:
         raise Refusal(
             exits.CONFIG, f"{place} may not be read by this user; run it as the owner of the folder"
         ) from None
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         raise Refusal(exits.CONFIG, f"{place} cannot be read; join again with a code that HQ made for it") from None
 
 

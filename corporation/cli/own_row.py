@@ -77,7 +77,7 @@ def _named(error: Exception) -> str:
 def _rows(answer: httpx.Response) -> list[dict[str, Any]] | None:
     try:
         document = answer.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     rows = document.get("registrations") if isinstance(document, dict) else None
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else None

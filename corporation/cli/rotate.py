@@ -28,7 +28,7 @@ def rotate(
         say_json(answer)
         return
     if answer.get("changed") is False:
-        say(f"{name} was asked before and has not fetched its new password yet; it does so with its next beat")
+        say(f"{name} was asked before: it fetches its new password with its next beat, or has it for a few minutes")
         return
     say(f"{name} is asked to take a new password for Redis, which it fetches with its next beat")
     say("  the old one is good for 15 minutes more, so that nothing it runs is interrupted; then it is worth nothing")

@@ -32,7 +32,7 @@ def read_events(lines: Iterable[str]) -> Iterator[ServerEvent]:
 def _event(fields: dict[str, list[str]]) -> ServerEvent:
     try:
         data = json.loads("\n".join(fields.get("data", [])))
-    except ValueError:
+    except (ValueError, RecursionError):
         data = None
     name, number = fields.get("event", ["message"])[-1], fields.get("id", [""])[-1]
     return ServerEvent(name, number, {str(k): v for k, v in data.items()} if isinstance(data, dict) else {})

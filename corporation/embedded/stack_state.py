@@ -91,7 +91,7 @@ class StateFolder:
             facts = json.loads(self.facts.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not JSON"
             raise StateFolderError(f"{self.facts} cannot be read: {reason}; remove it and start again") from None
         return {str(key): value for key, value in facts.items()} if isinstance(facts, dict) else None

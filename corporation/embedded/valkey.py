@@ -69,7 +69,7 @@ def passwords_of(folder: Path) -> dict[str, str]:
     """The passwords of the users that the server of `folder` was started with, by name; none of the operator's."""
     try:
         kept = json.loads((folder / PASSWORDS).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return {}
     return {str(name): str(password) for name, password in kept.items()} if isinstance(kept, dict) else {}
 

@@ -95,7 +95,7 @@ class Hq:
             answer = self._client().request(method, path, json=dict(body), timeout=max(0.1, patience))
             self._check(answer)
             document = answer.json()
-        except (httpx.HTTPError, ValueError) as error:
+        except (httpx.HTTPError, ValueError, RecursionError) as error:
             raise HqUnavailableError(f"HQ cannot be reached at {path} ({type(error).__name__})") from error
         return document if isinstance(document, dict) else {}
 
@@ -130,6 +130,6 @@ def _cause_of(answer: httpx.Response) -> str:
     """The code before the colon of an error of ours (contract http H-3); empty for any other body."""
     try:
         detail = answer.json().get("detail") if answer.is_stream_consumed else None
-    except (ValueError, AttributeError, httpx.HTTPError):
+    except (ValueError, RecursionError, AttributeError, httpx.HTTPError):
         return ""
     return detail.partition(":")[0] if isinstance(detail, str) else ""

@@ -179,6 +179,6 @@ def _read(answer: httpx.Response) -> tuple[str, float]:
             or not 0 < life <= LONGEST_LIFE_SECONDS
         ):
             raise ValueError
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, RecursionError, KeyError, TypeError):
         raise HqUnavailableError(f"HQ's answer at {EXCHANGE_PATH} is no token; is UA_HQ_BASE_URL right?") from None
     return token, life

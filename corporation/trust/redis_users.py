@@ -49,9 +49,11 @@ ROTATE = text("""
 """)
 
 ASK = text("""
-    UPDATE corporation.redis_users SET rotation_asked_at = coalesce(rotation_asked_at, now())
+    UPDATE corporation.redis_users
+       SET rotation_asked_at = CASE WHEN previous_until > now() THEN rotation_asked_at
+                                    ELSE coalesce(rotation_asked_at, now()) END
      WHERE factory_id = :factory_id AND made_here AND enabled AND removed_at IS NULL
-    RETURNING rotation_asked_at < now() AS asked_before
+    RETURNING coalesce(rotation_asked_at < now(), true) AS asked_before
 """)
 
 ASKED = text("""
@@ -86,7 +88,7 @@ HAND_OVER = text("""
 
 END_OVERLAPS = text("""
     UPDATE corporation.redis_users
-       SET previous_sha256 = NULL, previous_until = NULL, changed_at = clock_timestamp()
+       SET previous_sha256 = NULL, previous_until = NULL, cut = true, changed_at = clock_timestamp()
      WHERE previous_until <= now() AND applied_change = changed_at
        AND applied_at <= now() - CAST(:proof AS double precision) * interval '1 second'
 """)
@@ -165,7 +167,8 @@ def rotate(connection: Connection, factory_id: str, password: str) -> Rotated | 
 def ask_to_rotate(connection: Connection, factory_id: str) -> bool | None:
     """The factory is told with its beats to take a new password, until it has; None where it has no user to be let in.
 
-    False when that was so before. Safe to call twice.
+    False when that was so before, and while the password before the newest is still good: a third would make the one
+    that its factory uses worthless. Safe to call twice.
     """
     row = connection.execute(ASK, {"factory_id": factory_id}).one_or_none()
     return None if row is None else not row.asked_before
@@ -211,7 +214,10 @@ def is_alone(connection: Connection) -> bool:
 
 
 def end_overlaps(connection: Connection) -> None:
-    """Old passwords whose time is over are good no more, unless the broker has not known the new ones for long."""
+    """Old passwords whose time is over are good no more, unless the broker has not known the new ones for long.
+
+    Whoever is connected is cut off once: with the new password it comes back, with the old one it does not.
+    """
     connection.execute(END_OVERLAPS, {"proof": PROOF_SECONDS})
 
 

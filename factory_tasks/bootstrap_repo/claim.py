@@ -134,7 +134,7 @@ def _read(path: Path) -> dict[str, Any]:
     # Torn or foreign content is nobody's claim: then an existing folder is refused, which is the safe side.
     try:
         known = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return known if isinstance(known, dict) else {}
 

@@ -13,15 +13,12 @@ from typing import Final
 import structlog
 from celery.exceptions import Ignore, Reject
 
-from corporation.errors import CorporationError
-from corporation.federation.hq import HqRefusedError
 from corporation.own_process import hide_environment
 from factory_tasks.handlers import Registration
-from factory_tasks.mission_task import attempt
+from factory_tasks.mission_task import attempt, is_wanted
 from factory_tasks.node import Node
 from factory_tasks.process_tree import become_pool_process
 from factory_tasks.pull.orders import Claimed
-from factory_tasks.stop_orders import STOP_CAUSES
 
 log = structlog.get_logger()
 
@@ -98,7 +95,7 @@ def _work(here: Node, registration: Registration | None, claimed: Claimed) -> in
         log.error("kind_unknown", attempt_id=claimed.attempt_id, kind=claimed.kind)
         return FAILED
     with suppress(Ignore, Reject):
-        attempt(here, registration, claimed.attempt_id, claimed.order, partial(_is_wanted, here))
+        attempt(here, registration, claimed.attempt_id, claimed.order, partial(is_wanted, here))
     return 0
 
 
@@ -112,18 +109,3 @@ def _become_child() -> None:
     die_with_parent()
     hide_environment()
     become_pool_process()
-
-
-def _is_wanted(here: Node, attempt_id: str) -> bool:
-    """Tell HQ that it begins; False when HQ says that it must not. An absent HQ has handed it out all the same."""
-    if here.hq is None:
-        return False
-    try:
-        here.hq.start(attempt_id)
-    except HqRefusedError as refused:
-        if refused.cause in STOP_CAUSES:
-            log.warning("not_begun", attempt_id=attempt_id, why=refused.cause)
-            return False
-    except CorporationError as error:
-        log.warning("begun_untold", attempt_id=attempt_id, error=str(error))
-    return True

@@ -142,15 +142,21 @@ def _enrolled(connection: Connection, form: EnrolForm, settings: Settings, host:
             "already_enrolled",
             "this factory_id is in use; join under another, or with a code that was made for this one",
         )
-    if is_quarantined(connection, factory_id):
-        raise Refusal(403, "quarantined", "this factory is in quarantine; an operator has to release it first")
+    _refuse_quarantined(connection, factory_id)
     # The row comes first: whoever removes a factory takes the same order.
     enter(connection, Newcomer(factory_id, form.hostname, form.version), redeemed.created_by, host)
     epoch = shut_out(connection, factory_id)
+    # Again, now that its row is ours: a quarantine that was faster has committed, and a slower one waits for us.
+    _refuse_quarantined(connection, factory_id)
     credential = new_credential(secrets.token_bytes)
     issue(connection, factory_id, credential)
     url, queue = _way_to_broker(connection, factory_id, host, settings)
     return _Enrolled(factory_id, credential, epoch, redeemed.created_by, url, queue)
+
+
+def _refuse_quarantined(connection: Connection, factory_id: str) -> None:
+    if is_quarantined(connection, factory_id):
+        raise Refusal(403, "quarantined", "this factory is in quarantine; an operator has to release it first")
 
 
 def _way_to_broker(

@@ -85,6 +85,13 @@ def test_a_recording_is_worth_nothing_after_a_day(late: float) -> None:
     assert refusal(said(OLD, *BOTH), now=NOW + late) == "signature_expired"
 
 
+@pytest.mark.parametrize("late", [25 * 3600, -25 * 3600])
+def test_a_list_of_what_is_trusted_already_is_no_alarm_however_wrong_a_clock_is(late: float) -> None:
+    known = note(said(OLD, *BOTH, now=NOW + 3600))
+
+    assert learned(said(OLD, *BOTH), PINNED, known, NOW + late) is None
+
+
 def test_joining_again_ends_what_was_learned() -> None:
     """The way back, whatever somebody made this factory believe."""
     announced = note(said(OLD, *BOTH))

@@ -58,6 +58,7 @@ NO_PARSER: Mapping[str, str] = {
             "corporation.missions.workload:read_workload",
             "corporation.trust.redis_users:read_users",
             "corporation.trust.audit:read",
+            "corporation.trust.standing:read",
             "corporation.factories.events:read_events",
             "hq_api.metrics:read",
             "hq_api.metrics:read_ledger",
@@ -67,6 +68,7 @@ NO_PARSER: Mapping[str, str] = {
     ),
     **dict.fromkeys(
         (
+            "corporation.cli.control:judged",
             "corporation.embedded.stack_restarts:judge_end",
             "corporation.embedded.stack_restarts:judge_wait",
             "corporation.factories.instances:judge_instance",

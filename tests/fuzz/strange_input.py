@@ -58,7 +58,7 @@ def _nearly(draw: st.DrawFn, good: Sequence[Any], join: Callable[[list[Any]], An
 
 def _pieces(one: Any) -> Sequence[Any]:
     pieces = ["", "\0", "\n", " ", '"', "{", "[", "}", "]", ",", ":", ".", "-", "=", "%", "\\u0000", "1e999", "A" * 300]
-    pieces += ["null", "NaN", "\ufeff", "\u202e", MARK]
+    pieces += ["null", "NaN", "\ufeff", "\u202e", MARK, "[" * 2000, '{"a":' * 2000]
     if isinstance(one, str):
         return [*pieces, "\ud800", one[:20], one[-20:]]
     return [*(piece.encode() for piece in pieces), b"\xff", b"\x80", b"\xc3", one[:20], one[-20:]]

@@ -5,12 +5,14 @@ import tarfile
 from pathlib import Path
 from typing import Final
 
+import httpx
 import pytest
 from canary import secret
 from pydantic import SecretStr
 
-from corporation.cli import audit
+from corporation.cli import answers, audit
 from corporation.cli.exits import Refusal
+from corporation.cli.server_events import ServerEvent, read_events
 from corporation.cli.time_words import how_long
 from corporation.envelope import EnvelopeRefused
 from corporation.errors import SettingsError
@@ -112,3 +114,17 @@ def test_a_date_beyond_the_calendar_is_refused_like_every_other_mistake() -> Non
 
 def test_what_has_no_length_is_a_dash() -> None:
     assert [how_long(seconds) for seconds in (float("inf"), float("nan"), None)] == ["-"] * 3
+
+
+def test_an_answer_that_is_too_deep_for_a_parser_is_no_answer_of_headquarters() -> None:
+    """Whatever answers at its address."""
+    deep = httpx.Response(409, content=b"[" * 100_000)
+
+    assert answers.detail_of(deep) == ""
+    assert list(read_events(["data: " + "[" * 100_000, ""])) == [ServerEvent("message", "", {})]
+
+
+def test_a_problem_without_a_place_is_told_all_the_same() -> None:
+    refused = httpx.Response(400, json={"detail": [{"loc": None, "msg": "no"}]})
+
+    assert answers.detail_of(refused) == "body: no"

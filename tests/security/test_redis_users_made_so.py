@@ -212,7 +212,7 @@ def test_a_new_password_is_good_beside_the_old_one_which_ends_by_itself(
     keeper.tick()
 
     assert [is_let_in(server, password) for password in (FIRST, SECOND)] == [False, True]
-    assert lives(connection)
+    assert not lives(connection), "who had the old one, and was connected, is cut off with it"
 
 
 def test_the_old_password_outlives_its_time_while_the_broker_has_not_known_the_new_one(

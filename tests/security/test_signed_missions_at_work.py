@@ -1,8 +1,10 @@
 """Real processes of a factory that was given HQ's keys: they do what HQ signed, once, and nothing else."""
 
 import json
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +15,7 @@ from warm_starts import WarmStarts
 sys.path.append(str(Path(__file__).parent.parent / "integration"))
 
 from factory_at_work import FACTORY, Factory, SeenHq
+from node_at_work import HeardHq, node_at
 from pull_at_work import HandingHq, Pull
 
 from corporation.clock import utc_now
@@ -83,6 +86,20 @@ def test_what_was_signed_is_run_once_and_what_a_thief_makes_of_it_never(
     assert factory.send(then="end").report()["outcome"] == "done", "it works on"
     assert not unsigned.told.exists()
     assert not foreign.told.exists()
+    assert factory.spool.unreported() == []
+
+
+def test_an_old_copy_of_what_hq_took_back_is_not_run(factory: Factory, redis_url: str, wait_until: Wait) -> None:
+    """HQ signed it, and the spool never saw it: what is older than a lease is asked for before it begins."""
+    signs = load_settings({"UA_REDIS_URL": redis_url, "UA_FACTORY_ID": "hq", "UA_MISSION_SIGNING_KEY": KEY})
+    factory.broker = CeleryBroker(signs, now=lambda: utc_now() - timedelta(minutes=10))
+    withdrawn, wanted = factory.send(then="end"), factory.send(then="end")
+    factory.hq.status[withdrawn.attempt_id] = 409
+    factory.start_worker()
+
+    assert wanted.report()["outcome"] == "done"
+    wait_until(lambda: "not_begun" in factory.log(), 20, "HQ has said that it wants this one no more")
+    assert not withdrawn.told.exists()
     assert factory.spool.unreported() == []
 
 
@@ -157,3 +174,19 @@ def _signed(pull: Pull) -> Any:
         return pull.hand_out(then="end")
     finally:
         pull.hq.hand_out = hand_out
+
+
+def test_a_disk_that_cannot_be_read_does_not_change_who_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before, the error ended the worker with the message in hand."""
+    here = node_at(tmp_path, HeardHq(), UA_MISSION_KEYS=public_of(KEY))
+    before = dict(here.mission_keys())
+
+    def fails(_: str) -> str:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(here.spool, "noted", fails)
+
+    assert before
+    assert dict(here.mission_keys()) == before

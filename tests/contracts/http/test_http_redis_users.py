@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -12,6 +13,7 @@ import stranger
 from served_api import Api, forgetful, registered, served, settings_for, token
 
 from corporation.clock import utc_now
+from corporation.factories.access import quarantine
 from corporation.trust import redis_users
 
 JOIN_CODES = "/api/v1/ops/factory/join-codes"
@@ -184,6 +186,36 @@ def test_a_factory_is_asked_with_each_beat_until_it_has_fetched_its_new_password
     row = user(api)
     assert row.password_sha256 == redis_users.hashed(body["redis_password"])
     assert row.previous_sha256 == redis_users.hashed(password_in(told))
+
+
+def test_who_has_taken_a_new_password_is_not_asked_for_another_while_the_old_one_is_good(api: Api) -> None:
+    """A third would make worthless the one that is in use."""
+    told = enrolled(api)
+    rotate(api)
+    used = fetch(api, told["token"]).json()["redis_password"]
+
+    assert rotate(api).json()["changed"] is False
+    assert "rotate_redis_password" not in beat(api, told["token"])
+    assert user(api).password_sha256 == redis_users.hashed(used)
+
+
+def test_a_quarantine_that_comes_while_a_factory_joins_is_not_undone_by_it(
+    api: Api, wait_until: Callable[..., Any]
+) -> None:
+    """Reproduced before: the factory in quarantine had a user that was let in, with a fresh password."""
+    enrolled(api)
+    waiting = (
+        "SELECT count(*) AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    with ThreadPoolExecutor(1) as another:
+        with api.engine.begin() as connection:
+            quarantine(connection, "desk-8", "ana", None)
+            joining = another.submit(enrol, api, "desk-8")
+            wait_until(lambda: api.sql(waiting)[0].n, 10, "it waits for the quarantine")
+        answer = joining.result(timeout=10)
+
+    assert (answer.status_code, answer.json()["detail"].partition(":")[0]) == (403, "quarantined")
+    assert user(api).enabled is False
 
 
 def test_only_the_factory_itself_is_told_its_password(api: Api) -> None:

@@ -41,7 +41,7 @@ UNSENT_THOUGH_CLAIMED = """
      WHERE o.topic = 'attempt' AND a.over_https AND a.finished_at IS NULL
 """
 NUMBERS = "SELECT id, mission_id, number FROM corporation.attempts"
-OFTEN = settings(IN_MODERATION, max_examples=times(50, 1000))
+OFTEN = settings(IN_MODERATION, max_examples=times(30, 1000))
 
 
 class ClaimsInAnyOrder(AnyOrder):
