@@ -203,14 +203,20 @@ def _copy(
     wanted: dict[str, Any], handles: list[int], telling: dict[int, int], ours: list[int]
 ) -> Callable[[], None] | None:
     out, err, tell = handles
+    began, begins = os.pipe()
     if (pid := os.fork()) == 0:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for handle in (*ours, tell, *telling.values()):
+        if wanted["session"]:
+            os.setsid()
+        for handle in (*ours, tell, *telling.values(), began, begins):
             os.close(handle)
         return _become(wanted, out, err)
-    for handle in (out, err):
+    for handle in (out, err, begins):
         os.close(handle)
+    # Whoever is told of it may kill its group at once: it has one when this returns.
+    os.read(began, 1)
+    os.close(began)
     telling[pid] = tell
     os.write(tell, f"{pid}\n".encode())
     return None
@@ -237,8 +243,6 @@ def _tell_of_ends(telling: dict[int, int]) -> None:
 
 
 def _become(wanted: dict[str, Any], out: int, err: int) -> Callable[[], None]:
-    if wanted["session"]:
-        os.setsid()
     for handle, number in ((out, 1), (err, 2)):
         os.dup2(handle, number)
         os.close(handle)

@@ -44,11 +44,18 @@ def _doors(base_url: str) -> list[Control]:
 def static_token(view: View) -> Control:
     """The token of the operator, which never ends, opens nothing; HQ is asked where there is one that may be sent."""
     advice = "mint tokens that end at /auth/ops-token, and set UA_OPS_AUTH_ALLOW_LEGACY=0"
-    accepted = _accepts(view)
+    name, accepted = "no endless token", _accepts(view)
+    if accepted is None and (not view.settings.ops_auth_allow_legacy or _is_not_needed(view)):
+        return Control(name, "on", "none is set, or none is allowed here")
     if accepted is None:
-        accepted = view.settings.ops_token is not None and view.settings.ops_auth_allow_legacy
+        return Control(name, "unknown", "HQ was not asked: it is away, or no such token is here", advice)
     seen = "UA_OPS_TOKEN is taken, and never ends" if accepted else "UA_OPS_TOKEN is not taken"
-    return judged("no endless token", not accepted, seen, advice, advised=True)
+    return judged(name, not accepted, seen, advice, advised=True)
+
+
+def _is_not_needed(view: View) -> bool:
+    """Whether these settings are the API's, and know tokens that end and no other."""
+    return view.settings.ops_jwt_secret is not None and view.settings.ops_token is None
 
 
 def _accepts(view: View) -> bool | None:

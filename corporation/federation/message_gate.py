@@ -26,7 +26,7 @@ from corporation.federation.message_frame import (
     json_in,
     refuse,
 )
-from corporation.trust.signatures import Claimed, ForgedError, Signed, verify
+from corporation.trust.signatures import ENVELOPE, SIGNATURE, Claimed, ForgedError, Signed, verify
 
 LONGEST_NAME: Final = 200
 MISSION: Final = "mission."
@@ -118,11 +118,17 @@ _MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[
 _CALLBACKS: Final = ("callbacks", "errbacks", "chain", "chord")
 _EMPTY: Final = ("shadow", "group", "group_index", "stamped_headers", "stamps")
 """Celery would show the task under another name, or count it into a group."""
-_CELERYS_OWN: Final = (
-    *("args", "kwargs", "called_directly", "is_eager", "hostname", "properties", "delivery_info"),
-    *("reply_to", "correlation_id", "taskset", "utc", "logfile", "loglevel", "_children", "_protected"),
+_KNOWN: Final = frozenset(
+    (
+        *("lang", "task", "id", "shadow", "eta", "expires", "group", "group_index", "retries", "timelimit"),
+        *("root_id", "parent_id", "argsrepr", "kwargsrepr", "origin", "ignore_result", "replaced_task_nesting"),
+        *("stamped_headers", "stamps", "compression", "redelivered", ENVELOPE, SIGNATURE),
+    )
 )
-"""Fields of a running task's context that Celery sets itself; it would take them from the headers too."""
+"""All that Celery, kombu and HQ's signature write. HQ signs none of the others, and Celery makes every header a field
+of the running task's context: one called `get` or `as_execution_options` would take the place of its method."""
+_BEATS: Final = "celery_beat_task"
+"""Celery's beat marks what it sends so."""
 
 
 def _checked_headers(headers: Mapping[str, Any], now: datetime) -> Mapping[str, Any]:
@@ -130,8 +136,9 @@ def _checked_headers(headers: Mapping[str, Any], now: datetime) -> Mapping[str, 
     _check_texts(headers)
     _check_numbers(headers)
     _check_callbacks(headers)
-    if alien := [name for name in _CELERYS_OWN if name in headers]:
-        refuse(Reason.bad_headers, f"headers.{alien[0]} is set by the worker alone")
+    known = _KNOWN | {_BEATS} if headers["task"] in OWN_JOBS else _KNOWN
+    if alien := headers.keys() - known:
+        refuse(Reason.bad_headers, f"headers.{_short(min(alien))} is none that HQ sends")
     if filled := [name for name in _EMPTY if headers.get(name)]:
         refuse(Reason.bad_headers, f"headers.{filled[0]} must be empty")
     _check_time(headers, now)
@@ -149,6 +156,8 @@ def _check_texts(headers: Mapping[str, Any]) -> None:
     for name in ("argsrepr", "kwargsrepr", "origin", "lang"):
         if not isinstance(headers.get(name), str | None):
             refuse(Reason.bad_headers, f"headers.{name} is no text")
+    if not isinstance(headers.get("redelivered"), bool | None):
+        refuse(Reason.bad_headers, "headers.redelivered is neither true nor false")
 
 
 def _check_callbacks(names: Mapping[str, Any]) -> None:

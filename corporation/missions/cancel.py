@@ -1,7 +1,7 @@
 """Cancelling a mission: at once while nobody works on it; what runs is asked to stop, and is cancelled when it has."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from sqlalchemy import Connection
@@ -29,7 +29,7 @@ class Cancelling:
 
     job_id: str
     state: str
-    changed: bool = True
+    changed: bool = field(default=True, compare=False)
     """False when it was cancelled before."""
 
 

@@ -36,7 +36,7 @@ USERS = text("""
 
 # Whoever has no row shares a password with others, or has no part in Redis.
 QUARANTINE = text("""
-    SELECT a.factory_id, u.factory_id IS NOT NULL AND NOT u.enabled AND u.applied_change = u.changed_at AS is_shut_out
+    SELECT a.factory_id, coalesce(NOT u.enabled AND u.applied_change = u.changed_at, false) AS is_shut_out
       FROM corporation.factory_access a LEFT JOIN corporation.redis_users u USING (factory_id)
      WHERE a.quarantined_at IS NOT NULL AND u.removed_at IS NULL ORDER BY a.factory_id
 """)

@@ -161,7 +161,8 @@ class System:
 
     def sweep(self) -> None:
         """Sessions in which nobody lives any more are forgotten, so that their numbers may be used by others."""
-        for pid in list(self._sessions):
+        started = {process.pid for process in self.processes.values() if process.poll() is None}
+        for pid in set(self._sessions) - started:
             try:
                 os.killpg(pid, 0)
             except (ProcessLookupError, PermissionError):

@@ -152,6 +152,34 @@ def test_headers_that_celery_would_act_on_are_of_the_right_type_or_refused(heade
     assert refused(message(headers=headers)).reason == "bad_headers"
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["get", "as_execution_options", "update", "__class__", "time_limit", "soft_time_limit", "headers", "clock", ""],
+)
+@pytest.mark.parametrize("value", [None, 1, "x"])
+def test_a_header_that_headquarters_does_not_send_never_reaches_celery(name: str, value: Any) -> None:
+    """Celery would make it a field of the running task, in the place of what is called so there."""
+    assert refused(message(headers={name: value})).reason == "bad_headers"
+
+
+def test_what_beat_marks_as_its_own_is_taken_for_its_own_jobs_alone() -> None:
+    assert isinstance(judged(control("corporation.heartbeat", {}, celery_beat_task=True), CONTROL_QUEUE), Accepted)
+    assert refused(message(headers={"celery_beat_task": True})).reason == "bad_headers"
+
+
+def test_what_is_said_of_a_hostile_header_can_be_printed_and_is_short() -> None:
+    said = refused(message(headers={"\x1b[2J\u202e" + "x" * 5000: 1})).why
+
+    assert said.isascii()
+    assert said.isprintable()
+    assert len(said) < 300
+
+
+@pytest.mark.parametrize("value", [1, "yes", []])
+def test_what_kombu_put_back_is_marked_by_a_plain_truth(value: Any) -> None:
+    assert refused(message(headers={"redelivered": value})).reason == "bad_headers"
+
+
 @pytest.mark.parametrize("name", ["callbacks", "errbacks", "chain", "chord"])
 def test_callbacks_are_refused_wherever_celery_looks_for_them(name: str) -> None:
     """Celery reads a task's context from the headers first, and then from the body."""

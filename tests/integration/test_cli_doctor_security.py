@@ -1,4 +1,4 @@
-"""`corporation doctor security`: every control is on, off or unknown, at HQ and on a factory, and no secret is shown."""
+"""`corporation doctor security`: what is on, off or unknown at HQ and on a factory, and no secret is shown."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import redis
+import redis.exceptions
 from database_roles import a_role
 from sqlalchemy import text
 from test_cli_requests import Headquarters, hq, run  # noqa: F401  # pyright: ignore[reportUnusedImport] - the fixture
@@ -231,8 +232,8 @@ def test_a_factory_that_shares_everything_is_told(hq: Headquarters, tmp_path: Pa
 
 
 def test_files_that_others_may_read_are_named(hq: Headquarters, tmp_path: Path) -> None:  # noqa: F811
-    file = tmp_path / "redis-password"
-    file.write_text(PASSWORD)
+    file = tmp_path / "env.json"
+    file.write_text("{}")
     file.chmod(0o644)
     tmp_path.chmod(0o700)
     given = {"FACTORY_ROLE": "HEADQUARTERS", "UA_DOTENV_PATH": "/dev/null"}
@@ -344,3 +345,21 @@ def test_rules_that_were_switched_off_are_seen(ledger: "Engine") -> None:
 )
 def test_the_exit_status_is_as_the_doctors(state: Any, advised: bool, strict: bool, status: int) -> None:
     assert verdict([Control("a", "on", "b"), Control("c", state, "d", "e", advised)], strict=strict) == status
+
+
+@pytest.mark.parametrize(
+    ("more", "state"),
+    [
+        ({}, "unknown"),
+        ({"UA_OPS_TOKEN": SECRET}, "unknown"),
+        ({"UA_OPS_AUTH_ALLOW_LEGACY": "0", "UA_OPS_TOKEN": SECRET}, "on"),
+        ({"UA_OPS_JWT_SECRET": SECRET}, "on"),
+    ],
+)
+def test_nobody_claims_that_a_token_is_refused_who_could_not_ask(
+    tmp_path: Path, more: dict[str, str], state: str
+) -> None:
+    environ = {"FACTORY_ROLE": "HEADQUARTERS", "UA_HQ_BASE_URL": "http://127.0.0.1:1", **more}
+    view = View(environ, load_settings(environ), StateFolder(tmp_path), "default")
+
+    assert states(of_api(view))["no endless token"] == state

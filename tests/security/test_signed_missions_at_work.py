@@ -86,7 +86,7 @@ def test_what_was_signed_is_run_once_and_what_a_thief_makes_of_it_never(
     assert factory.send(then="end").report()["outcome"] == "done", "it works on"
     assert not unsigned.told.exists()
     assert not foreign.told.exists()
-    assert factory.spool.unreported() == []
+    wait_until(lambda: factory.spool.unreported() == [], 20, "its report is marked as told")
 
 
 def test_an_old_copy_of_what_hq_took_back_is_not_run(factory: Factory, redis_url: str, wait_until: Wait) -> None:
