@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 import redis
@@ -205,13 +206,14 @@ def test_two_processes_of_a_factory_fetch_one_password(here: Node, hq: RotatingH
 
 
 def test_a_factory_that_has_no_file_says_so_once_and_goes_on(
-    tmp_path: Path, hq: RotatingHq, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, hq: RotatingHq, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = node_at(tmp_path, hq)
+    here, log = node_at(tmp_path, hq), Mock()
+    monkeypatch.setattr("factory_tasks.redis_password.log", log)
 
     assert [send_beat(here, "test") for _ in range(3)] == [True] * 3
     assert hq.given == []
-    assert capsys.readouterr().out.count("redis_password_not_rotated") == 1
+    assert [call.args[0] for call in log.error.call_args_list].count("redis_password_not_rotated") == 1
 
 
 @pytest.mark.parametrize("answer", [{}, {"redis_password": ""}, {"redis_password": 7}, {"redis_password": "a\nb"}])
