@@ -3,6 +3,7 @@
 `redis_profiles.py` what each user of the broker may do · `redis_users.py`, `redis_acl.py`, `redis_address.py`,
 `broker_alarms.py` which users there are, how they are made so, and what is alarming · `mailbox_roles.py` a factory's
 role in PostgreSQL · `signatures.py`, `claimed_orders.py` what HQ signs, over Redis and over HTTPS · `keyring.py`,
-`key_announcement.py` with which keys, and how they are exchanged · `update_manifest.py` signed releases · `audit.py`
-who did what. Who holds what: README.md.
+`key_announcement.py` with which keys, and how they are exchanged · `update_manifest.py` signed releases · `standing.py`,
+`redis_standing.py` how a node and its broker stand, for `doctor security` · `audit.py` who did what. Who holds what:
+README.md.
 """

@@ -1,6 +1,6 @@
 """No parser raises what it does not declare, takes long, or shows a secret, whatever it is given.
 
-`FUZZ_SECONDS` is for all of them together, 60 unless it is said; `FUZZ_SECONDS=600` searches further.
+`FUZZ_SECONDS` is for all of them together: 60 unless it is said, 600 with `ops/test --thorough`.
 """
 
 import ast
@@ -15,6 +15,7 @@ from typing import Any, Final
 import pytest
 import structlog
 from canary import shows
+from examples import times
 from hypothesis import HealthCheck, given, seed, settings
 from parsers import NO_PARSER, Parser, all_parsers
 
@@ -22,7 +23,7 @@ from corporation.clock import monotonic
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PARSERS: Final = all_parsers()
-SECONDS: Final = float(os.environ.get("FUZZ_SECONDS", "60")) / len(PARSERS)
+SECONDS: Final = float(os.environ.get("FUZZ_SECONDS") or times(60, 600)) / len(PARSERS)
 LONGEST_SECONDS: Final = 1.0
 """Of the processor's time for one input, of which none has more than a few kilobytes."""
 ROUND: Final = 25

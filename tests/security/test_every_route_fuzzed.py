@@ -1,6 +1,6 @@
 """schemathesis over the whole description with each scope: no 5xx, nobody let in, every answer as described.
 
-`SECURITY_EXAMPLES=500` searches further; the default keeps to about a minute.
+`SECURITY_EXAMPLES` says how far it searches: 10 keep to about a minute, 60 are tried with `ops/test --thorough`.
 """
 
 import os
@@ -11,6 +11,7 @@ from typing import Any, Final
 import every_route
 import pytest
 from every_route import CALLERS, Known, Operation
+from examples import times
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from canary import MARK, shows  # isort: skip
 from served_api import Api, forgetful  # isort: skip
 
-EXAMPLES: Final = int(os.environ.get("SECURITY_EXAMPLES", "10"))
+EXAMPLES: Final = int(os.environ.get("SECURITY_EXAMPLES") or times(10, 60))
 """Requests of each kind (as described, and not) to each address that lets the caller in; a fifth where it does not."""
 OPERATIONS: Final = every_route.operations()
 CREDENTIALS: Final = frozenset({"authorization", "x-ua-ops-token", "x-ua-internal-token", "cookie"})
