@@ -29,11 +29,11 @@ LONGEST_WAIT_SECONDS: Final = 300.0
 GOODBYE_SECONDS: Final = 5.0
 """How long a process that ends waits for HQ, for each step."""
 SPLIT_BRAIN: Final = "split_brain"
-REFUSED_SAID: Final = "beat_refused_said"
 LONGEST_COMMIT: Final = 64
 MOST_NAMES: Final = 100
 REFUSED_ADVICE: Final = {
-    401: "HQ does not accept this factory's credential any more; join again with `corporation factory join`",
+    401: "HQ does not accept this factory's credential: it is in quarantine, which only HQ's operator ends "
+    "(`corporation release`), or was removed; then join again with `corporation factory join`",
     403: "HQ knows this credential as another factory's; look at UA_FACTORY_ID",
 }
 TWO_ADVICE: Final = "give one of the two machines another UA_FACTORY_ID, by joining it again with a code of its own"
@@ -57,7 +57,7 @@ def send_beat(here: Node, source: str) -> bool:
                 LATENCY: f"{(clock.monotonic() - began) * 1000:.1f}",
                 SENT_AT: str(clock.monotonic()),
                 FAILURES: "0",
-                REFUSED_SAID: "",
+                notes.BEAT_REFUSED: "",
                 notes.SPLIT_BRAIN: "",
                 **told_with(body.get("cost_snapshot")),
                 **wishes_in(answer),
@@ -135,9 +135,9 @@ def _note_failure(here: Node, source: str, error: CorporationError, began: float
         log.error("split_brain", factory_id=here.settings.factory_id, what_next=TWO_ADVICE)
     elif status in REFUSED_ADVICE:
         # Once: every beat says the same until somebody does something.
-        if here.spool.noted(REFUSED_SAID) != str(status):
+        if here.spool.noted(notes.BEAT_REFUSED) != str(status):
             log.error("beat_refused", source=source, status=status, what_next=REFUSED_ADVICE[status])
-            here.spool.note(REFUSED_SAID, str(status))
+            here.spool.note(notes.BEAT_REFUSED, str(status))
     else:
         log.warning("beat_failed", source=source, failures=failures, error=str(error))
 

@@ -1,6 +1,7 @@
 """Who did what by HTTP, and from where: the acts that routes write into the audit log in their own transaction."""
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 import structlog
@@ -10,9 +11,12 @@ from corporation.db import transaction
 from corporation.errors import LedgerUnavailableError
 from corporation.trust.audit import Act, Outcome, write
 from hq_api.access import OPS, Principal
+from hq_api.responses import Refusal
 
 NOBODY: Final = Principal("nobody", OPS)
 """Who showed something that opens nothing; the scope is what was wished for."""
+
+CONFLICT: Final = 409
 
 log = structlog.get_logger()
 
@@ -33,6 +37,24 @@ def act_of(
 def origin_of(request: HTTPConnection) -> str:
     """`rest` and the address that asked."""
     return f"rest {request.client.host if request.client else 'unknown'}"
+
+
+@contextmanager
+def refusals_noted(
+    request: HTTPConnection, principal: Principal, action: str, target: str | None, note: str | None = None
+) -> Generator[None]:
+    """What this block refuses because of how things are (409) is in the log as refused, if the ledger is there.
+
+    Who may do such acts is known, and what they send is counted as everything of theirs: no bound of its own. What
+    names nothing that there is (404), or cannot be read, is no act.
+    """
+    try:
+        yield
+    except Refusal as refusal:
+        if refusal.status == CONFLICT:
+            detail = {"code": refusal.code}
+            note_if_possible(request, act_of(request, principal, action, target, note, "refused", detail))
+        raise
 
 
 def note_if_possible(request: HTTPConnection, act: Act) -> None:

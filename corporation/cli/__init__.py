@@ -6,8 +6,9 @@ with which token · `client.py`: HQ's REST API · `answers.py`: what an HTTP sta
 `envelope_options.py`), `missions.py` (+ `watch.py`, `server_events.py`, `cancelling.py`, `adopting.py`), `why.py`,
 `dead_letters.py` (+ `letters_in_bulk.py`), `streams.py` (+ `replaying.py`), `queues.py`,
 `joining.py` (+ `checkout.py`), `factory_access.py`, `factory.py` (+ `factory_join.py`, `factory_running.py`,
-`factory_status.py`, `membership.py` what a machine keeps of having joined, `own_row.py` what HQ says of it),
-`environment.py`, `migrate.py`, `doctor.py` (+ `checks.py`): one command each · `up.py`: the whole stack in one
+`factory_status.py`, `membership.py` what a machine keeps of having joined, `own_row.py` what HQ says of it,
+`hqs_door.py` whether HQ lets it in), `environment.py`, `migrate.py`, `doctor.py` (+ `checks.py`,
+`checks_of_headquarters.py`, `checks_of_trust.py`): one command each · `up.py`: the whole stack in one
 terminal (+ `session.py` one run of it, `screen.py` what it shows, `stop_requests.py` when it ends, `demo.py` the
 first mission).
 """

@@ -22,7 +22,7 @@ _MEANING: Final[dict[int, tuple[int, str, str]]] = {
     403: (exits.NO_PERMISSION, "says the token may not do this", "use a token with the scope `ops`"),
     404: (exits.UNAVAILABLE, "does not know it", "check the name; `corporation missions list` shows what there is"),
     405: (exits.SOFTWARE, "does not offer this", "update the older of the two sides"),
-    409: (exits.DATA, "reports a conflict", "choose another --job-id, or look at the mission that has it"),
+    409: (exits.DATA, "reports a conflict", "put right what it names, and run the command again"),
     413: (exits.DATA, "says it is too large", "send less, or let the mission fetch it"),
     415: (exits.SOFTWARE, "does not take this form of request", "update the older of the two sides"),
     422: (exits.DATA, "says the request is not valid", "correct it and run the command again"),
@@ -42,6 +42,16 @@ _OF_A_FACTORY: Final[dict[str, tuple[int, str]]] = {
         exits.DATA,
         "{name} is headquarters itself, to which this cannot be done; `corporation factories` lists the others",
     ),
+    "no_redis_user": (
+        exits.DATA,
+        "{name} has no password of its own that HQ could change: that of the factory beside HQ is its stack's, and one "
+        "that joined without a user of Redis gets it by joining again, if HQ makes users (UA_REDIS_ADMIN_URL)",
+    ),
+    "quarantined": (
+        exits.DATA,
+        "{name} is in quarantine, where its password is worth nothing and none is changed; "
+        "`corporation release {name}` lets it back in first",
+    ),
     "name_taken": (
         exits.DATA,
         "{name} cannot be told from another factory once it is written in a queue's name; choose another name",
@@ -53,6 +63,8 @@ _BAD_CHARACTERS: Final = "has a character that is not taken here, such as a line
 
 _IS_THE_NODES: Final = re.compile("^[a-z_]+: this node is ")
 """How HQ's API begins to say that its role refuses something, so that no token would help."""
+_PUBLISH: Final = "/delegation/publish"
+_JOB_TAKEN: Final = "choose another --job-id, or look at the mission that has it"
 _NOT_HERE: Final = (exits.NO_PERMISSION, "refuses this to everybody", "name a headquarters in UA_HQ_BASE_URL")
 
 
@@ -62,6 +74,8 @@ def refusal_of(response: httpx.Response, base_url: str, token_from: str) -> Refu
     default = (exits.SOFTWARE, f"answered {status}", "look into the log of HQ's API")
     why = detail_of(response)
     exit_code, what, what_next = _MEANING.get(status, default)
+    if status == 409 and response.request.url.path.endswith(_PUBLISH):
+        what_next = _JOB_TAKEN
     source = f" from {token_from}" if status in (401, 403) else ""
     if status == 403 and _IS_THE_NODES.search(why):
         exit_code, what, what_next, source = *_NOT_HERE, ""

@@ -97,7 +97,7 @@ def run(arguments: Sequence[str]) -> int:
         return exits.INTERRUPTED
     except TyperException as error:
         # The second half of what Typer says of a wrong choice is a remark of its own to programmers.
-        warn(f"{error.format_message().replace('Value error, ', '', 1)}\nTry: corporation --help")
+        warn(f"{error.format_message().replace('Value error, ', '', 1)}\nTry: {_command_of(error)} --help")
         return error.exit_code
     except CorporationError as error:
         warn(str(error))
@@ -125,6 +125,12 @@ def status_of(error: CorporationError) -> int:
             return exits.UNAVAILABLE
         case _:
             return exits.FAILED
+
+
+def _command_of(error: TyperException) -> str:
+    """The command that was used wrongly, whose help says how it is used."""
+    context = getattr(error, "ctx", None)
+    return str(context.command_path) if context is not None else "corporation"
 
 
 def _refuse_secrets(arguments: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from corporation.cli.exits import Refusal
 from corporation.cli.factories_control import seconds_of
 from corporation.cli.output import say, say_json, say_table, working
 
-COLUMNS: Final = ("when (UTC)", "who", "did", "to", "from", "why", "")
+COLUMNS: Final = ("when (UTC)", "who", "did", "to", "from", "why", "outcome")
 MOST: Final = 10_000
 PAGE: Final = 200
 NO_MOMENT: Final = "--since takes 90m, 24h or 7d, or a date such as 2026-06-01"
@@ -85,7 +85,6 @@ def _seconds(since: str) -> int:
 
 
 def _row(act: Json) -> list[object]:
-    outcome = act.get("outcome")
     return [
         str(act.get("at", ""))[:19].replace("T", " "),
         act.get("actor"),
@@ -93,5 +92,5 @@ def _row(act: Json) -> list[object]:
         act.get("target"),
         act.get("origin"),
         act.get("note"),
-        "" if outcome == "done" else outcome,
+        act.get("outcome"),
     ]

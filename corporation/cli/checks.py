@@ -17,6 +17,7 @@ import corporation
 from corporation.broker_link import PasswordFileError, open_own_link
 from corporation.cli import exits
 from corporation.cli.checks_of_headquarters import headquarters
+from corporation.cli.checks_of_trust import keys_of_a_factory
 from corporation.cli.connection import effective
 from corporation.cli.finding import Finding
 from corporation.cli.origins import dotenv_file, origin_of
@@ -37,6 +38,7 @@ PROJECT_ROOT: Final = Path(corporation.__file__).parent.parent
 OLDEST_PYTHON: Final = (3, 11)
 LEAST_FREE_BYTES: Final = 1024**3
 CONNECT_SECONDS: Final = 3
+REFUSED_ADVICE: Final = "look at the line `token` below; where HQ accepts that, join again: it gives a new password"
 
 
 def examine(environ: Mapping[str, str], folder: StateFolder) -> list[Finding]:
@@ -51,7 +53,7 @@ def examine(environ: Mapping[str, str], folder: StateFolder) -> list[Finding]:
         return findings  # the variables are wrong, and said so: there is no address to try
     if is_untouched(complete, folder):
         return [*findings, NOTHING_YET]
-    findings += [node(settings), redis_answers(settings), *database_answers(settings)]
+    findings += [node(settings), redis_answers(settings), *database_answers(settings), *keys_of_a_factory(settings)]
     return [*findings, *headquarters(seen, folder, settings, origin_of("UA_OPS_TOKEN", environ))]
 
 
@@ -140,7 +142,9 @@ def redis_answers(settings: Settings) -> Finding:
     except PasswordFileError as error:
         return Finding("redis", "problem", str(error), "write it there, or join HQ again", exits.CONFIG)
     except (AuthenticationError, NoPermissionError):
-        return Finding("redis", "problem", f"{address} refuses the password", "check UA_REDIS_URL", exits.CONFIG)
+        joined = settings.redis_password_file is not None and not settings.policy.opens_ledger
+        advice = REFUSED_ADVICE if joined else "check UA_REDIS_URL"
+        return Finding("redis", "problem", f"{address} refuses the password", advice, exits.CONFIG)
     except (redis.RedisError, OSError, ValueError) as error:
         advice = "start it (`corporation up` starts one), or check UA_REDIS_URL"
         return Finding("redis", "problem", f"{address}: {cause_of(error)}", advice, exits.UNAVAILABLE)

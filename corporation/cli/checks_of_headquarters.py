@@ -12,9 +12,10 @@ from corporation.cli.client import HqClient
 from corporation.cli.connection import Connection, connection_in, find_base_url
 from corporation.cli.exits import Refusal
 from corporation.cli.finding import Finding
+from corporation.cli.own_row import SHUT_OUT
 from corporation.embedded.stack_state import StateFolder, StateFolderError
 from corporation.errors import CorporationError
-from corporation.federation.hq_token import FactoryToken, HqRefusedError
+from corporation.federation.hq_token import UNAUTHORIZED, FactoryToken, HqRefusedError
 from corporation.settings import Settings
 
 MOST_SKEW_SECONDS: Final = 30.0
@@ -96,7 +97,8 @@ def _credential(base_url: str, factory_id: str, credential: str) -> Finding:
             # Any request will do: before it is sent, HQ exchanges the credential for a token or refuses to.
             http.get("/api/v1/health")
     except HqRefusedError as refused:
-        return Finding("token", "problem", str(refused), "", exits.CONFIG)
+        said = SHUT_OUT.format(factory_id) if refused.status == UNAUTHORIZED else str(refused)
+        return Finding("token", "problem", said, "", exits.CONFIG)
     except (httpx.HTTPError, CorporationError) as error:
         what = f"{base_url} did not judge UA_FACTORY_CREDENTIAL ({type(error).__name__})"
         return Finding("token", "problem", what, "try again", exits.UNAVAILABLE)

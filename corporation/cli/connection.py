@@ -67,6 +67,8 @@ def connection_in(environ: Mapping[str, str], folder: StateFolder, token_from: s
     `token_from` says where the token of `environ` came from. The one kept in the state folder goes to the HQ of that
     folder only, and only while that runs: once it has ended, anybody may listen at its address.
     """
+    if not environ.get("UA_OPS_TOKEN"):
+        refuse_factory(folder)
     base_url = find_base_url(environ, folder)
     if environ.get("UA_OPS_TOKEN"):
         return Connection(base_url, environ["UA_OPS_TOKEN"], token_from)
@@ -82,6 +84,17 @@ def connection_in(environ: Mapping[str, str], folder: StateFolder, token_from: s
             "start it with `corporation up`, or put HQ's ops token into UA_OPS_TOKEN",
         )
     return Connection(base_url, token, str(folder.facts))
+
+
+def refuse_factory(folder: StateFolder) -> None:
+    """Refuses (78) a folder from which a factory has joined: it holds nothing that an operator may show to HQ."""
+    membership = kept(folder)
+    if membership is not None:
+        raise Refusal(
+            exits.CONFIG,
+            f"{folder.path} is the folder of the factory {membership.factory_id}: run this at HQ, in the folder of its "
+            f"`corporation up`, or put the ops token of {membership.hq_base_url} into UA_OPS_TOKEN",
+        )
 
 
 def effective(environ: Mapping[str, str], folder: StateFolder) -> dict[str, str]:

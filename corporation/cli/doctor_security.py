@@ -21,7 +21,7 @@ from corporation.embedded.stack_state import StateFolder
 def examine_security(environ: Mapping[str, str], folder: StateFolder) -> tuple[list[Control], int]:
     """All controls of this node, and the exit status; asks, and changes nothing. Raises SettingsError and Refusal."""
     complete = with_secrets(environ)
-    if is_untouched(complete, folder) and not (folder.path / "factory.json").exists():
+    if is_untouched(complete, folder):
         return [Control(NOTHING_YET.name, "unknown", NOTHING_YET.what, NOTHING_YET.advice)], exits.OK
     view = view_of(complete, folder)
     found = of_headquarters(view) if view.settings.policy.opens_ledger else of_factory(view)

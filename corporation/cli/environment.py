@@ -10,6 +10,7 @@ import typer
 from corporation.cli import exits
 from corporation.cli.connection import JsonOption, StateOption, state_folder, with_secrets
 from corporation.cli.exits import Refusal
+from corporation.cli.membership import Membership, kept, state_words
 from corporation.cli.output import say, say_json, warn
 from corporation.embedded.stack_environment import Stack, inherited_from, operators_variables, variables_of
 from corporation.embedded.stack_facts import from_facts, with_given
@@ -45,11 +46,18 @@ def env(
     as_json: JsonOption = False,
     state: StateOption = None,
 ) -> None:
-    """Print `export NAME='value'` lines; use them as: eval "$(corporation env)"."""
+    """Print `export NAME='value'` lines; use them as: eval "$(corporation env)".
+
+    In the folder of a factory that has joined an HQ they are that factory's, its credential and HQ's keys included.
+    """
     folder = state_folder(state)
+    membership = kept(folder)
     variables = _variables(stack_in(folder), role)
+    if membership is not None:
+        variables = membership.environment(variables)
     if not folder.is_held():
-        warn(f"The stack in {folder.path} does not run at the moment; start it with `corporation up`")
+        what = "stack" if membership is None else f"factory {membership.factory_id}"
+        warn(f"The {what} in {folder.path} does not run at the moment; start it with {_start_of(folder, membership)}")
     if as_json:
         say_json(variables)
         return
@@ -74,7 +82,16 @@ def stack_in(folder: StateFolder) -> Stack:
         environ = with_secrets(os.environ)
         if stack := from_facts(folder.path, facts, inherited_from(environ)):
             return with_given(stack, environ)
-    raise Refusal(exits.CONFIG, f"There is no stack in {folder.path}; run `corporation up` in another terminal first")
+    what = f"There is no stack in {folder.path}"
+    start = _start_of(folder, membership := kept(folder))
+    if membership is not None:
+        what = f"The factory {membership.factory_id} never ran from {folder.path}"
+    raise Refusal(exits.CONFIG, f"{what}; run {start} in another terminal first")
+
+
+def _start_of(folder: StateFolder, membership: Membership | None) -> str:
+    """The command that starts what this folder is of."""
+    return "`corporation up`" if membership is None else f"`corporation factory up{state_words(folder)}`"
 
 
 def _quoted(value: str) -> str:

@@ -16,9 +16,9 @@ from corporation.cli.factory_access import quarantine, release, remove, rename
 from corporation.cli.output import say, say_fields, say_json, say_table, working
 from corporation.cli.time_words import how_long
 
-app = typer.Typer(
-    help="Look at HQ's factories; pause, drain, resume, rename, quarantine or remove one.", invoke_without_command=True
-)
+LEGEND: Final = "lights: P process, C consumer, W work; a dot is well, the letter is not, ? is not known"
+_WHAT: Final = "Look at HQ's factories; pause, drain, resume, rename, quarantine or remove one."
+app = typer.Typer(help=f"{_WHAT}\n\nIn the list, {LEGEND}.", invoke_without_command=True)
 for command in (pause, drain, resume, rename, quarantine, release, remove):
     app.command()(command)
 
@@ -66,6 +66,8 @@ def list_(
     say_table(COLUMNS, [row_of(row) for row in rows])
     if answer.get("count", 0) > len(rows):
         say(f"{answer['count'] - len(rows)} more; --limit shows them")
+    if any(set(lights_of(row)) - {"."} for row in rows):
+        say(LEGEND)
     for hint in hints_about(rows, answer.get("headquarters_factory_id")):
         say(hint)
 

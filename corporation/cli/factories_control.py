@@ -59,6 +59,8 @@ def resume(name: Name, note: Note = None, as_json: JsonOption = False, state: St
         answer = client.control_factory(_order("resume", name, note, None))
     if as_json:
         say_json(answer)
+    elif answer.get("quarantined"):
+        say(f"{name} is not paused any more, but in quarantine: it takes no missions until {_released(name)}")
     else:
         say(f"{name} takes missions again, as soon as it hears of it; the order is {answer.get('job_id')}")
 
@@ -111,13 +113,21 @@ def _named(name: str) -> str:
 
 
 def _say_what_happens(action: str, name: str, answer: Json) -> None:
-    word = "is drained" if action == "drain" else "is paused"
+    word = "drained" if action == "drain" else "paused"
     until = answer.get("until")
     ends = f"until {str(until)[:19]} UTC" if until else f"until `corporation factories resume {name}`"
-    say(f"{name} {word} {ends}; the order is {answer.get('job_id')}")
+    if answer.get("quarantined"):
+        say(f"{name} is in quarantine and takes nothing as it is; once it is released, it is {word} {ends}")
+        say(f"  {_released(name)} lets it back in; the order is {answer.get('job_id')}")
+        return
+    say(f"{name} is {word} {ends}; the order is {answer.get('job_id')}")
     say(f"  runs there: {_missions(answer.get('running'))}, which it finishes")
     say(f"  waits in its queue: {_missions(answer.get('queued'))}; without a target they go to other factories,")
     say("    targeted ones wait until it is resumed, and none of them loses an attempt")
+
+
+def _released(name: str) -> str:
+    return f"`corporation release {name}`"
 
 
 def _missions(count: object) -> str:

@@ -48,7 +48,11 @@ def quarantine(name: Name, note: Note = None, as_json: JsonOption = False, state
         return
     say(f"{name} is in quarantine: its tokens and its credential are refused from now on")
     say("  what waits in its queue goes elsewhere, what it runs is given up when its lease ends")
-    say("  its user of Redis is shut out within seconds; where all factories share one password, change that one too")
+    say("  its user of Redis, if it has one, is shut out within seconds")
+    if answer.get("shared_redis_password", True):  # an older HQ does not say
+        say(
+            "  HQ tells all factories one password for Redis (UA_FACTORY_REDIS_URL): change that too, it still knows it"
+        )
     say(f"  `corporation release {name}` lets it back in; `corporation audit --target {name}` says who did what")
 
 

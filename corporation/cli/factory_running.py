@@ -17,6 +17,7 @@ from corporation.cli import demo, exits
 from corporation.cli.connection import with_secrets
 from corporation.cli.exits import Refusal
 from corporation.cli.factory_status import look, why_not_online
+from corporation.cli.hqs_door import HqsDoor
 from corporation.cli.launch import Launch, Node, launch_of
 from corporation.cli.membership import (
     FactoryStateOption,
@@ -92,16 +93,17 @@ def _attached(folder: StateFolder, membership: Membership) -> int:
     environ = membership.environment(os.environ)
     launch = factory_launch(environ)
     folder.prepare()
+    _refuse_second(folder, membership)
     requests = StopRequests()
     with folder.held(), requests.heard(), Screen() as screen:
         folder.ready_file(ONLINE).unlink(missing_ok=True)
-        started = clock.monotonic()
+        started, door = clock.monotonic(), HqsDoor(folder, membership)
 
         def news(stack: Stack) -> Generator[list[str], None, demo.Outcome]:
             del stack
             return until_online(folder, membership, environ, started)
 
-        session = Session(folder, screen, requests, launch, once=False, news=news)
+        session = Session(folder, screen, requests, launch, once=False, news=news, meanwhile=door.lines)
         try:
             return session.run()
         finally:
@@ -149,12 +151,7 @@ def until_online(
 def _detached(folder: StateFolder, membership: Membership) -> int:
     factory_launch(membership.environment(os.environ))  # a wrong environment is told here and now
     folder.prepare()
-    if folder.is_held():
-        raise StackRunsAlready(
-            f"{membership.factory_id} runs already from {folder.path}; "
-            f"`corporation factory status{state_words(folder)}` shows it, "
-            f"`corporation factory down{state_words(folder)}` ends it"
-        )
+    _refuse_second(folder, membership)
     ready, log = folder.ready_file(ONLINE), folder.log(LOG)
     ready.unlink(missing_ok=True)
     child = _spawn(folder, log)
@@ -164,6 +161,15 @@ def _detached(folder: StateFolder, membership: Membership) -> int:
         say(f"{membership.factory_id} is online at {membership.hq_base_url} (process {child.pid}, log {log})")
         return exits.OK
     return _failed(folder, membership, child, log)
+
+
+def _refuse_second(folder: StateFolder, membership: Membership) -> None:
+    if folder.is_held():
+        raise StackRunsAlready(
+            f"{membership.factory_id} runs already from {folder.path}; "
+            f"`corporation factory status{state_words(folder)}` shows it, "
+            f"`corporation factory down{state_words(folder)}` ends it"
+        )
 
 
 def _spawn(folder: StateFolder, log: Path) -> "subprocess.Popen[bytes]":

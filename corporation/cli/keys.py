@@ -12,18 +12,30 @@ from corporation.cli.exits import Refusal
 from corporation.cli.output import say, say_json, say_table
 from corporation.settings import load_settings
 from corporation.trust.keyring import kid_of, new_key, public_keys, public_of, why_keys_are_refused
+from corporation.trust.signatures import GOOD_FOR_SECONDS
 
-app = typer.Typer(help="Make keys that sign missions or releases, and see which are trusted.", no_args_is_help=True)
+_KEPT_DAYS: Final = GOOD_FOR_SECONDS // 86_400
+"""How long a message that was signed is still run."""
+_HELP: Final = (
+    "Make keys that sign missions or releases, and see which are trusted.\n\n"
+    "When HQ signs missions with a new key, keep the old public key beside it in UA_MISSION_KEYS until both is true: "
+    "every factory has been online since the new one was named there (they hear of keys with their beats), and "
+    f"{_KEPT_DAYS} days have passed since the old one signed last (so long a message may lie in a queue and still be "
+    "run). `corporation keys new` prints the steps."
+)
+
+app = typer.Typer(help=_HELP, no_args_is_help=True)
 
 COLUMNS: Final = ("key id", "public key", "for")
 _FILE_HELP: Final = "Write the private key to this new file, which only you may read."
 _PRINT_HELP: Final = "Print the private key, for a vault that reads it from there."
-_ROTATION: Final = """\
+_ROTATION: Final = f"""\
 To sign missions with it, so that no factory stops for a moment:
   1. add the public key to UA_MISSION_KEYS of HQ's engine and API, and start them anew: factories hear of it
   2. when each factory has been online since (`corporation factories`), put the private key into
      UA_MISSION_SIGNING_KEY, and the old public key into UA_MISSION_KEYS; start both anew
-  3. after eight days nothing is left that the old key signed: take it out of UA_MISSION_KEYS, and factories forget it
+  3. after {_KEPT_DAYS} days nothing is left that the old key signed: take it out of UA_MISSION_KEYS, and factories
+     forget it
 A factory that missed it takes no missions until it joins again.
 To sign releases with it: keep the private key off every machine of the fleet, and give factories the public one in
 UA_UPDATE_KEYS."""

@@ -139,16 +139,18 @@ def prepared(folder: StateFolder) -> Generator[None]:
 def keep(folder: StateFolder, membership: Membership) -> None:
     """From now on this folder is that factory's, and its owner alone can read it; each file is the old or the new one.
 
-    A password in the broker's address lies in a file of its own from then on. Raises OSError when the disk takes
-    nothing. The folder must be prepared.
+    A password in the broker's address lies in a file of its own from then on. Where the address holds none, only the
+    file that `membership` names stays: the password of an earlier joining is nobody's at this one's broker. Raises
+    OSError when the disk takes nothing. The folder must be prepared.
     """
     password, file = unquote(urlsplit(membership.redis_url).password or ""), password_file(folder)
-    if password or not membership.redis_url:
+    is_new = bool(password) or not (membership.redis_url and membership.redis_password_file)
+    if is_new:
         # One that was asked for and waits to take its place belongs to the user before.
         file.with_name(f"{file.name}.new").unlink(missing_ok=True)
     if password:
         _write(file, f"{password}\n")
-    elif not membership.redis_url:
+    elif is_new:
         file.unlink(missing_ok=True)
     document = asdict(membership) | {"redis_url": without_password(membership.redis_url)}
     del document["redis_password_file"]
@@ -187,6 +189,11 @@ def kept(folder: StateFolder) -> Membership | None:
         ) from None
     except (OSError, ValueError, TypeError, RecursionError):
         raise Refusal(exits.CONFIG, f"{place} cannot be read; join again with a code that HQ made for it") from None
+
+
+def is_a_factorys(folder: StateFolder) -> bool:
+    """Whether a factory has joined from this folder, whatever has become of the file that says so."""
+    return _place(folder).exists()
 
 
 def joined(folder: StateFolder) -> Membership:

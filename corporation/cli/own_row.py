@@ -15,8 +15,9 @@ from corporation.federation.hq_token import FactoryToken, HqRefusedError, HqUnav
 LIMIT_SECONDS: Final = 5.0
 REGISTRATIONS: Final = "/api/v1/factory/registrations"
 SHUT_OUT: Final = (
-    "HQ does not accept this factory's credential: it was removed, put in quarantine, or joined again elsewhere; "
-    "at HQ, `corporation factories release` lets it back in, or a code of `corporation join-code --factory-id {}` does"
+    "HQ does not accept this factory's credential: it is in quarantine, which only HQ's operator can end "
+    "(at HQ: `corporation release {0}`), or it was removed or joined again elsewhere; then a code of "
+    "`corporation join-code --factory-id {0}` lets it join again"
 )
 
 

@@ -53,6 +53,7 @@ class Session:
         *,
         once: bool,
         news: Callable[[Stack], News] | None = None,
+        meanwhile: Callable[[], list[str]] = list,
     ) -> None:
         self._folder = folder
         self._screen = screen
@@ -61,6 +62,8 @@ class Session:
         self._once = once
         self._news = news
         """What is told once everything is ready, in place of the first mission."""
+        self._meanwhile = meanwhile
+        """What else there is to tell at each look, from the beginning to the end."""
         self._servers: list[DataServer] = []
         self._supervisor: Supervisor | None = None
         self._let_in_until: float | None = None
@@ -149,6 +152,8 @@ class Session:
                     server.tick(now)
                 supervisor.tick(now)
                 self._show()
+                for line in self._meanwhile():
+                    self._screen.line(line)
                 if news is None and supervisor.ready:
                     news = self._first_mission(client, stack)
                 if news is not None and outcome is None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from corporation.cli.finding import Finding
+from corporation.cli.membership import is_a_factorys
 from corporation.embedded.stack_addresses import DATABASE_NAMES, MAILBOX_NAMES, REDIS_NAMES
 from corporation.embedded.stack_state import StateFolder
 from corporation.settings import names_of
@@ -22,5 +23,7 @@ NOTHING_YET: Final = Finding("set-up", "warning", "nothing is set up here yet", 
 
 
 def is_untouched(environ: Mapping[str, str], folder: StateFolder) -> bool:
-    """Whether `environ` names no node and no server, and no stack was ever started in `folder`."""
-    return not folder.facts.exists() and not any(environ.get(name, "").strip() for name in SET_UP_BY)
+    """Whether `environ` names no node and no server, no stack was ever started in `folder`, and no factory joined."""
+    if folder.facts.exists() or is_a_factorys(folder):
+        return False
+    return not any(environ.get(name, "").strip() for name in SET_UP_BY)

@@ -17,6 +17,7 @@ from corporation.clock import utc_now
 from corporation.settings import load_settings
 from corporation.trust.keyring import BadKeyError, keys_by_id, signer_of, why_keys_are_refused
 from corporation.trust.update_manifest import (
+    LONGEST_LIFE_SECONDS,
     PROTOCOL,
     Manifest,
     ManifestRefusedError,
@@ -27,7 +28,36 @@ from corporation.trust.update_manifest import (
     why_not,
 )
 
-app = typer.Typer(help="Sign a release for the fleet, and check what a factory would.", no_args_is_help=True)
+EXAMPLE: Final = """\
+{
+  "version": "1.4.0",
+  "commit": "9f2c1f0e6f0b7e4a5d3c2b1a09f8e7d6c5b4a392",
+  "tree": "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
+  "wheels": {
+    "corporation-1.4.0-py3-none-any.whl":
+      "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+  },
+  "min_protocol": 1,
+  "max_protocol": 1,
+  "not_before": 1780272000,
+  "exp": 1782864000,
+  "ring": "canary",
+  "rollback": false
+}"""
+"""A manifest to be signed, as `sign` takes it."""
+_HELP: Final = (
+    "Sign a release for the fleet, and check what a factory would.\n\n"
+    "The manifest that `sign` reads has exactly these fields:\n\n"
+    f"\b\n{EXAMPLE}\n\n"
+    "version: up to four numbers, each release a higher one. commit and tree: their whole names in git. wheels: the "
+    "SHA-256 of each file. min_protocol and max_protocol: what it can speak with HQ. not_before and exp: seconds since "
+    f"1970, at most {LONGEST_LIFE_SECONDS // 86_400} days apart. ring: which factories it is for. rollback: whether it "
+    "may take the place of a newer release.\n\n"
+    "Signed with Ed25519 are all of these fields, the form's number and the key's id, as JSON without spaces and with "
+    'sorted names, after the bytes corp-update-v1 and a zero. What comes out is {"v", "kid", "manifest", "sig"}.'
+)
+
+app = typer.Typer(help=_HELP, no_args_is_help=True)
 
 LARGEST_BYTES: Final = 262_144
 _KEY_HELP: Final = "The private key's file, as `corporation keys new --file` writes it."
@@ -43,7 +73,10 @@ def sign_(
     key: Annotated[Path, typer.Option("--key", metavar="FILE", help=_KEY_HELP)],
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help=_OUT_HELP)] = None,
 ) -> None:
-    """Sign the manifest in FILE with a key that is kept off the fleet."""
+    """Sign the manifest in FILE with a key that is kept off the fleet.
+
+    `corporation update-manifest --help` shows a whole one.
+    """
     try:
         signer = signer_of(_text(key).strip())
         signed = sign(signer, manifest_in(_document(file)))

@@ -24,6 +24,8 @@ BEAT_NUMBER: Final = "beat_number"
 """How many beats this instance has made."""
 SPLIT_BRAIN: Final = "split_brain"
 """Why HQ refuses our beats, while another process uses our factory_id; empty otherwise."""
+BEAT_REFUSED: Final = "beat_refused_said"
+"""The status with which HQ refuses our beats, as `401` while it does not accept our credential; empty otherwise."""
 
 SET: Final = "1"
 UNSET: Final = "0"

@@ -8,6 +8,7 @@ from corporation.missions.routing import Need
 from corporation.missions.wording import argument, listed, need_of, positional
 
 START: Final = "corporation up --role worker"
+START_JOINED: Final = "corporation factory up"
 PUBLISH: Final = "corporation publish TASK"
 
 WAIT_A_MOMENT: Final = Advice("Wait a second")
@@ -26,7 +27,7 @@ def resume(factories: Sequence[FactoryFacts]) -> Advice:
 
 def start_again(factories: Sequence[FactoryFacts]) -> Advice:
     """They are heard of again."""
-    return Advice(f"Start the workers of {_names(factories)} again", START)
+    return Advice(f"Start {_names(factories)} again, on its own machine", START_JOINED)
 
 
 def let_in(factories: Sequence[FactoryFacts]) -> list[Advice]:

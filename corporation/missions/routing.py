@@ -16,6 +16,9 @@ QUEUE_LIMIT = 2000
 LIVE: Final = frozenset({"online", "paused", "draining"})
 """The statuses of factories that are heard of: orders to the factory itself reach them (F-22)."""
 
+SILENT: Final = frozenset({"stale", "offline"})
+"""The statuses of those that are not."""
+
 
 @dataclass(frozen=True)
 class FactoryView:
@@ -112,7 +115,7 @@ def obstacles(need: Need, factory: FactoryView) -> tuple[str, ...]:
     found = [
         (not _is_meant(need, factory), "not_the_target"),
         (not need.routable, "takes_no_orders"),
-        (ordinary and not _is_able(need, factory), "lacks_label"),
+        (ordinary and not _is_able(need, factory) and not says_nothing(factory), "lacks_label"),
         (need.routable and need.system and not _is_able(need, factory), "no_control_worker"),
         (factory.quarantined, "quarantined"),
         (not factory.quarantined and not _is_open(need, factory), factory.status),
@@ -126,6 +129,20 @@ def obstacles(need: Need, factory: FactoryView) -> tuple[str, ...]:
 def may_run(need: Need, factory: FactoryView) -> bool:
     """Whether this factory could ever be sent the mission: it is meant, and it has what the mission needs."""
     return _is_meant(need, factory) and _is_able(need, factory)
+
+
+def says_nothing(factory: FactoryView) -> bool:
+    """Whether nobody knows what this factory has: it has joined and never came, or its last worker said goodbye.
+
+    What is missing is that it runs, and not a label: labels are those of its workers.
+    """
+    return factory.slots < 1 and factory.status in SILENT
+
+
+def might_run(need: Need, factory: FactoryView) -> bool:
+    """Whether it may run the mission, or nobody knows since it says nothing."""
+    ordinary = need.routable and not need.system
+    return may_run(need, factory) or (ordinary and _is_meant(need, factory) and says_nothing(factory))
 
 
 def _is_meant(need: Need, factory: FactoryView) -> bool:
@@ -179,11 +196,12 @@ def _why_held(
         asks = any(not factory.takes_messages and _has_room(need, factory) for factory in listening)
         return "behind_others" if asks else "no_free_slot"
     resting = any(factory.status in ("paused", "draining") for factory in able)
-    if need.target is not None and able:
+    might = any(might_run(need, factory) for factory in factories)
+    if need.target is not None and might:
         return "target_paused" if resting else "target_offline"
     if resting:
         return "all_paused"
-    if able or all(factory.quarantined or factory.status in ("stale", "offline") for factory in factories):
+    if might or all(factory.quarantined or factory.status in SILENT for factory in factories):
         return "no_live_factory"
     return "no_capable_factory"
 

@@ -9,7 +9,7 @@ from corporation.missions import advising
 from corporation.missions.explanation import Advice, Explanation, FactoryFacts, Facts, Reason
 from corporation.missions.kinds import AGENT_KINDS
 from corporation.missions.known_causes import cause_of
-from corporation.missions.routing import Held, may_run, obstacles, route
+from corporation.missions.routing import LIVE, Held, may_run, might_run, obstacles, route
 from corporation.missions.wording import (
     MOST_NAMED,
     clock_time,
@@ -101,9 +101,18 @@ def _all_paused(facts: Facts) -> Worded:
 def _no_live_factory(facts: Facts) -> Worded:
     if not facts.factories:
         return "no factory has registered yet", [Advice("Start one", advising.START)]
+    need = facts.mission.need
     those = _able(facts)
-    clause = _who_has_it(facts, those) if those else f"no factory is live: {each_state(facts.factories, facts.now)}"
-    return clause, [*advising.let_in(those or facts.factories), advising.start_another(facts.mission.need)]
+    silent = [one for one in facts.factories if might_run(need, one.view)]
+    live = any(one.view.status in LIVE and not one.view.quarantined for one in facts.factories)
+    if those:
+        clause = _who_has_it(facts, those)
+    elif live and silent:
+        lacking = f"it needs {need_of(need)}, which no live factory has{_no_agent(facts)}"
+        clause = f"{lacking}; {each_state(silent, facts.now)}"
+    else:
+        clause = f"no factory is live: {each_state(facts.factories, facts.now)}"
+    return clause, [*advising.let_in(those or silent or facts.factories), advising.start_another(need)]
 
 
 def _no_capable_factory(facts: Facts) -> Worded:

@@ -22,7 +22,10 @@ PAUSED_SECONDS: Final = 5.0
 LONGEST_BACKOFF_SECONDS: Final = 60.0
 MOST_REFUSED: Final = 1_000
 """Attempts that were handed out and refused; the oldest are forgotten, long after their leases."""
-REJOIN: Final = "HQ does not accept this factory's credential; join again with `corporation factory join`"
+REJOIN: Final = (
+    "HQ does not accept this factory's credential: it is in quarantine, which only HQ's operator ends "
+    "(`corporation release`), or was removed; then join again with `corporation factory join`"
+)
 
 
 @dataclass(frozen=True)

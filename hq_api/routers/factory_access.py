@@ -9,9 +9,11 @@ from starlette.responses import Response
 
 from corporation.db import transaction
 from corporation.factories import access
+from corporation.settings import Settings
 from corporation.trust import audit
+from corporation.trust.redis_address import names_somebody
 from hq_api.access import Principal
-from hq_api.auditing import act_of
+from hq_api.auditing import act_of, refusals_noted
 from hq_api.dependencies import JsonObject, Ledger, ReadSettings, principal_with
 from hq_api.described_routes import reads
 from hq_api.gates import Headquarters
@@ -63,11 +65,12 @@ def quarantine(
 ) -> Response:
     """From now on everything the factory says is a 401, and it gets nothing; `changed` is false when that was so.
 
-    The broker closes its connections and lets it in no more within seconds; nothing here waits for that.
+    The broker closes its connections and lets it in no more within seconds; nothing here waits for that. Ours:
+    `shared_redis_password` is true where HQ tells all factories one user of the broker, which it cannot shut out.
     """
     form = _form(document)
-    if form.target_factory_id == settings.factory_id:
-        raise Refusal(409, "own_registration", "headquarters cannot put itself in quarantine")
+    with refusals_noted(request, operator, "factory.quarantine", form.target_factory_id, form.note):
+        _refuse_itself(form, settings, "headquarters cannot put itself in quarantine")
     with transaction(ledger) as connection:
         if not access.is_known(connection, form.target_factory_id):
             raise unknown()
@@ -76,7 +79,8 @@ def quarantine(
         act = act_of(request, operator, "factory.quarantine", form.target_factory_id, form.note, outcome)
         audit.write(connection, act)
     log.warning("factory_quarantined", factory_id=form.target_factory_id, by=operator.subject, changed=changed)
-    return Json(_told(form.target_factory_id, changed, quarantined=True))
+    told = _told(form.target_factory_id, changed, quarantined=True)
+    return Json(told | {"shared_redis_password": _is_shared(settings)})
 
 
 @router.post(RELEASE, openapi_extra=reads(AccessForm, required=True))
@@ -85,8 +89,8 @@ def release(
 ) -> Response:
     """The factory may come back with the credential that it has; `changed` is false when it was not in quarantine."""
     form = _form(document)
-    if form.target_factory_id == settings.factory_id:
-        raise Refusal(409, "own_registration", "headquarters is never in quarantine")
+    with refusals_noted(request, operator, "factory.release", form.target_factory_id, form.note):
+        _refuse_itself(form, settings, "headquarters is never in quarantine")
     with transaction(ledger) as connection:
         if not access.is_known(connection, form.target_factory_id):
             raise unknown()
@@ -116,8 +120,18 @@ def _form(document: Any) -> AccessForm:
     return checked(AccessForm, document)
 
 
+def _refuse_itself(form: AccessForm, settings: Settings, why: str) -> None:
+    if form.target_factory_id == settings.factory_id:
+        raise Refusal(409, "own_registration", why)
+
+
 def _told(factory_id: str, changed: bool, *, quarantined: bool) -> dict[str, Any]:
     return {"ok": True, "factory_id": factory_id, "quarantined": quarantined, "changed": changed}
+
+
+def _is_shared(settings: Settings) -> bool:
+    told = settings.factory_redis_url
+    return told is not None and names_somebody(told.get_secret_value())
 
 
 def unknown() -> Refusal:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from corporation.clock import iso
 from corporation.db import transaction
+from corporation.factories.access import is_quarantined
 from corporation.factories.control import ACTIONS, Action, Word
 from corporation.factories.staleness import Thresholds
 from corporation.missions.control import TargetUnknown, control
@@ -61,7 +62,8 @@ def control_factory(
     """The flag is set and the mission that tells the factory is stored, together; when it was heard of stays (H-23).
 
     Ours in the answer: which `factories` it reaches, how many missions they run (those are finished) and how many lie
-    in their queues (those are given back), and `until` when it holds by itself. Each call is an order of its own.
+    in their queues (those are given back), and `until` when it holds by itself; `quarantined` when the target is in
+    quarantine and hears of it only once it is released. Each call is an order of its own.
     """
     refuse_unstorable(document)
     form = checked(ControlForm, document)
@@ -75,6 +77,7 @@ def control_factory(
         with transaction(ledger) as connection:
             done = control(connection, target, word, number, thresholds, settings.default_ttl_seconds, wait=wait)
             detail = {"factories": list(done.factories), "for_seconds": form.for_seconds}
+            barred = target is not None and is_quarantined(connection, target)
             act = act_of(request, operator, f"factory.{action}", target, form.note, detail=detail)
             audit.write(connection, act)
     except TargetUnknown:
@@ -93,6 +96,7 @@ def control_factory(
             "factories": list(done.factories),
             "running": done.running,
             "queued": done.queued,
+            "quarantined": barred,
         }
     )
 

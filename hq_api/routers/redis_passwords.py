@@ -9,6 +9,7 @@ from typing import Annotated, Final
 import structlog
 from fastapi import APIRouter, Depends, Request
 from limits import RateLimitItemPerMinute
+from sqlalchemy import Connection
 from starlette.responses import Response
 
 from corporation.clock import iso
@@ -16,8 +17,8 @@ from corporation.db import transaction
 from corporation.factories.access import is_barred, is_known, is_quarantined
 from corporation.trust import audit, redis_users
 from hq_api.access import FACTORY, Principal, Unauthorized
-from hq_api.auditing import act_of
-from hq_api.dependencies import JsonObject, Ledger, principal_with
+from hq_api.auditing import act_of, refusals_noted
+from hq_api.dependencies import JsonObject, Ledger, ReadSettings, principal_with
 from hq_api.described_routes import reads, reads_nothing
 from hq_api.gates import Headquarters
 from hq_api.rate_limits import limits_of
@@ -38,25 +39,23 @@ Caller = Annotated[Principal, Depends(principal_with(FACTORY))]
 
 @router.post(ROTATE, openapi_extra=reads(AccessForm, required=True))
 def ask_to_rotate(
-    request: Request, operator: Operator, _: Headquarters, document: JsonObject, ledger: Ledger
+    request: Request, operator: Operator, _: Headquarters, document: JsonObject, ledger: Ledger, settings: ReadSettings
 ) -> Response:
     """The factory is told with its next beats to take a new password for the broker; `changed` is false when it was.
 
-    409 `no_redis_user` for one that has none of its own, 409 `quarantined` for one that HQ hears no more.
+    409 `own_registration` for headquarters itself, 409 `no_redis_user` for one that has none of its own, 409
+    `quarantined` for one that HQ hears no more.
     """
     refuse_unstorable(document)
     form = checked(AccessForm, document)
     factory_id = form.target_factory_id
-    with transaction(ledger) as connection:
-        if not is_known(connection, factory_id):
-            raise unknown()
-        if is_quarantined(connection, factory_id):
-            raise Refusal(409, "quarantined", "it is not heard while in quarantine; release it, or let it join again")
-        changed = redis_users.ask_to_rotate(connection, factory_id)
-        if changed is None:
-            raise _no_user()
-        outcome = "done" if changed else "unchanged"
-        audit.write(connection, act_of(request, operator, "factory.rotate", factory_id, form.note, outcome))
+    with refusals_noted(request, operator, "factory.rotate", factory_id, form.note):
+        if factory_id == settings.factory_id:
+            raise Refusal(409, "own_registration", "headquarters' own password for the broker is not exchanged")
+        with transaction(ledger) as connection:
+            changed = _asked(connection, factory_id)
+            outcome = "done" if changed else "unchanged"
+            audit.write(connection, act_of(request, operator, "factory.rotate", factory_id, form.note, outcome))
     log.info("redis_password_rotation_asked", factory_id=factory_id, by=operator.subject, changed=changed)
     return Json({"ok": True, "factory_id": factory_id, "changed": changed})
 
@@ -86,6 +85,18 @@ def issue_password(request: Request, caller: Caller, _: Headquarters, document: 
     return Json({"redis_user": rotated.name, "redis_password": password, "previous_until": until}, 201)
 
 
+def _asked(connection: Connection, factory_id: str) -> bool:
+    """Whether this was the first to ask for it; refuses where there is nobody who could take a new password."""
+    if not is_known(connection, factory_id):
+        raise unknown()
+    if is_quarantined(connection, factory_id):
+        raise Refusal(409, "quarantined", "its password is worth nothing while it is in quarantine; release it first")
+    changed = redis_users.ask_to_rotate(connection, factory_id)
+    if changed is None:
+        raise _no_user()
+    return changed
+
+
 def _no_user() -> Refusal:
-    message = "this factory has no user of the broker that HQ made; it gets one by joining again, if HQ makes users"
+    message = "no user of the broker was made for it; one that joined gets it by joining again, if HQ makes users"
     return Refusal(409, "no_redis_user", message)

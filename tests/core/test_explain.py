@@ -87,6 +87,8 @@ WAITING: list[tuple[str, Facts, str]] = [
      "It is meant for desk-7 alone, which was last heard of 16 min ago."),
     ("target_offline", facts(meant_for("desk-7"), factory("desk-7", status="stale", silent=301)),
      "It is meant for desk-7 alone, which was last heard of 5 min ago."),
+    ("target_offline", facts(meant_for("desk-7"), no_coder("desk-7", status="offline", slots=0), factory("desk-9")),
+     "It is meant for desk-7 alone, which was last heard of 12 s ago."),
     ("target_paused", facts(meant_for("desk-7"), PAUSED, ahead=2),
      "It is meant for desk-7 alone, which is paused by HQ; 3rd in line."),
     ("target_paused", facts(meant_for("desk-7"), factory("desk-7", status="paused")),
@@ -96,6 +98,9 @@ WAITING: list[tuple[str, Facts, str]] = [
     ("no_live_factory", facts(mission()), "No factory has registered yet."),
     ("no_live_factory", facts(mission(), OFFLINE, no_coder("desk-9")),
      "It needs vp_coder: 1 factory has it, desk-7 was last heard of 16 min ago."),
+    ("no_live_factory",
+     facts(mission(kind="bootstrap_repo"), no_coder("hq"), no_coder("desk-7", status="offline", slots=0, silent=2e9)),
+     "It needs vp_coder, which no live factory has; desk-7 has not been heard of yet."),
     ("no_live_factory", facts(mission(), no_coder("desk-9", status="offline", silent=9 * 86_400)),
      "No factory is live: desk-9 was last heard of 9 days ago."),
     ("no_capable_factory", facts(mission(), no_coder("desk-7"), no_coder("desk-9")),
@@ -400,8 +405,8 @@ def test_candidates_are_listed_with_the_nearest_first_and_why_they_are_none() ->
         ("late", False, ["stale"]),
         ("gone", False, ["offline"]),
         ("empty", False, ["no_mission_worker"]),
+        ("last", False, ["offline", "no_mission_worker"]),
         ("other", False, ["lacks_label"]),
-        ("last", False, ["lacks_label", "offline", "no_mission_worker"]),
     ]
 
 

@@ -32,7 +32,8 @@ def asked(hq: Headquarters, number: int = 0) -> dict[str, str]:  # noqa: F811
 def test_an_act_is_one_line_and_the_newest_is_the_last(hq: Headquarters) -> None:  # noqa: F811
     older = {**ACT, "id": 6, "action": "join_code.make", "target": None, "note": None, "outcome": "unchanged"}
     hq.answers = [page(ACT, older)]
-    _, first, last = run(hq, "audit").stdout.splitlines()
+    heads, first, last = run(hq, "audit").stdout.splitlines()
+    assert heads.split()[-1] == "outcome"
 
     assert first.split() == [
         "2026-06-01",

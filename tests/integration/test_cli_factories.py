@@ -64,7 +64,14 @@ def test_a_list_says_how_each_is_in_one_line(hq: Headquarters) -> None:  # noqa:
         "desk-7", "online", "4", "s", "redis", "1/2", "3", "..?", "4f2a9c1", "vp_general,", "kind:noop", "-",
     ]  # fmt: skip
     assert lines[2].rstrip().endswith("by ops until 2026-06-01T12:00: lunch")
-    assert len(lines) == 3
+    assert lines[3:] == ["lights: P process, C consumer, W work; a dot is well, the letter is not, ? is not known"]
+
+
+def test_where_all_lights_are_well_nothing_needs_explaining(hq: Headquarters) -> None:  # noqa: F811
+    well = {name: {"state": "green", "why": ""} for name in ROW["lights"]}
+    hq.answers = [listed({**ROW, "lights": well})]
+
+    assert "lights:" not in run(hq, "factories").stdout
 
 
 def test_what_is_wrong_is_said_below_with_what_to_do(hq: Headquarters) -> None:  # noqa: F811
@@ -102,7 +109,7 @@ def test_a_status_that_there_is_not_asks_nobody_and_names_the_choices(hq: Headqu
 def test_a_quarantined_factory_is_called_so_and_by_no_other_status(hq: Headquarters) -> None:  # noqa: F811
     shut = {**ROW, "factory_id": "desk-8", "quarantined": True, "quarantine": {"who": "ops", "note": "odd"}}
     hq.answers = [listed(ROW, shut)]
-    assert [line.split()[:2] for line in run(hq, "factories").stdout.splitlines()[1:]] == [
+    assert [line.split()[:2] for line in run(hq, "factories").stdout.splitlines()[1:3]] == [
         ["desk-7", "online"], ["desk-8", "quarantined"],
     ]  # fmt: skip
     assert "desk-8" not in run(hq, "factories", "--status", "online").stdout
@@ -204,3 +211,16 @@ def test_the_workload_has_a_line_for_each_mission_that_runs(hq: Headquarters) ->
     assert lines[2].split()[:2] == ["b-2", "general_task"]
     assert lines[3].split()[:3] == ["desk-8", "online", "0/2"]
     assert lines[4] == "Waiting for a factory: 7; `corporation why JOB_ID` says why one waits"
+
+
+@pytest.mark.parametrize(("shared", "is_warned"), [(False, False), (True, True), (None, True)])
+def test_one_password_for_all_is_said_where_hq_has_one(
+    hq: Headquarters,  # noqa: F811
+    shared: bool | None,
+    is_warned: bool,
+) -> None:
+    """An older HQ does not say whether it has."""
+    told = {} if shared is None else {"shared_redis_password": shared}
+    hq.answers = [(200, {}, {"ok": True, "factory_id": "desk-7", "changed": True, **told})]
+
+    assert ("one password for Redis" in run(hq, "factories", "quarantine", "desk-7").stdout) is is_warned

@@ -62,6 +62,29 @@ def test_a_resume_says_so(hq: Headquarters) -> None:  # noqa: F811
     assert ended.stdout == "desk-7 takes missions again, as soon as it hears of it; the order is resume-0a1b2c3d4e5f\n"
 
 
+@pytest.mark.parametrize(("action", "word"), [("pause", "paused"), ("drain", "drained")])
+def test_a_pause_of_a_factory_in_quarantine_holds_once_it_is_released(
+    hq: Headquarters,  # noqa: F811
+    action: str,
+    word: str,
+) -> None:
+    hq.answers = [(200, {}, ANSWER | {"action": action, "quarantined": True})]
+
+    assert run(hq, action, "desk-7").stdout.splitlines() == [
+        "desk-7 is in quarantine and takes nothing as it is; once it is released, "
+        f"it is {word} until `corporation factories resume desk-7`",
+        "  `corporation release desk-7` lets it back in; the order is pause-0a1b2c3d4e5f",
+    ]
+
+
+def test_a_resume_of_a_factory_in_quarantine_promises_no_missions(hq: Headquarters) -> None:  # noqa: F811
+    hq.answers = [(200, {}, ANSWER | {"action": "resume", "quarantined": True})]
+
+    assert run(hq, "resume", "desk-7").stdout == (
+        "desk-7 is not paused any more, but in quarantine: it takes no missions until `corporation release desk-7`\n"
+    )
+
+
 def test_waiting_ends_when_it_holds_no_mission_any_more(hq: Headquarters) -> None:  # noqa: F811
     order = {"job_id": "pause-0a1b2c3d4e5f", "mission_kind": "system:pause_factory"}
     held = {"missions": [order, {"job_id": "j-1", "mission_kind": "bootstrap_repo"}], "next_cursor": None}

@@ -12,8 +12,10 @@ from unittest.mock import patch
 import pytest
 
 from corporation.cli import app, exits
+from corporation.cli.update_manifest import EXAMPLE
 from corporation.clock import utc_now
 from corporation.trust.keyring import kid_of, new_key, public_of
+from corporation.trust.signatures import GOOD_FOR_SECONDS
 from corporation.trust.update_manifest import Manifest
 
 Run = Callable[..., tuple[int, str, str]]
@@ -230,3 +232,21 @@ def test_what_is_no_key_signs_nothing_and_is_not_repeated(run: Run, manifest: Pa
     assert status == exits.DATA
     assert NEWER not in out + err
     assert run("update-manifest", "sign", str(manifest), "--key", "nowhere")[0] == exits.NO_INPUT
+
+
+def test_the_help_shows_a_whole_manifest_that_can_be_signed(run: Run, tmp_path: Path) -> None:
+    file, key = tmp_path / "release.json", tmp_path / "key"
+    run("keys", "new", "--file", str(key))
+    shown = "\n".join(line.strip() for line in run("update-manifest", "--help")[1].splitlines())
+    file.write_text(shown[shown.index("{") : shown.index("\n}\n", shown.index('"rollback"')) + 2])
+    status, out, _ = run("update-manifest", "sign", str(file), "--key", str(key))
+
+    assert (status, json.loads(out)["manifest"]) == (exits.OK, json.loads(EXAMPLE))
+    assert "Signed with Ed25519" in shown
+
+
+def test_the_help_says_for_how_long_an_old_key_is_kept_beside_a_new_one(run: Run) -> None:
+    said = " ".join(run("keys", "--help")[1].split())
+
+    assert f"{GOOD_FOR_SECONDS / 86_400:g} days have passed since the old one signed last" in said
+    assert "every factory has been online since" in said

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from test_cli_factories import ROW, WORK, listed
 from test_cli_requests import Headquarters, hq, run  # noqa: F401  # pyright: ignore[reportUnusedImport] - the fixture
 
@@ -38,12 +39,28 @@ def test_a_program_reads_hqs_answer(hq: Headquarters) -> None:  # noqa: F811
     assert json.loads(run(hq, "rotate", "desk-7", "--json").stdout)["changed"] is True
 
 
-def test_a_factory_without_a_user_of_its_own_is_said_to_be_one(hq: Headquarters) -> None:  # noqa: F811
-    hq.answers = [(409, {}, {"detail": "no_redis_user: this factory has no user of the broker"})]
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (
+            "no_redis_user",
+            "desk-7 has no password of its own that HQ could change: that of the factory beside HQ is its",
+        ),
+        ("quarantined", "desk-7 is in quarantine, where its password is worth nothing and none is changed"),
+        ("own_registration", "desk-7 is headquarters itself, to which this cannot be done"),
+    ],
+)
+def test_who_cannot_take_a_new_password_is_told_in_one_sentence(
+    hq: Headquarters,  # noqa: F811
+    code: str,
+    said: str,
+) -> None:
+    hq.answers = [(409, {}, {"detail": f"{code}: in HQ's own words"})]
     ended = run(hq, "rotate", "desk-7")
 
-    assert ended.returncode != 0
-    assert "no user of the broker" in ended.stderr
+    assert (ended.returncode, ended.stderr.count("\n")) == (65, 1)
+    assert ended.stderr.startswith(said)
+    assert "--job-id" not in ended.stderr
 
 
 def test_a_blank_name_is_none(hq: Headquarters) -> None:  # noqa: F811

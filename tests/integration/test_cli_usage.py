@@ -62,6 +62,19 @@ def test_a_slip_of_the_hand_gets_the_nearest_name(arguments: list[str], hint: st
     assert hint in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["factories", "pause"], "corporation factories pause"),
+        (["factories", "pause", "x", "--wrong"], "corporation factories pause"),
+        (["factories", "pouse"], "corporation factories"),
+        (["--wrong"], "corporation"),
+    ],
+)
+def test_wrong_use_names_the_help_of_the_command_that_was_meant(arguments: list[str], command: str) -> None:
+    assert run(*arguments).stderr.splitlines()[-1] == f"Try: {command} --help"
+
+
 @pytest.mark.parametrize("option", ["--token", "--token=hunter2", "--ops-token"])
 def test_a_token_on_the_command_line_is_refused_and_not_repeated(option: str) -> None:
     ended = run("publish", "x", option, "hunter2")

@@ -152,6 +152,22 @@ def test_an_order_that_was_carried_out_before_is_unchanged(api: Api, order: Orde
     assert [act["outcome"] for act in acts(api, limit=2)] == ["unchanged", "done"]
 
 
+@pytest.mark.parametrize("what", ["quarantine", "release", "rotate"])
+def test_an_act_that_hq_refuses_is_written_down_with_the_reason(api: Api, what: str) -> None:
+    itself = api.settings.factory_id
+    answer = api.ops.post(FACTORY + what, json={"target_factory_id": itself, "note": "odd"})
+
+    [act] = acts(api)
+    assert (answer.status_code, answer.json()["detail"].partition(":")[0]) == (409, "own_registration")
+    assert (act["action"], act["target"], act["outcome"]) == (f"factory.{what}", itself, "refused")
+    assert (act["actor"], act["note"], act["detail"]) == ("ops", "odd", {"code": "own_registration"})
+
+
+def test_an_act_on_nobody_is_none(api: Api) -> None:
+    assert api.ops.post(FACTORY + "rotate", json={"target_factory_id": "nobody"}).status_code == 404
+    assert acts(api) == []
+
+
 def test_a_wrong_credential_is_written_down_until_guessing_is_slowed_down(api: Api) -> None:
     answers = [
         stranger.post(api.url + "/auth/ops-token", headers={"Authorization": "Bearer wrong"}, json={}).status_code

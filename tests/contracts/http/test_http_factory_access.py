@@ -64,7 +64,8 @@ def test_quarantine_ends_every_token_and_the_credential_at_once(api: Api) -> Non
     minted, others = mint(api, credential).json()["token"], token("factory", factory_id="desk-7")
     answer = order(api, "quarantine", note="odd traffic")
 
-    assert answer.json() == {"ok": True, "factory_id": "desk-7", "quarantined": True, "changed": True}
+    told = {"ok": True, "factory_id": "desk-7", "quarantined": True, "changed": True}
+    assert answer.json() == told | {"shared_redis_password": False}
     assert [beat(api, one) for one in (minted, others)] == [401, 401]
     assert mint(api, credential).status_code == 401
     with api.as_token(minted) as client:

@@ -174,6 +174,17 @@ def test_a_name_that_another_factory_has_in_its_queue_is_refused(api: Api) -> No
     assert api.stored() == 0
 
 
+def test_the_answer_says_when_the_target_is_in_quarantine_and_the_flag_waits_for_its_release(api: Api) -> None:
+    beat(api, "desk-7")
+    free = ordered(api).json()
+    api.ops.post("/api/v1/ops/factory/quarantine", json={"target_factory_id": "desk-7"})
+    barred = ordered(api).json()
+    api.ops.post("/api/v1/ops/factory/release", json={"target_factory_id": "desk-7"})
+
+    assert (free["quarantined"], barred["quarantined"]) == (False, True)
+    assert beat(api, "desk-7")["instructions"]["paused"] is True
+
+
 def test_an_empty_target_is_every_live_factory_but_headquarters(api: Api) -> None:
     """S-25."""
     for factory_id in ("desk-7", "desk-8", "asleep", "barred"):

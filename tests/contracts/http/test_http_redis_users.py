@@ -260,6 +260,15 @@ def test_a_factory_without_a_user_of_its_own_cannot_rotate(api: Api) -> None:
     for answer in (rotate(api), fetch(api, told["token"])):
         assert (answer.status_code, answer.json()["detail"].partition(":")[0]) == (409, "no_redis_user")
     assert rotate(api, "nobody").status_code == 404
+    assert rotate(api, "hq-east").json()["detail"].startswith("own_registration: ")
+
+
+def test_a_password_that_is_not_changed_in_quarantine_is_in_the_log(api: Api) -> None:
+    enrolled(api)
+    api.ops.post(OPS + "quarantine", json={"target_factory_id": "desk-8"})
+
+    assert rotate(api).json()["detail"].startswith("quarantined: ")
+    assert acts(api)[-1] == ("ops", "factory.rotate", "desk-8", "refused")
 
 
 def test_a_factory_cannot_have_the_broker_make_passwords_without_end(api: Api) -> None:
