@@ -1,12 +1,9 @@
 """The engine's broker on Celery: many messages in one round trip, and a look at what still lies in a queue."""
 
-import json
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, Final
-from uuid import UUID
 
 import redis
 import redis.exceptions
@@ -23,14 +20,12 @@ from corporation.roles import control_queue, private_queue
 from corporation.settings import Settings
 from corporation.trust.keyring import signer_of
 from corporation.trust.signatures import Signed, sign
+from factory_tasks.queue_look import Entry, OverfullError, QueueLook, read_entry
 
 log = structlog.get_logger()
 
 KILL_MARGIN_SECONDS = 15
 """Celery's hard limit stands this far behind our own, which also ends a script's children and keeps its output."""
-
-ENTRIES_AT_ONCE = 100
-"""How many entries of a queue are read in one round trip: at most some 25 MB, with the largest orders HQ takes."""
 
 ECHO_TASK: Final = celeryconfig.ECHO_TASK
 ECHO_SECONDS: Final = 300
@@ -57,6 +52,7 @@ class CeleryBroker:
         self._app = Celery("corporation-engine", set_as_current=False)
         self._app.conf.update(celeryconfig.configuration(settings))
         self._redis = redis.Redis.from_url(settings.redis_url, socket_timeout=10, socket_connect_timeout=5)
+        self._look = QueueLook(self._redis)
 
     def send(self, messages: Sequence[AttemptMessage]) -> None:
         """Every message is on its queue, or BrokerUnavailableError; then some may be, and sending again is safe."""
@@ -128,25 +124,29 @@ class CeleryBroker:
     def echo(self, messages: Sequence[EchoMessage]) -> None:
         """Each queue has this echo, and no earlier one, behind what lies there; BrokerUnavailableError otherwise.
 
-        Doing it again is safe. What Redis is there for and refuses is logged and left.
+        Doing it again is safe. What Redis is there for and refuses is logged and left, and a queue that is too full to
+        be read gets none: it would only grow.
         """
         for message in messages:
-            with _refusals_logged(message.queue), _asking():
-                for body in [body for body in self._bodies(message.queue) if _task_of(body) == ECHO_TASK]:
+            with _refusals_logged(message.queue), _asking(), suppress(OverfullError):
+                for body in [body for body in self._look.queue(message.queue) if _is_echo(body)]:
                     self._remove(message.queue, body)
-                kwargs = {"echo_id": message.echo_id}
-                about = _order(ECHO_TASK, message.factory_id)
-                self._app.send_task(
-                    about.task,
-                    kwargs=kwargs,
-                    task_id=about.id,
-                    headers=self._signature(about, kwargs),
-                    queue=celeryconfig.direct_queue(message.queue),
-                    expires=ECHO_SECONDS,
-                    ignore_result=True,
-                    argsrepr="()",
-                    kwargsrepr=f"echo_id={message.echo_id!r}",
-                )
+                self._ask_for_echo(message)
+
+    def _ask_for_echo(self, message: EchoMessage) -> None:
+        kwargs = {"echo_id": message.echo_id}
+        about = _order(ECHO_TASK, message.factory_id)
+        self._app.send_task(
+            about.task,
+            kwargs=kwargs,
+            task_id=about.id,
+            headers=self._signature(about, kwargs),
+            queue=celeryconfig.direct_queue(message.queue),
+            expires=ECHO_SECONDS,
+            ignore_result=True,
+            argsrepr="()",
+            kwargsrepr=f"echo_id={message.echo_id!r}",
+        )
 
     def _signature(self, about: Signed, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The headers by which a factory knows that HQ asks this; none while HQ has no key."""
@@ -156,31 +156,58 @@ class CeleryBroker:
         """Where the messages of `queue` are; raises BrokerUnavailableError.
 
         The queue is read before what its factory holds, as messages go; one that is taken back to its queue in between,
-        or that a worker pops this very moment, is seen in neither.
+        or that a worker pops this very moment, is seen in neither. A factory may fill both: neither is read when more
+        lies there than one of ours can hold, and the answer says that it is not `whole`.
         """
         with _asking():
-            seen = [_read(body) for body in self._bodies(queue) if not str(_task_of(body)).startswith(OURS)]
-            return Whereabouts(
-                lying=frozenset(message.attempt_id for message in seen if message),
-                held=self._held(queue),
-                foreign=seen.count(None),
-            )
+            lying, foreign, is_read = self._lying(queue)
+            held = self._held(queue)
+            return Whereabouts(lying, held or frozenset(), foreign, whole=is_read and held is not None)
+
+    def _lying(self, queue: str) -> tuple[frozenset[str], int, bool]:
+        """The attempts in `queue`, how many entries are no message of ours or were not read, and whether all were."""
+        lying: set[str] = set()
+        foreign = 0
+        try:
+            for body in self._look.queue(queue):
+                entry = read_entry(body)
+                if entry and entry.task.startswith(OURS):
+                    continue
+                if entry and entry.attempt_id:
+                    lying.add(entry.attempt_id)
+                else:
+                    foreign += 1
+        except OverfullError as error:
+            return frozenset(lying), error.entries, False
+        return frozenset(lying), foreign, True
 
     def withdraw(self, queue: str, attempt_ids: Collection[str]) -> TakenBack:
         """Take the messages of these attempts out of `queue`; raises BrokerUnavailableError.
 
-        Redis removes and counts in one step, so of a worker and us only one has the message.
+        Redis removes and counts in one step, so of a worker and us only one has the message. Where more lies than a
+        factory of ours can hold, in its queue or among what it took, nothing is taken back: what lies there is over
+        when its lease is.
         """
         wanted = set(attempt_ids)
         with _asking():
-            read = ((body, _read(body)) for body in self._bodies(queue))
-            # All are read before the first is removed, which moves what lies behind it.
-            found = [(body, message) for body, message in read if message and message.attempt_id in wanted]
-            gone = [message for body, message in found if self._remove(queue, body)]
-            removed = frozenset(message.attempt_id for message in gone)
-            came_back = {message.attempt_id for message in gone if message.came_back}
-            held = removed & self._held(queue) if removed else removed
-            return TakenBack(removed, removed - came_back - held, held)
+            try:
+                # All are read before the first is removed, which moves what lies behind it.
+                read = ((body, read_entry(body)) for body in self._look.queue(queue))
+                found = [(body, entry) for body, entry in read if entry and entry.attempt_id in wanted]
+                if found:
+                    self._look.check_taken(_nodes_of(queue))
+            except OverfullError:
+                return TakenBack()
+            return self._take_out(queue, found)
+
+    def _take_out(self, queue: str, found: Sequence[tuple[bytes, Entry]]) -> TakenBack:
+        gone = [entry for body, entry in found if self._remove(queue, body)]
+        removed = frozenset(entry.attempt_id for entry in gone if entry.attempt_id)
+        came_back = {entry.attempt_id for entry in gone if entry.came_back}
+        held = self._held(queue) if removed else frozenset[str]()
+        # Filled this very moment: whoever holds that much may hold these.
+        there = removed if held is None else removed & held
+        return TakenBack(removed, removed - came_back - there, there)
 
     def incarnation(self) -> str:
         """Which run of the server this is, and a mark that we left in its data; raises BrokerUnavailableError.
@@ -213,43 +240,13 @@ class CeleryBroker:
         removed: Any = self._redis.lrem(queue, 0, body)  # pyright: ignore[reportArgumentType] - bytes, as lrange gave them
         return bool(removed)
 
-    def _bodies(self, queue: str) -> Iterator[bytes]:
-        """The entries of `queue`, the newest first; a few at a time, since each may have a quarter of a megabyte.
-
-        New ones are put before the first and workers take the last, so that none is left out.
-        """
-        start = 0
-        while bodies := self._list(self._redis.lrange, queue, start, start + ENTRIES_AT_ONCE - 1):
-            yield from bodies
-            start += ENTRIES_AT_ONCE
-
-    def _held(self, queue: str) -> frozenset[str]:
-        """The attempts whose messages the owner of `queue` took and has not acknowledged.
-
-        kombu keeps them as `[message, exchange, routing key]`, in a hash that celeryconfig names after the node, as
-        `private_queue` and `control_queue` name its queues.
-        """
-        entries = [entry for node in _nodes_of(queue) for entry in self._list(self._redis.hvals, f"unacked:{node}")]
-        held = [_read(entry, inside=True) for entry in entries]
-        return frozenset(message.attempt_id for message in held if message)
-
-    @staticmethod
-    def _list(command: Callable[..., Any], *arguments: Any) -> list[bytes]:
-        """What `command` lists; nothing where a key is of another type: one spoilt key must not stop every rescue."""
+    def _held(self, queue: str) -> frozenset[str] | None:
+        """The attempts whose messages the owner of `queue` took and has not acknowledged; None for too much to read."""
         try:
-            return list(command(*arguments))
-        except redis.exceptions.ResponseError as error:
-            if str(error).startswith("WRONGTYPE"):
-                return []
-            raise
-
-
-@dataclass(frozen=True)
-class _Message:
-    """What a message of ours says of itself; `came_back` when a worker had it before."""
-
-    attempt_id: str
-    came_back: bool
+            entries = [read_entry(taken, inside=True) for taken in self._look.taken(_nodes_of(queue))]
+        except OverfullError:
+            return None
+        return frozenset(entry.attempt_id for entry in entries if entry and entry.attempt_id)
 
 
 def order_of(message: AttemptMessage) -> dict[str, Any]:
@@ -268,23 +265,9 @@ def _order(task: str, factory_id: str) -> Signed:
     return Signed(task=task, id=new_id(), job_id="", factory=factory_id, attempt=0)
 
 
-def _read(body: bytes, *, inside: bool = False) -> _Message | None:
-    """The message in an entry of a queue, or `inside` one of `unacked`; None for bytes that are no message of ours."""
-    try:
-        document = json.loads(body)
-        headers = (document[0] if inside else document)["headers"]
-        # kombu writes this into what it puts back, whatever the reason.
-        return _Message(str(UUID(headers["id"])), bool(headers.get("redelivered")))
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
-        return None
-
-
-def _task_of(body: bytes) -> str | None:
-    """Which task an entry of a queue is for; None for bytes that are no message."""
-    try:
-        return str(json.loads(body)["headers"]["task"])
-    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
-        return None
+def _is_echo(body: bytes) -> bool:
+    entry = read_entry(body)
+    return entry is not None and entry.task == ECHO_TASK
 
 
 def _nodes_of(queue: str) -> list[str]:

@@ -11,12 +11,16 @@ from corporation.cli.control import Control, judged
 from corporation.cli.security_view import View
 from corporation.embedded.connection_causes import cause_of
 from corporation.shown_address import shown
-from corporation.trust.redis_profiles import FACTORY_USER_PREFIX, HQ_USER_PREFIX
+from corporation.trust.redis_profiles import FACTORY_USER_PREFIX, HQ_USER_PREFIX, user_of
 from corporation.trust.redis_standing import Broker
 
 CONNECT_SECONDS: Final = 3
 OURS: Final = (FACTORY_USER_PREFIX, HQ_USER_PREFIX)
 NAMES: Final = ("Redis password", "Redis rights", "Redis refusals", "Redis users' file")
+CHANGE_IT: Final = (
+    "if a factory was ever told that password (before each had its own), change it: it is still good. In the file of "
+    "users or `requirepass`; with `corporation up` remove `valkey/password` in the state folder and start again"
+)
 MAY_NOT: Final = "this user may not look at users, which is right for a process"
 
 
@@ -30,7 +34,7 @@ def at_headquarters(view: View) -> list[Control]:
     url = admin.get_secret_value() if admin else settings.redis_url
     client = open_link(url, limit_seconds=CONNECT_SECONDS) if admin else open_own_link(settings, CONNECT_SECONDS)
     with client:
-        return _asked(Broker(client), view.redis_user, shown(url))
+        return _asked(Broker(client), view.redis_user, shown(url), user_of(settings.factory_id))
 
 
 def on_a_factory(view: View) -> list[Control]:
@@ -43,9 +47,9 @@ def on_a_factory(view: View) -> list[Control]:
     return [judged("own Redis user", user.startswith(OURS), seen, advice)]
 
 
-def _asked(broker: Broker, own: str, address: str) -> list[Control]:
+def _asked(broker: Broker, own: str, address: str, own_factory: str) -> list[Control]:
     looks: list[Callable[[], Control]] = [
-        lambda: _password(broker),
+        lambda: _password(broker, own_factory),
         lambda: _rights(broker, own),
         lambda: _refusals(broker),
         lambda: _file(broker),
@@ -63,11 +67,22 @@ def _asked(broker: Broker, own: str, address: str) -> list[Control]:
     return found
 
 
-def _password(broker: Broker) -> Control:
+def _password(broker: Broker, own_factory: str) -> Control:
+    """Nobody gets in without a password; one that factories shared before each had a user of its own is still good."""
     anybody = broker.lets_anybody_in()
-    seen = f"anybody is let in as {', '.join(map(repr, anybody))}" if anybody else "nobody is let in without one"
-    advice = "give that user a password (`requirepass`, or its line in the file of users), or switch it off"
-    return judged(NAMES[0], not anybody, seen, advice)
+    if anybody:
+        seen = f"anybody is let in as {', '.join(map(repr, anybody))}"
+        advice = "give that user a password (`requirepass`, or its line in the file of users), or switch it off"
+        return Control(NAMES[0], "off", seen, advice)
+    users = broker.users()
+    factories = [name for name in users if name.startswith(FACTORY_USER_PREFIX) and name != own_factory]
+    shared = broker.reaching_queues(name for name in users if not name.startswith(OURS)) if factories else []
+    if not shared:
+        return Control(NAMES[0], "on", "nobody is let in without one")
+    seen = (
+        f"nobody is let in without one; {', '.join(map(repr, shared))} may reach all queues beside the factories' own"
+    )
+    return Control(NAMES[0], "on", seen, CHANGE_IT)
 
 
 def _rights(broker: Broker, own: str) -> Control:

@@ -31,7 +31,8 @@ PASSWORDS: Final = "user-passwords.json"
 """The file, beside the operator's password, with those of the further users."""
 Rules = Sequence[str]
 """What a user may do, in the words of ACL SETUSER."""
-# No eviction: a queue that silently drops messages is worse than one that refuses them.
+# No eviction: a queue that silently drops messages is worse than one that refuses them. No value and no name is larger
+# than five of the largest messages (1.5 MiB): names that it refused a factory the server keeps and tells whole.
 CONFIGURATION: Final = """\
 bind {address}
 port {port}
@@ -43,6 +44,7 @@ appendonly yes
 appendfsync everysec
 save ""
 maxmemory-policy noeviction
+proto-max-bulk-len 8mb
 """
 
 

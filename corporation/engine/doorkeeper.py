@@ -1,7 +1,7 @@
 """The doorkeeper: the broker's users are what the ledger says, soon after it says so and after every loss of theirs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import redis
@@ -16,7 +16,7 @@ from corporation.engine.doorwatch import Doorwatch
 from corporation.settings import Settings
 from corporation.trust.broker_alarms import alarm
 from corporation.trust.redis_acl import Acl, is_on
-from corporation.trust.redis_profiles import factory_rules
+from corporation.trust.redis_profiles import clash_of, factory_rules
 from corporation.trust.redis_users import RedisUser, end_overlaps, is_alone, note_applied, read_users
 from corporation.wakeups import REDIS_USERS
 
@@ -24,7 +24,7 @@ log = structlog.get_logger()
 
 SAY_AGAIN_SECONDS: Final = 60.0
 """Between two lines about a broker that does not answer."""
-RIGHTS: Final = "+acl +client|kill +info +llen +hlen +memory|usage ~*"
+RIGHTS: Final = "+acl +client|kill +info +llen +hlen +zcard +strlen +memory|usage ~*"
 MAY_NOT: Final = f"give the engine the address of a user with the rights `{RIGHTS}` in UA_REDIS_ADMIN_URL"
 
 
@@ -59,14 +59,29 @@ class Doorkeeper:
                     self._make_so(connection, users)
             if users is not None:
                 # Apart, so that nobody's row is held while the broker is asked at length.
-                self.watch.look(self.ledger, self.acl, users)
+                self._look(users)
         except redis.exceptions.NoPermissionError as error:
             self._may_not(error, ours=any(user.made_here for user in users or ()))
         except (redis.RedisError, OSError) as error:
             self._say("doorkeeper_waits", error=type(error).__name__)
         return False
 
+    def _look(self, users: Sequence[RedisUser]) -> None:
+        """The watch has looked, or why it could not is logged: it keeps nobody from being let in or shut out."""
+        try:
+            self.watch.look(self.ledger, self.acl, users)
+        except (redis.RedisError, OSError):
+            raise
+        except Exception as error:
+            self._say("doorwatch_failed", error=f"{type(error).__name__}: {str(error)[:200]}")
+
     def _make_so(self, connection: Connection, users: Sequence[RedisUser]) -> None:
+        clashing = {user.name for user in users if user.made_here and not user.removed and clash_of(user.factory_id)}
+        for user in users:
+            if user.name in clashing:
+                _tell_clash(connection, user)
+        # The broker has none of these, and for it alone: what their rows say is not done.
+        users = [replace(user, removed=True) if user.name in clashing else user for user in users]
         lines = self.acl.lines()
         wrong = [user for user in users if not self._is_so(user, lines.get(user.name))]
         # Who is to be shut out comes first: it has seconds, and nothing else may hold it up.
@@ -74,7 +89,7 @@ class Doorkeeper:
         setinfo = self.acl.has_setinfo() if wrong else True
         failed = {user.name for user in wrong if not self._make(user, has_setinfo=setinfo)}
         for user in users:
-            if not user.applied and user.name not in failed:
+            if not user.applied and user.name not in failed | clashing:
                 note_applied(connection, user)
         if wrong:
             lines = self.acl.lines()
@@ -144,6 +159,14 @@ class Doorkeeper:
         self._said_at = clock.monotonic()
         log.warning(event, **more)
         return True
+
+
+def _tell_clash(connection: Connection, user: RedisUser) -> None:
+    why = clash_of(user.factory_id) or ""
+    message = f"{why[:1].upper()}{why[1:]}. It has none: remove this factory, and let it join under another name."
+    title = f"{user.factory_id} may have no user of Redis"
+    if alarm(connection, "redis_user_must_not_be", user.name, title, message, {"factory_id": user.factory_id}):
+        log.error("redis_user_must_not_be", factory_id=user.factory_id, user=user.name, why=why)
 
 
 def _state_of(user: RedisUser) -> str:

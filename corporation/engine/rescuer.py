@@ -1,16 +1,17 @@
 """The rescuer: attempts that nobody speaks of are given up, but never because HQ itself was away; and what lies with a
 factory that does not come for it is taken back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from corporation import clock
 from corporation.db import transaction
 from corporation.factories.staleness import Thresholds
 from corporation.factories.store import heard_lately
+from corporation.missions.evict import evict_some
 from corporation.missions.orphans import sweep_orphans
 from corporation.missions.outbox import BrokerUnavailableError
 from corporation.missions.queues import Queues
@@ -18,6 +19,7 @@ from corporation.missions.recall import recall_some
 from corporation.missions.rescue import MOST_SENDS, look_after_queued, rescue_some
 from corporation.missions.retry import RetryPolicy
 from corporation.missions.store.leases import extend_all
+from corporation.trust.broker_alarms import alarm
 from corporation.wakeups import RECALL
 
 log = structlog.get_logger()
@@ -57,11 +59,12 @@ class Rescuer:
                 extend_all(connection, self.lease_seconds)
         could_look = self._look_into_queues()
         recalled = self._recall(sent_too=could_look)
+        evicted = self._evict(queued_too=could_look)
         rescued = self._give_up(queued_too=could_look)
         self._swept_at = self.monotonic()
         if could_look and self._swept_at - self._orphans_swept_at >= ORPHANS_EVERY_SECONDS:
             self._sweep_orphans()
-        return self.batch in (rescued, recalled)
+        return self.batch in (rescued, recalled, evicted)
 
     def _look_into_queues(self) -> bool:
         """False while the broker is away: then a message that lies in a queue cannot be told from a lost one.
@@ -82,6 +85,7 @@ class Rescuer:
                     everything=incarnation != self._incarnation,
                     most_sends=None if forgot else MOST_SENDS,
                 )
+                _tell_unread(connection, looked.unread)
         except BrokerUnavailableError:
             return False
         self._incarnation = incarnation
@@ -95,6 +99,13 @@ class Rescuer:
         if recalled:
             log.warning("attempts_recalled", count=recalled)
         return recalled
+
+    def _evict(self, *, queued_too: bool) -> int:
+        with transaction(self.ledger) as connection:
+            evicted = evict_some(connection, self.broker, self.policy, self.chance, self.batch, queued_too=queued_too)
+        if evicted:
+            log.warning("attempts_of_quarantined_given_up", count=evicted)
+        return evicted
 
     def _give_up(self, *, queued_too: bool) -> int:
         with transaction(self.ledger) as connection:
@@ -112,6 +123,7 @@ class Rescuer:
         try:
             with transaction(self.ledger) as connection:
                 swept = sweep_orphans(connection, self.broker, self._after_factory, QUEUES_AT_ONCE)
+                _tell_unread(connection, swept.unread)
         except BrokerUnavailableError:
             return
         self._orphans_swept_at = self.monotonic()
@@ -119,3 +131,12 @@ class Rescuer:
         if swept.removed or swept.foreign != self._foreign:
             log.warning("orphans_swept", removed=swept.removed, foreign=swept.foreign)
         self._foreign = swept.foreign
+
+
+def _tell_unread(connection: Connection, queues: Sequence[str]) -> None:
+    """Who fills a queue, or what it took from it, loses its missions; people are told."""
+    message = "More lies there, or among what its factory took from it, than HQ ever sent. What is sent there counts as"
+    message += " lost when its lease ends, and goes elsewhere. `corporation quarantine NAME` ends it."
+    for queue in queues:
+        if alarm(connection, "redis_queue_unread", queue, f"{queue} is too full to be read", message):
+            log.warning("redis_queue_unread", queue=queue, what_next="corporation quarantine NAME")

@@ -81,8 +81,9 @@ def shut_out(connection: Connection, factory_id: str) -> int:
 def quarantine(connection: Connection, factory_id: str, by: str, note: str | None) -> bool:
     """From the commit on HQ answers `factory_id` with 401 and gives it nothing; False when that was so before.
 
-    What lies in its queue is taken back, what it runs ends by its lease. Its credential is kept and worth nothing until
-    it is released; its user of the broker is shut out within seconds. Safe to call twice: the first word stands.
+    The engine is woken: it takes back or gives up what the factory holds (`missions/evict.py`). Its credential is kept
+    and worth nothing until it is released; its user of the broker is shut out within seconds. Safe to call twice: the
+    first word stands.
     """
     values = {"factory_id": factory_id, "by": by[:LONGEST_NAME], "note": note}
     if connection.execute(QUARANTINE, values).first() is None:

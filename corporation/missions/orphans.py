@@ -18,6 +18,8 @@ class Swept:
     foreign: int
     last_factory: str | None
     """Up to whom it came; None when it reached the last one."""
+    unread: tuple[str, ...] = ()
+    """The queues in which more lies than a factory of ours can hold."""
 
 
 def sweep_orphans(connection: Connection, queues: Queues, after: str, limit: int) -> Swept:
@@ -27,12 +29,14 @@ def sweep_orphans(connection: Connection, queues: Queues, after: str, limit: int
     """
     factories = resending.known_factories(connection, after, limit)
     removed = foreign = 0
+    unread: list[str] = []
     for queue in dict.fromkeys(of(factory_id) for factory_id in factories for of in (private_queue, control_queue)):
         found = queues.look_into(queue)
         orphans, strangers = orphans_among(connection, sorted(found.lying))
         removed += len(queues.withdraw(queue, orphans).removed) if orphans else 0
         foreign += strangers + found.foreign
-    return Swept(removed, foreign, factories[-1] if len(factories) == limit else None)
+        unread += [] if found.whole else [queue]
+    return Swept(removed, foreign, factories[-1] if len(factories) == limit else None, tuple(unread))
 
 
 def orphans_among(connection: Connection, attempt_ids: Sequence[str]) -> tuple[frozenset[str], int]:

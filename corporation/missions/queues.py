@@ -15,7 +15,12 @@ class Whereabouts:
     """A worker of the factory took them and has not acknowledged them: it works on them, or it died with them."""
     foreign: int = 0
     """How many entries of the queue are no message of ours at all; the worker's own gate deals with them. Orders of HQ
-    that are no attempt (a beat, a stop, an echo) are ours, and are not counted."""
+    that are no attempt (a beat, a stop, an echo) are ours, and are not counted. Of a queue that was too full to be
+    read, all its entries."""
+    whole: bool = True
+    """False where more lies there, or among what the factory took, than one of ours can hold: that was not read, and
+    what is in neither place may be anywhere. Nothing is sent again for it and nothing renewed: its lease ends, and its
+    mission goes elsewhere, so that a factory that fills its keys loses its own missions and holds up no other's."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,10 @@ class Queues(Protocol):
         ...
 
     def withdraw(self, queue: str, attempt_ids: Collection[str]) -> TakenBack:
-        """Take the messages of these attempts out of `queue`, if they lie there; calling twice finds nothing more."""
+        """Take the messages of these attempts out of `queue`, if they lie there; calling twice finds nothing more.
+
+        Nothing is taken out of a queue of which a look would not be `whole`.
+        """
         ...
 
     def incarnation(self) -> str:

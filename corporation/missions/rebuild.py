@@ -26,7 +26,7 @@ class Rebuilt:
     orphans_removed: int
     """Messages of attempts that are over."""
     foreign: int
-    """Entries that are no messages of this ledger; they are left where they lie."""
+    """Entries that are no messages of this ledger; they are left where they lie. All of a queue too full to be read."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _look(connection: Connection, queues: Queues, queue: str, expected: set[str]
     orphans, strangers = orphans_among(connection, sorted(there.lying))
     return _Found(
         queue,
-        gone=frozenset(expected - there.lying - there.held),
+        gone=frozenset(expected - there.lying - there.held) if there.whole else frozenset(),
         lying=len(expected & there.lying),
         held=len(expected & there.held - there.lying),
         orphans=orphans,

@@ -32,6 +32,8 @@ class LookedAfter:
 
     lying: int
     resent: int
+    unread: tuple[str, ...] = ()
+    """The queues in which more lies than a factory of ours can hold."""
 
 
 def look_after_queued(
@@ -49,19 +51,25 @@ def look_after_queued(
     A busy factory may leave a message for hours: it is not lost, and its attempt must not be used up. A message that a
     worker took and did not acknowledge renews nothing: the factory has to speak of it. Looked for is what was neither
     renewed nor sent for SAFE_SECONDS, or `everything`; a factory that was silent for `silent_seconds`, or that runs no
-    mission worker any more, is not waited for: its leases end, and what lies in its queue goes elsewhere. Safe at any
-    time, also twice at once (ops/decisions/0014). Raises BrokerUnavailableError when the broker cannot be asked.
+    mission worker any more, is not waited for: its leases end, and what lies in its queue goes elsewhere. So do
+    those of a factory that put more into its keys than is read. Safe at any time, also twice at once
+    (ops/decisions/0014). Raises BrokerUnavailableError when the broker cannot be asked.
     """
     within = None if everything else lease_seconds - min(SAFE_SECONDS, lease_seconds / 4)
     lying: set[str] = set()
     gone: set[str] = set()
+    unread: list[str] = []
     for queue, expected in leases.queued_attempts(connection, within, silent_seconds).items():
         found = queues.look_into(queue)
         lying |= expected & found.lying
-        gone |= expected - found.lying - found.held
+        if found.whole:
+            gone |= expected - found.lying - found.held
+        else:
+            unread.append(queue)
     leases.lock(connection, lying | gone)
     leases.renew_queued(connection, sorted(lying), lease_seconds)
-    return LookedAfter(len(lying), len(hand_out_again(connection, gone, lease_seconds, most_sends)))
+    again = hand_out_again(connection, gone, lease_seconds, most_sends)
+    return LookedAfter(len(lying), len(again), tuple(unread))
 
 
 def hand_out_again(
@@ -95,21 +103,25 @@ def rescue_some(
     alone: nobody could look whether it lies there.
     """
     silent = leases.lapsed(connection, limit, queued_too=queued_too)
-    withdrawn = _take_back(connection, queues, silent)
+    withdrawn = take_back(connection, queues, silent)
     unnamed = leases.unnamed(connection, [standing.attempt_id for standing in silent], lease_seconds)
     lost = [
         _waited(settle(standing, _lost(standing, standing.attempt_id in unnamed), {}, policy, chance()), lease_seconds)
         for standing in silent
         if standing.attempt_id not in withdrawn
     ]
-    apply(connection, lost)
-    if lost:
-        # Whoever comes back with one of them hears at once that nobody counts on it.
-        cancelling.order_stop(connection, [one.standing.attempt_id for one in lost])
-        wake(connection, SEND)
+    give_up(connection, lost)
     if withdrawn:
         wake(connection, DISPATCH)
     return len(silent)
+
+
+def give_up(connection: Connection, lost: Sequence[Ended]) -> None:
+    """These attempts are over, and whoever comes back with one of them hears at once that nobody counts on it."""
+    apply(connection, lost)
+    if lost:
+        cancelling.order_stop(connection, [one.standing.attempt_id for one in lost])
+        wake(connection, SEND)
 
 
 def _lost(standing: Standing, unnamed: bool) -> Lost:
@@ -124,7 +136,7 @@ def _waited(ended: Ended, lease_seconds: float) -> Ended:
     return replace(ended, verdict=replace(ended.verdict, delay_seconds=delay))
 
 
-def _take_back(connection: Connection, queues: Queues, silent: Sequence[Standing]) -> set[str]:
+def take_back(connection: Connection, queues: Queues, silent: Sequence[Standing]) -> set[str]:
     """Take the messages of these attempts out of their queues, so that a factory that returns does not run them.
 
     Returned is who was certainly never received and is over as withdrawn. Before the commit: if that fails, a message

@@ -10,9 +10,15 @@ from typing import Any, Final
 
 import redis
 
+from corporation.trust.key_sizes import Key, Size, measure
+
 NO_FILE: Final = "not configured to use an ACL file"
-MOST_ENTRIES: Final = 128
-"""Entries of the log that are read; a server keeps no more by default (`acllog-max-len`)."""
+MOST_READ: Final = 10
+"""Entries of the log that are read, the newest. The server keeps more (128, `acllog-max-len`), and each of them whole:
+the name of the key and that of the client may be as large as it takes them (`proto-max-bulk-len`)."""
+HUGE: Final = 64 * 1024
+"""Bytes of these entries; whoever names keys of ours is refused with a few hundred."""
+LONGEST_SHOWN: Final = 300
 SETINFO_SINCE: Final = (7, 2)
 
 
@@ -28,6 +34,15 @@ class Refused:
     what: str
     count: int
     age_seconds: float
+
+
+@dataclass(frozen=True)
+class RefusalLog:
+    """The newest MOST_READ entries of the server's log of refusals, without those that cannot be read."""
+
+    refused: list[Refused]
+    is_huge: bool
+    """Whether names in it are so long that nobody should ask for it again and again."""
 
 
 class Acl:
@@ -69,24 +84,23 @@ class Acl:
             raise
         return True
 
+    def read_log(self) -> RefusalLog:
+        """What the server refused lately, and how much that is to read."""
+        answer = self._ask("LOG", str(MOST_READ))
+        read = [_refused(_fields(entry)) for entry in answer]
+        return RefusalLog([one for one in read if one], sum(map(_size, answer)) > HUGE)
+
     def refusals(self) -> list[Refused]:
         """What the server refused lately; what cannot be read is left out."""
-        entries = [_fields(entry) for entry in self._ask("LOG", str(MOST_ENTRIES))]
-        return [refused for entry in entries if (refused := _refused(entry)) is not None]
+        return self.read_log().refused
 
-    def sizes(self, lists: Sequence[str], hashes: Sequence[str]) -> dict[str, tuple[int, int]]:
-        """How many entries each of these keys has, and its bytes as the server estimates them."""
-        pipe: Any = self._client.pipeline(transaction=False)
-        for key in lists:
-            pipe.llen(key)
-        for key in hashes:
-            pipe.hlen(key)
-        keys = [*lists, *hashes]
-        for key in keys:
-            pipe.memory_usage(key)
-        answers: list[Any] = pipe.execute(raise_on_error=False)
-        numbers = [answer if isinstance(answer, int) else 0 for answer in answers]
-        return dict(zip(keys, zip(numbers[: len(keys)], numbers[len(keys) :], strict=True), strict=True))
+    def forget_refusals(self) -> None:
+        """The server's log of refusals is empty. Safe to call twice."""
+        self._ask("LOG", "RESET")
+
+    def sizes(self, keys: Sequence[Key], most_entries: int) -> dict[Key, Size]:
+        """How much lies in each of these keys; the bytes are estimated where there are more entries than that."""
+        return measure(self._client, keys, most_entries)
 
     def filled(self) -> float:
         """Which part of the memory that it may take the server has taken; 0 where it has no limit."""
@@ -110,19 +124,33 @@ def _version(text: str) -> tuple[int, ...]:
 
 def _fields(entry: Any) -> Mapping[str, str]:
     """The entry's fields by name, which come as pairs or, in the newer protocol, as a mapping."""
-    if isinstance(entry, dict):
-        return {_text(name): _text(value) for name, value in entry.items()}
-    values = [_text(value) for value in entry]
+    values = [_shown(value) for value in _flat(entry)]
     return dict(zip(values[::2], values[1::2], strict=False))
+
+
+def _flat(entry: Any) -> list[Any]:
+    return [one for pair in entry.items() for one in pair] if isinstance(entry, dict) else list(entry)
+
+
+def _size(entry: Any) -> int:
+    return sum(len(value) for value in _flat(entry) if isinstance(value, bytes | str))
 
 
 def _refused(entry: Mapping[str, str]) -> Refused | None:
     try:
         user, reason, what = entry["username"], entry["reason"], f"{entry['reason']} {entry['object']}"
-        key = entry.get("entry-id") or f"{user} {what} {entry['context']}"
+        # A server that was started anew counts from the beginning.
+        number = f"{entry['entry-id']} {entry.get('timestamp-created')}" if "entry-id" in entry else None
+        key = number or f"{user} {what} {entry['context']}"
         return Refused(key, user, reason, what[:200], int(entry["count"]), float(entry["age-seconds"]))
     except (KeyError, ValueError):
         return None
+
+
+def _shown(value: Any) -> str:
+    """The beginning of it in visible ASCII: a ledger stores no NUL, and a terminal obeys what cannot be seen."""
+    raw = value[:LONGEST_SHOWN] if isinstance(value, bytes) else str(value)[:LONGEST_SHOWN].encode(errors="replace")
+    return "".join(chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}" for byte in raw)
 
 
 def _text(value: Any) -> str:

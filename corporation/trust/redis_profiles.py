@@ -24,6 +24,8 @@ _NOBODY_YET: Final = ("resetkeys", "resetchannels", "clearselectors", "-@all")
 _CONNECTS: Final = ("+hello", "+auth", "+ping", "+client|setname")
 _SETINFO: Final = "+client|setinfo"
 _SINCE_7_2: Final = ("+waitaof",)
+_MEASURES: Final = "+hlen +memory|usage +hscan"
+"""A factory may fill what it holds with anything: it is measured before it is read, and read a piece at a time."""
 _TRANSACTS: Final = ("+multi", "+exec", "+unwatch")
 
 
@@ -117,8 +119,8 @@ def _engine(missions: str, told: Sequence[str]) -> tuple[str, ...]:
         *_TRANSACTS,
         "+info",
         "+waitaof",
-        _selector(["factory.*", "*.control"], "+lpush +lrange +lrem"),
-        _selector(["unacked:*"], "+hvals", mode="%R"),
+        _selector(["factory.*", "*.control"], "+lpush +llen +memory|usage +lrange +lrem"),
+        _selector(["unacked:*"], _MEASURES, mode="%R"),
         _selector(["corporation:incarnation"], "+get +set"),
         _selector(
             [missions, f"{missions}:exhausted:*"],
@@ -136,8 +138,8 @@ def _api(missions: str, told: Sequence[str]) -> tuple[str, ...]:
     """
     return (
         "+info",
-        _selector(["factory.*"], "+llen +lrange +lrem"),
-        _selector(["unacked:*"], "+hvals", mode="%R"),
+        _selector(["factory.*"], "+llen +memory|usage +lrange +lrem"),
+        _selector(["unacked:*"], _MEASURES, mode="%R"),
         _selector(["corporation:incarnation"], "+get", mode="%R"),
         _selector([missions, *told], "+xrange +xpending +xinfo|stream +xinfo|groups +xinfo|consumers", mode="%R"),
     )

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import redis
 
+from corporation.roles import private_queue
 from corporation.trust.redis_acl import Acl, is_on
 
 STRONG: Final = (
@@ -45,8 +46,15 @@ class Broker:
         found = {name: [words[0].lower() for words in STRONG if self._may(name, words)] for name in names}
         return {name: words for name, words in found.items() if words}
 
+    def reaching_queues(self, names: Iterable[str]) -> list[str]:
+        """Which of these users may take what lies in the queues of factories, as one that several were told may."""
+        return sorted(name for name in names if self._may(name, ("LRANGE", private_queue("any"), "0", "0")))
+
     def refused(self, prefixes: tuple[str, ...]) -> dict[str, int]:
-        """How many commands the server remembers having refused each user whose name begins so; no wrong passwords."""
+        """How many commands the server refused each user whose name begins so, by the newest entries of its log.
+
+        No wrong passwords.
+        """
         counts: dict[str, int] = {}
         for one in self._acl.refusals():
             if one.user.startswith(prefixes) and one.reason != "auth":

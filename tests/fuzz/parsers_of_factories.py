@@ -23,7 +23,7 @@ from corporation.cli.exits import Refusal
 from corporation.errors import CorporationError
 from corporation.federation import hq, hq_token
 from corporation.trust import claimed_orders
-from factory_tasks import broker, heartbeat, mission_task, redis_password, stop_orders, taken_messages
+from factory_tasks import heartbeat, mission_task, queue_look, redis_password, stop_orders, taken_messages
 from factory_tasks.bootstrap_repo import bundle
 from factory_tasks.bootstrap_repo.order import OrderRefusedError, read_order
 from factory_tasks.pull import orders
@@ -209,8 +209,7 @@ OF_FACTORIES: Final = [
         echoes="names the member of the bundle",
     ),
     Parser("factory_tasks.taken_messages:_attempt_of", written([WHOLE, "", "q"]), taken_messages._attempt_of),  # pyright: ignore[reportPrivateUsage]
-    Parser("factory_tasks.broker:_read", written(WHOLE), broker._read),  # pyright: ignore[reportPrivateUsage]
-    Parser("factory_tasks.broker:_task_of", written(WHOLE), broker._task_of),  # pyright: ignore[reportPrivateUsage]
+    Parser("factory_tasks.queue_look:read_entry", written(WHOLE), queue_look.read_entry),
     Parser(
         "factory_tasks.redis_password:_password_in",
         _objects({"redis_user": "f_desk-7", "redis_password": "x" * 43}),

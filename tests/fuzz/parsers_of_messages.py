@@ -242,7 +242,7 @@ OF_MESSAGES: Final = [
         (update_manifest.ManifestRefusedError,),
     ),
     Parser(
-        "corporation.trust.redis_acl:refusals",
+        "corporation.trust.redis_acl:read_log",
         st.lists(
             st.one_of(
                 st.lists(
@@ -252,7 +252,7 @@ OF_MESSAGES: Final = [
             ),
             max_size=3,
         ),
-        lambda entries: redis_acl.Acl(_Answers(entries)).refusals(),  # pyright: ignore[reportArgumentType]
+        lambda entries: redis_acl.Acl(_Answers(entries)).read_log(),  # pyright: ignore[reportArgumentType]
     ),
     Parser(
         "corporation.trust.redis_acl:lines",

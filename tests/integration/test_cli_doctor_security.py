@@ -155,6 +155,26 @@ def test_a_broker_that_is_open_is_told_with_what_to_do(
     assert (urlsplit(redis_url).password or "") not in ended.stdout
 
 
+def test_a_password_that_factories_may_have_shared_before_is_to_be_changed(
+    hq: Headquarters,  # noqa: F811
+    redis_url: str,
+    users: redis.Redis,
+    tmp_path: Path,
+) -> None:
+    given = {"FACTORY_ROLE": "HEADQUARTERS", "UA_REDIS_URL": redis_url}
+    users.execute_command("ACL", "SETUSER", "producer", "on", f">{PASSWORD}", "~own", "+xadd")
+    beside = controls(run(hq, "doctor", "security", "--json", "--state", str(tmp_path), **given))["Redis password"]
+    Acl(users).remove("f_desk-7")
+    alone = controls(run(hq, "doctor", "security", "--json", "--state", str(tmp_path), **given))["Redis password"]
+    Acl(users).remove("producer")
+
+    assert (beside["state"], alone["state"]) == ("on", "on")
+    assert "'default' may reach all queues" in beside["seen"]
+    assert "producer" not in beside["seen"]
+    assert "change it" in beside["advice"]
+    assert alone["advice"] == ""
+
+
 def test_a_command_that_the_broker_refused_a_factory_is_told(
     hq: Headquarters,  # noqa: F811
     redis_url: str,

@@ -132,6 +132,22 @@ def test_it_never_evicts_and_writes_every_change_to_disk(start: Start, tmp_path:
     }
 
 
+def test_no_value_is_larger_than_any_message_needs_and_what_an_older_version_took_is_kept(
+    start: Start, tmp_path: Path
+) -> None:
+    before = start(tmp_path / "v")
+    with redis.Redis.from_url(before.url) as client:
+        client.config_set("proto-max-bulk-len", 512 * 1024 * 1024)
+        client.set("old", b"x" * 9_000_000)
+    before.stop()
+
+    with redis.Redis.from_url(start(tmp_path / "v").url, retry=NO_RETRY) as client:
+        assert client.strlen("old") == 9_000_000
+        assert client.set("new", b"x" * 5_000_000)
+        with pytest.raises(redis.RedisError):  # the answer, or the connection that it closes behind it
+            client.set("new", b"x" * 9_000_000)
+
+
 def test_nobody_gets_in_without_the_password(start: Start, tmp_path: Path) -> None:
     server = start(tmp_path / "v")
 

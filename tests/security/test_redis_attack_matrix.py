@@ -142,6 +142,7 @@ ALLOWED: Final = {
         {
             "read the missions that wait for another",
             "read the orders to another",
+            "see how much another has to do",
             "read what producers send",
             "read the stream in HQ's name",
             "take over what HQ reads",

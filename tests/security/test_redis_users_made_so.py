@@ -11,6 +11,7 @@ import pytest
 import redis
 from canary import secret
 from sqlalchemy import Engine, text
+from structlog.testing import capture_logs
 
 from corporation.broker_link import open_link
 from corporation.db import open_ledger, transaction
@@ -428,6 +429,27 @@ def test_one_user_that_the_server_does_not_take_keeps_no_other_out(
     keeper.tick()
 
     assert is_let_in(server, FIRST, "f_desk-6")
+
+
+@pytest.mark.parametrize("factory_id", ["control", "desk-7_index"])
+def test_a_name_that_may_have_no_user_keeps_no_other_out_and_has_none(
+    ledger: Engine, keeper: Doorkeeper, server: "Server", admin: redis.Redis, factory_id: str
+) -> None:
+    """It came with an older version, or into the table by hand."""
+    admin.execute_command("ACL SETUSER", f"f_{factory_id}", "on", f">{SECOND}", "~*", "+@all")
+    issue(ledger, SECOND, factory_id)
+    issue(ledger)
+    with capture_logs() as logs:
+        keeper.tick()
+        keeper.tick()
+
+    assert is_let_in(server, FIRST)
+    assert not is_let_in(server, SECOND, f"f_{factory_id}")
+    assert sql(ledger, "SELECT factory_id FROM corporation.redis_users WHERE applied_at IS NULL") == [(factory_id,)]
+    assert [line["factory_id"] for line in logs if line["event"] == "redis_user_must_not_be"] == [factory_id]
+    assert sql(ledger, "SELECT kind, title FROM corporation.notifications") == [
+        ("redis_user_must_not_be", f"{factory_id} may have no user of Redis")
+    ]
 
 
 def test_only_one_of_two_engines_keeps_the_door(ledger: Engine, keeper: Doorkeeper, admin: redis.Redis) -> None:

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 from sqlalchemy import Engine, text
+from structlog.testing import capture_logs
 
 from corporation.broker_link import open_link
 from corporation.db import open_ledger, transaction
 from corporation.engine.doorkeeper import Doorkeeper
 from corporation.engine.doorwatch import MOST_BYTES, MOST_ENTRIES, NEWS_SECONDS, Doorwatch, news_in
 from corporation.trust import redis_users
-from corporation.trust.redis_acl import Acl, Refused
+from corporation.trust.redis_acl import MOST_READ, Acl, Refused
 from corporation.trust.redis_address import with_user
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def admin(server: "Server") -> Iterator[redis.Redis]:
         client.acl_log_reset()
         client.flushall()
         client.config_set("maxmemory", 0)
+        client.config_set("proto-max-bulk-len", 8 * 1024 * 1024)
         yield client
 
 
@@ -135,11 +137,153 @@ def test_a_queue_that_its_factory_fills_is_told_once(
     assert told(ledger) == [("redis_queue_swollen", "desk-7 fills Redis")]
 
 
+def huge(entries: int) -> dict[Any, Any]:
+    """So many values that are too large together."""
+    return {str(number): "x" * (MOST_BYTES // entries) for number in range(entries)}
+
+
 def test_few_entries_that_are_huge_are_told_too(ledger: Engine, keeper: Doorkeeper, factory: redis.Redis) -> None:
-    factory.hset("unacked:desk-7", "tag", "x" * (MOST_BYTES + 1))
+    factory.hset("unacked:desk-7", mapping=huge(10))
     keeper.tick()
 
     assert told(ledger) == [("redis_queue_swollen", "desk-7 fills Redis")]
+
+
+def test_few_huge_entries_among_many_small_ones_is_told(
+    ledger: Engine, keeper: Doorkeeper, factory: redis.Redis
+) -> None:
+    """The server's own estimate looks at five entries."""
+    small = {f"small {number}": "x" for number in range(900)}
+    factory.hset("unacked:desk-7", mapping=huge(10) | small)
+    keeper.tick()
+
+    assert told(ledger) == [("redis_queue_swollen", "desk-7 fills Redis")]
+
+
+def test_what_a_factory_keeps_beside_its_messages_is_watched_too(
+    ledger: Engine, keeper: Doorkeeper, factory: redis.Redis, admin: redis.Redis
+) -> None:
+    many: dict[Any, Any] = {str(number): number for number in range(MOST_ENTRIES + 1)}
+    factory.zadd("unacked:desk-7_index", many)
+    admin.config_set("proto-max-bulk-len", MOST_BYTES + 1)
+    factory.set("unacked:desk-7_mutex", "x" * (MOST_BYTES + 1))
+    keeper.tick()
+
+    with transaction(ledger) as connection:
+        about = connection.execute(text("SELECT metadata ->> 'about' FROM corporation.notifications ORDER BY 1"))
+        assert list(about.scalars()) == ["unacked:desk-7_index", "unacked:desk-7_mutex"]
+
+
+def test_a_name_with_characters_that_no_text_may_have_hides_nothing(
+    ledger: Engine, keeper: Doorkeeper, factory: redis.Redis
+) -> None:
+    """PostgreSQL stores no NUL, and a terminal obeys an escape."""
+    attack(factory, "GET", b"\x00\x1b[2J\r\n\xff\xe2\x80\xae")
+    attack(factory, "FLUSHALL")
+    keeper.tick()
+
+    with transaction(ledger) as connection:
+        [message] = connection.execute(text("SELECT message FROM corporation.notifications")).scalars()
+    assert refused_commands(ledger) == 2
+    assert message.isascii()
+    assert message.isprintable()
+
+
+def test_what_could_not_be_told_is_told_at_the_next_look_and_the_rest_at_once(
+    ledger: Engine, keeper: Doorkeeper, factory: redis.Redis
+) -> None:
+    factory.rpush("factory.desk-7", *["x"] * (MOST_ENTRIES + 1))
+    attack(factory, "FLUSHALL")
+    with transaction(ledger) as connection:
+        connection.execute(
+            text("""
+            ALTER TABLE corporation.notifications ADD CONSTRAINT broken CHECK (kind <> 'redis_command_refused')
+        """)
+        )
+    keeper.tick()
+
+    assert (told(ledger), refused_commands(ledger)) == ([("redis_queue_swollen", "desk-7 fills Redis")], 0)
+
+    with transaction(ledger) as connection:
+        connection.execute(text("ALTER TABLE corporation.notifications DROP CONSTRAINT broken"))
+    keeper.tick()
+
+    assert [kind for kind, _ in told(ledger)] == ["redis_queue_swollen", "redis_command_refused"]
+    assert refused_commands(ledger) == 1
+
+
+def test_users_are_made_so_although_nothing_can_be_told(
+    ledger: Engine, keeper: Doorkeeper, factory: redis.Redis, admin: redis.Redis
+) -> None:
+    attack(factory, "FLUSHALL")
+    with transaction(ledger) as connection:
+        redis_users.issue(connection, "desk-8", "f_desk-8", PASSWORD)
+        connection.execute(text("ALTER TABLE corporation.notifications RENAME TO elsewhere"))
+    keeper.tick()
+    with transaction(ledger) as connection:
+        connection.execute(text("ALTER TABLE corporation.elsewhere RENAME TO notifications"))
+
+    assert "f_desk-8" in admin.acl_users()
+
+
+def test_huge_names_are_read_once_and_forgotten(
+    ledger: Engine, keeper: Doorkeeper, factory: redis.Redis, admin: redis.Redis
+) -> None:
+    """The server keeps each refused name whole, and answers with all of them at every look."""
+    for letter in "abc":
+        attack(factory, "GET", letter * 4_000_000)
+    keeper.tick()
+    before: Any = admin.info("stats")
+    keeper.tick()
+    after: Any = admin.info("stats")
+
+    assert after["total_net_output_bytes"] - before["total_net_output_bytes"] < 100_000
+    assert ("redis_refusals_huge", "Names that Redis refused are huge") in told(ledger)
+    assert refused_commands(ledger) == 3
+    attack(factory, "GET", "d")
+    keeper.tick()
+    assert refused_commands(ledger) == 4, "what is refused afterwards is counted on"
+
+
+def test_a_log_that_is_not_answered_in_time_is_emptied_and_told(
+    ledger: Engine, keeper: Doorkeeper, factory: redis.Redis, admin: redis.Redis
+) -> None:
+    attack(factory, "GET", "d")
+
+    def too_late() -> Any:
+        raise redis.TimeoutError("Timeout reading from socket")
+
+    keeper.acl.read_log = too_late
+    keeper.tick()
+
+    assert told(ledger) == [("redis_refusals_huge", "Names that Redis refused are huge")]
+    assert admin.execute_command("ACL", "LOG") == []
+
+
+def test_a_watch_that_fails_ends_no_turn_of_the_doorkeeper(ledger: Engine, keeper: Doorkeeper) -> None:
+    def fails() -> Any:
+        raise ValueError("an answer that nobody expected")
+
+    keeper.acl.read_log = fails
+    with capture_logs() as logs:
+        assert keeper.tick() is False
+
+    assert [line["event"] for line in logs] == ["doorwatch_failed"]
+
+
+def test_more_than_is_read_of_what_was_refused_is_told(
+    ledger: Engine, keeper: Doorkeeper, factory: redis.Redis, admin: redis.Redis
+) -> None:
+    """Noise that pushes out what should not be seen is seen itself."""
+    attack(factory, "FLUSHALL")
+    keeper.tick()
+    for number in range(MOST_READ + 1):
+        with pytest.raises(redis.AuthenticationError):
+            admin.execute_command("AUTH", f"stranger-{number}", "x")
+    keeper.tick()
+    keeper.tick()
+
+    assert [kind for kind, _ in told(ledger)] == ["redis_command_refused", "redis_refusals_missed"]
 
 
 def test_a_redis_that_fills_up_is_told(ledger: Engine, keeper: Doorkeeper, admin: redis.Redis) -> None:

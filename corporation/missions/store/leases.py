@@ -1,12 +1,12 @@
 """Who is still alive: renewing the leases of attempts that were heard of, and finding those that fell silent."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, Row, TextClause, text
 
 from corporation.missions.finish import Standing
 from corporation.missions.store.reporting import read_standings
@@ -77,6 +77,15 @@ LAPSED = text("""
        AND NOT EXISTS (SELECT 1 FROM mailbox.celery_taskmeta t WHERE t.task_id = a.id::text
                           AND t.collected_at IS NULL AND t.status IN ('SUCCESS', 'FAILURE', 'REVOKED'))
      ORDER BY a.lease_expires_at LIMIT :limit
+""")
+
+# Whatever of theirs lies in the mailbox changes nothing any more, so it is not waited for.
+OF_QUARANTINED = text("""
+    SELECT a.id FROM corporation.attempts a JOIN corporation.factory_access x ON x.factory_id = a.factory_id
+     WHERE a.state IN ('queued', 'claimed', 'running') AND x.quarantined_at IS NOT NULL
+       AND (a.state <> 'queued' OR CAST(:queued_too AS boolean))
+       AND NOT EXISTS (SELECT 1 FROM corporation.outbox o WHERE o.attempt_id = a.id AND o.topic = 'attempt')
+     ORDER BY a.id LIMIT :limit
 """)
 
 # The last renewal was one lease before its end: who was heard of after that did not name the attempt. What never began
@@ -184,12 +193,23 @@ def lapsed(connection: Connection, limit: int, *, queued_too: bool = True) -> li
     Without `queued_too` only those that a factory has spoken of. They are read twice: a renewal may have come in while
     we waited for the locks.
     """
-    values = {"limit": limit, "queued_too": queued_too}
-    ids = [row.id for row in connection.execute(LAPSED, values)]
+    return _locked(connection, LAPSED, {"limit": limit, "queued_too": queued_too})
+
+
+def of_quarantined(connection: Connection, limit: int, *, queued_too: bool = True) -> list[Standing]:
+    """Up to `limit` attempts that factories in quarantine hold, with their missions locked until the commit.
+
+    Without `queued_too` only those that a factory has spoken of. What was never sent is not among them.
+    """
+    return _locked(connection, OF_QUARANTINED, {"limit": limit, "queued_too": queued_too})
+
+
+def _locked(connection: Connection, found: TextClause, values: Mapping[str, Any]) -> list[Standing]:
+    ids = [row.id for row in connection.execute(found, values)]
     if not ids:
         return []
     connection.execute(LOCK, {"ids": ids})
-    still = {row.id for row in connection.execute(LAPSED, values)}
+    still = {row.id for row in connection.execute(found, values)}
     return list(read_standings(connection, [str(one) for one in ids if one in still]).values())
 
 

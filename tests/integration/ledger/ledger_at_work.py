@@ -14,6 +14,7 @@ from corporation.factories.store import record_beat
 from corporation.missions.cancel import DEFAULT_REASON, Cancelling, cancel
 from corporation.missions.collect import collect_some
 from corporation.missions.dispatch import DispatchRules, dispatch_some, explain_waiting
+from corporation.missions.evict import evict_some
 from corporation.missions.outbox import BrokerUnavailableError, send_some
 from corporation.missions.outcomes import Done, Outcome
 from corporation.missions.queues import TakenBack, Whereabouts
@@ -60,6 +61,8 @@ class RememberingBroker:
         """Which run of the server this is: a restart has another number."""
         self.foreign = 0
         """How many entries of each mission queue are no messages."""
+        self.overfull: set[str] = set()
+        """Queues in which more lies than is read."""
         self._lying: dict[str, list[AttemptMessage]] = {}
         self._held: dict[str, list[AttemptMessage]] = {}
         self._lock = Lock()
@@ -94,12 +97,16 @@ class RememberingBroker:
     def look_into(self, queue: str) -> Whereabouts:
         """What lies there, and what its factory took."""
         lying = frozenset(self.lying_in(queue))
+        if queue in self.overfull:
+            return Whereabouts(whole=False)
         held = frozenset(one.attempt_id for one in self._held.get(queue, []))
         return Whereabouts(lying, held, self.foreign if queue.startswith("factory.") else 0)
 
     def withdraw(self, queue: str, attempt_ids: Collection[str]) -> TakenBack:
         """Take these attempts' messages out of the queue."""
         held = self.look_into(queue).held
+        if queue in self.overfull:
+            return TakenBack()
         with self._lock:
             lying = self._lying.get(queue, [])
             self._lying[queue] = [message for message in lying if message.attempt_id not in attempt_ids]
@@ -235,6 +242,11 @@ class LedgerAtWork:
         """Take back what lies with factories that do not come for it."""
         with transaction(self.engine) as connection:
             return recall_some(connection, self.broker, Thresholds(), limit, sent_too=sent_too)
+
+    def evict(self, limit: int = 200, *, queued_too: bool = True) -> int:
+        """Give up on what factories in quarantine hold."""
+        with transaction(self.engine) as connection:
+            return evict_some(connection, self.broker, POLICY, lambda: 0.5, limit, queued_too=queued_too)
 
     def lapse(self, *attempt_ids: str) -> None:
         """Their leases are over now."""

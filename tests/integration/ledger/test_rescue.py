@@ -11,6 +11,7 @@ from corporation.db import transaction
 from corporation.engine.rescuer import Rescuer
 from corporation.missions.outbox import BrokerUnavailableError
 from corporation.missions.outcomes import Done, Lost
+from corporation.missions.rebuild import rebuild_queues
 from corporation.missions.rescue import LookedAfter, rescue_some
 from corporation.missions.retry import RetryPolicy
 from corporation.missions.store.leases import Sign, renew
@@ -404,3 +405,45 @@ def test_a_late_result_that_is_none_of_a_death_blames_nobody(ledger: LedgerAtWor
     ledger.collect()
 
     assert [one.took_worker for one in ledger.attempts()] == [False]
+
+
+def test_what_lies_in_a_queue_that_is_too_full_to_be_read_goes_elsewhere_when_its_lease_ends(
+    ledger: LedgerAtWork,
+) -> None:
+    """Its factory fills it: it loses its missions, and holds up nobody else's."""
+    [lost] = ledger.hand_out("j-1")
+    ledger.beat("desk-8")
+    ledger.publish("j-2", target_factory_id="desk-8")
+    ledger.dispatch()
+    ledger.send()
+    ledger.broker.overfull = {"factory.desk-7"}
+    looked = ledger.look(everything=True)
+
+    assert looked == LookedAfter(lying=1, resent=0, unread=("factory.desk-7",))
+
+    ledger.lapse(lost)
+    assert ledger.rescue() == 1
+    assert (ledger.state(), ledger.state("j-2")) == ("waiting", "queued")
+
+
+def test_people_are_told_once_of_a_queue_that_is_too_full_to_be_read(ledger: LedgerAtWork) -> None:
+    hands = Hands()
+    watching = rescuer(ledger, hands)
+    ledger.hand_out("j-1")
+    ledger.broker.overfull = {"factory.desk-7"}
+    watching.tick()
+    hands.now += 61
+    watching.tick()
+
+    [[kind, title]] = ledger.sql("SELECT kind, title FROM corporation.notifications")
+    assert (kind, title) == ("redis_queue_unread", "factory.desk-7 is too full to be read")
+
+
+def test_queues_are_not_filled_again_where_nobody_could_look(ledger: LedgerAtWork) -> None:
+    ledger.hand_out("j-1")
+    ledger.broker.lose("factory.desk-7")
+    ledger.broker.overfull = {"factory.desk-7"}
+    with transaction(ledger.engine) as connection:
+        [row] = rebuild_queues(connection, ledger.broker, LEASE, dry_run=False)
+
+    assert (row.queue, row.resent) == ("factory.desk-7", 0)
