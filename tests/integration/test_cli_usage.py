@@ -175,7 +175,12 @@ def test_a_ledger_that_is_not_reached_ends_migrate_with_69_and_no_password(tmp_p
 def test_doctor_finds_nothing_wrong_where_nothing_was_set_up_and_says_what_to_run(tmp_path: Path) -> None:
     untouched = run("doctor", "--state", str(tmp_path / "none"), UA_DOTENV_PATH=os.devnull)
     begun = run(
-        "doctor", "--state", str(tmp_path / "none"), UA_DOTENV_PATH=os.devnull, UA_HQ_BASE_URL="http://127.0.0.1:1"
+        "doctor",
+        "--state",
+        str(tmp_path / "none"),
+        UA_DOTENV_PATH=os.devnull,
+        UA_HQ_BASE_URL="http://127.0.0.1:1",
+        UA_REDIS_URL="redis://127.0.0.1:1/0",  # or somebody's Redis at the usual port would be asked
     )
 
     assert (untouched.returncode, begun.returncode) == (0, 69)
