@@ -95,7 +95,9 @@ class Rescuer:
 
     def _recall(self, *, sent_too: bool) -> int:
         with transaction(self.ledger) as connection:
-            recalled = recall_some(connection, self.broker, self.thresholds, self.batch, sent_too=sent_too)
+            recalled = recall_some(
+                connection, self.broker, self.thresholds, self.policy, self.chance, self.batch, sent_too=sent_too
+            )
         if recalled:
             log.warning("attempts_recalled", count=recalled)
         return recalled

@@ -1,18 +1,13 @@
 """What a factory in quarantine holds is given to others at once: nothing that it says of it will ever count."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from corporation.missions.collect import settle
-from corporation.missions.finish import Again
-from corporation.missions.outcomes import Lost
 from corporation.missions.queues import Queues
-from corporation.missions.rescue import give_up, take_back
+from corporation.missions.rescue import give_up_at_once, take_back
 from corporation.missions.retry import RetryPolicy
 from corporation.missions.store import leases
-from corporation.missions.store.finishing import Ended
 from corporation.wakeups import DISPATCH, wake
 
 
@@ -34,21 +29,8 @@ def evict_some(
     """
     held = leases.of_quarantined(connection, limit, queued_too=queued_too)
     withdrawn = take_back(connection, queues, held)
-    lost = [
-        _at_once(
-            settle(one, Lost(f"{one.factory_id} was put into quarantine", took_worker=False), {}, policy, chance())
-        )
-        for one in held
-        if one.attempt_id not in withdrawn
-    ]
-    give_up(connection, lost)
+    lost = [(one, f"{one.factory_id} was put into quarantine") for one in held if one.attempt_id not in withdrawn]
+    give_up_at_once(connection, lost, policy, chance)
     if held:
         wake(connection, DISPATCH)
     return len(held)
-
-
-def _at_once(ended: Ended) -> Ended:
-    """The wait between attempts is for what may have broken; here the mission has broken nothing."""
-    if not isinstance(ended.verdict, Again):
-        return ended
-    return replace(ended, verdict=replace(ended.verdict, delay_seconds=0.0))

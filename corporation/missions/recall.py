@@ -1,6 +1,6 @@
 """What lies in the queue of a factory that does not come for it any more is taken back, and waits again (F-21)."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Final
 
@@ -9,7 +9,10 @@ from sqlalchemy import Connection
 from corporation.factories.staleness import Thresholds, judge_status
 from corporation.missions.outbox import BrokerUnavailableError
 from corporation.missions.queues import Queues
+from corporation.missions.rescue import give_up_at_once
+from corporation.missions.retry import RetryPolicy
 from corporation.missions.store import cancelling, withdrawing
+from corporation.missions.store.reporting import read_standings
 from corporation.missions.store.withdrawing import Holder, Lying
 from corporation.wakeups import DISPATCH, SEND, wake
 
@@ -22,14 +25,22 @@ _STILL_HEARD: Final = frozenset({_WHY["paused"], _WHY["draining"]})
 
 
 def recall_some(
-    connection: Connection, queues: Queues, thresholds: Thresholds, limit: int, *, sent_too: bool = True
+    connection: Connection,
+    queues: Queues,
+    thresholds: Thresholds,
+    policy: RetryPolicy,
+    chance: Callable[[], float],
+    limit: int,
+    *,
+    sent_too: bool = True,
 ) -> int:
     """Take back up to `limit` attempts that nobody received from factories that do not, or must not, come for them.
 
     They are over as withdrawn, their missions wait again, and nothing is used up: what has no target goes elsewhere.
     Messages that were not sent yet never are; the others are taken out of their queue, unless a worker has them: then
-    they run. Without `sent_too`, or while the broker is away, those stay as they are. How many were taken back is
-    returned; calling again takes the rest.
+    they run. One that had come back from a worker may have begun there, whatever the factory has said so far: it is
+    lost, and its mission is tried again at once. Without `sent_too`, or while the broker is away, what was sent stays
+    as it is. How many were taken back is returned; calling again takes the rest.
     """
     why = {one: reason for one in withdrawing.holders(connection) if (reason := why_recalled(one, thresholds))}
     if not why:
@@ -38,7 +49,8 @@ def recall_some(
     reasons = {one.factory_id: reason for one, reason in why.items()}
     unsent = withdrawing.unsend(connection, [one.attempt_id for one in lying if one.unsent])
     heard = {one.factory_id for one, reason in why.items() if reason in _STILL_HEARD}
-    taken = unsent | _out_of_queues(queues, [one for one in lying if not one.unsent], heard)
+    unreceived, perhaps_begun = _out_of_queues(queues, [one for one in lying if not one.unsent], heard)
+    taken = unsent | unreceived
     back = withdrawing.withdraw(
         connection,
         {
@@ -50,9 +62,12 @@ def recall_some(
     )
     # A sender that died may have sent what was still in the outbox; the order takes it from the queue.
     cancelling.order_stop(connection, sorted(back & unsent))
-    if back:
+    begun = read_standings(connection, sorted(perhaps_begun)).values()
+    lost = [(one, f"{one.factory_id} {reasons[one.factory_id]}, and a worker had it before") for one in begun]
+    give_up_at_once(connection, lost, policy, chance)
+    if back or lost:
         wake(connection, DISPATCH, SEND)
-    return len(back)
+    return len(back) + len(lost)
 
 
 def why_recalled(holder: Holder, thresholds: Thresholds) -> str | None:
@@ -68,12 +83,13 @@ def why_recalled(holder: Holder, thresholds: Thresholds) -> str | None:
     return None if holder.orders and status != "offline" else _WHY.get(status)
 
 
-def _out_of_queues(queues: Queues, lying: Collection[Lying], heard: Collection[str]) -> set[str]:
-    """Whose messages are gone from their queues now, and with no worker.
+def _out_of_queues(queues: Queues, lying: Collection[Lying], heard: Collection[str]) -> tuple[set[str], set[str]]:
+    """Whose messages are gone from their queues now, and with no worker: what nobody ever had, and what came back.
 
-    One that had come back from a worker counts only where the factory is `heard` of: it would have said that it began.
+    The second only where the factory is `heard` of: one that fell silent may return with it, within its lease.
     """
-    taken: set[str] = set()
+    unreceived: set[str] = set()
+    came_back: set[str] = set()
     places: dict[tuple[str, bool], set[str]] = {}
     for one in lying:
         places.setdefault((one.queue, one.factory_id in heard), set()).add(one.attempt_id)
@@ -81,5 +97,6 @@ def _out_of_queues(queues: Queues, lying: Collection[Lying], heard: Collection[s
     with suppress(BrokerUnavailableError):
         for (queue, is_heard), attempt_ids in places.items():
             found = queues.withdraw(queue, attempt_ids)
-            taken |= found.removed - found.held if is_heard else found.unreceived
-    return taken
+            unreceived |= found.unreceived
+            came_back |= found.removed - found.held - found.unreceived if is_heard else set()
+    return unreceived, came_back

@@ -136,6 +136,26 @@ def _waited(ended: Ended, lease_seconds: float) -> Ended:
     return replace(ended, verdict=replace(ended.verdict, delay_seconds=delay))
 
 
+def give_up_at_once(
+    connection: Connection,
+    reasons: Sequence[tuple[Standing, str]],
+    policy: RetryPolicy,
+    chance: Callable[[], float],
+) -> None:
+    """These attempts are lost, each for its reason and without a worker that is known to have died with it.
+
+    Their missions are tried again without a wait: that is for what may have broken, and they have broken nothing.
+    """
+    ended = [settle(one, Lost(why, took_worker=False), {}, policy, chance()) for one, why in reasons]
+    give_up(connection, [_without_delay(one) for one in ended])
+
+
+def _without_delay(ended: Ended) -> Ended:
+    if not isinstance(ended.verdict, Again):
+        return ended
+    return replace(ended, verdict=replace(ended.verdict, delay_seconds=0.0))
+
+
 def take_back(connection: Connection, queues: Queues, silent: Sequence[Standing]) -> set[str]:
     """Take the messages of these attempts out of their queues, so that a factory that returns does not run them.
 

@@ -41,11 +41,14 @@ HOLDERS = text("""
       LEFT JOIN corporation.factory_access access USING (factory_id)
 """)
 
+# One whose report lies uncollected in the mailbox was received, whatever its message says.
 TAKE = text("""
     SELECT a.id, a.queue, a.factory_id, o.id IS NOT NULL AS unsent
       FROM corporation.attempts a JOIN corporation.missions m ON m.attempt_id = a.id
       LEFT JOIN corporation.outbox o ON o.attempt_id = a.id AND o.topic = 'attempt'
      WHERE (o.id IS NOT NULL OR CAST(:sent_too AS boolean)) AND a.state = 'queued' AND m.state = 'queued'
+       AND NOT EXISTS (SELECT 1 FROM mailbox.celery_taskmeta t WHERE t.task_id = a.id::text
+                          AND t.collected_at IS NULL AND t.status IN ('SUCCESS', 'FAILURE', 'REVOKED'))
        AND (a.factory_id, m.mission_kind LIKE 'system:%') IN
            (SELECT * FROM unnest(CAST(:factory_ids AS text[]), CAST(:orders AS boolean[])))
      ORDER BY m.id

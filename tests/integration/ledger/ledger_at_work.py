@@ -241,7 +241,7 @@ class LedgerAtWork:
     def recall(self, limit: int = 200, *, sent_too: bool = True) -> int:
         """Take back what lies with factories that do not come for it."""
         with transaction(self.engine) as connection:
-            return recall_some(connection, self.broker, Thresholds(), limit, sent_too=sent_too)
+            return recall_some(connection, self.broker, Thresholds(), POLICY, lambda: 0.5, limit, sent_too=sent_too)
 
     def evict(self, limit: int = 200, *, queued_too: bool = True) -> int:
         """Give up on what factories in quarantine hold."""

@@ -11,7 +11,7 @@ from corporation.db import transaction
 from corporation.engine.rescuer import Rescuer
 from corporation.factories.control import Word, flag
 from corporation.factories.staleness import Thresholds
-from corporation.missions.outcomes import Done
+from corporation.missions.outcomes import Done, Lost
 from corporation.missions.recall import recall_some, why_recalled
 from corporation.missions.store.withdrawing import Holder
 
@@ -158,16 +158,55 @@ def test_what_was_handed_out_twice_is_taken_back_too_for_nobody_would_come_for_i
     assert ledger.state() == "waiting"
 
 
-@pytest.mark.parametrize(("what", "state"), [("paused", "waiting"), ("offline", "queued")])
-def test_what_came_back_from_a_worker_is_taken_only_from_a_factory_that_would_have_said_that_it_began(
-    ledger: LedgerAtWork, what: str, state: str
+@pytest.mark.parametrize("what", ["paused", "draining", "says that it drains"])
+def test_what_came_back_from_a_worker_may_have_begun_there_and_is_tried_again_at_once(
+    ledger: LedgerAtWork, what: str
 ) -> None:
+    """Its worker began it and died before anybody heard of that: to say that nobody received it would be a lie."""
     [attempt] = ledger.hand_out("j-1")
     ledger.broker.came_back.add(attempt)
     ledger.sql(AWAY[what])
-    ledger.recall()
 
-    assert ledger.state() == state
+    assert ledger.recall() == 1
+    assert (ledger.state(), [(one.state, one.took_worker) for one in ledger.attempts()]) == (
+        "waiting",
+        [("lost", False)],
+    )
+    ledger.beat("desk-8")
+    assert ledger.dispatch() == 1
+    ledger.report(attempt, Lost("the process that ran the attempt died"))
+    ledger.collect()
+    assert ledger.events()[-1] == "late_result"
+
+
+def test_what_came_back_from_a_worker_and_may_be_tried_once_is_not_tried_again(ledger: LedgerAtWork) -> None:
+    [attempt] = ledger.hand_out("j-1", max_retries=0)
+    ledger.broker.came_back.add(attempt)
+    ledger.sql(AWAY["paused"])
+
+    assert ledger.recall() == 1
+    assert ledger.mission().error == "lost: desk-7 is paused, and a worker had it before"
+
+
+def test_what_came_back_from_a_worker_of_a_silent_factory_waits_for_its_lease(ledger: LedgerAtWork) -> None:
+    [attempt] = ledger.hand_out("j-1")
+    ledger.broker.came_back.add(attempt)
+    ledger.sql(AWAY["offline"])
+
+    assert ledger.recall() == 0
+    assert ledger.state() == "queued"
+
+
+def test_what_is_reported_already_is_not_taken_back_although_its_message_came_back(ledger: LedgerAtWork) -> None:
+    """Its worker died between its report and its acknowledgement."""
+    [attempt] = ledger.hand_out("j-1")
+    ledger.broker.came_back.add(attempt)
+    ledger.report(attempt)
+    ledger.sql(AWAY["paused"])
+
+    assert ledger.recall() == 0
+    ledger.collect()
+    assert ledger.state() == "succeeded"
 
 
 def test_no_more_than_asked_for_is_taken_back_at_once(ledger: LedgerAtWork) -> None:
@@ -210,7 +249,8 @@ def _blocked(ledger: LedgerAtWork) -> bool:
 def test_nothing_is_read_of_the_queues_while_everybody_comes(ledger: LedgerAtWork) -> None:
     ledger.hand_out("j-1")
     with transaction(ledger.engine) as connection:
-        assert recall_some(connection, None, Thresholds(), 200) == 0  # pyright: ignore[reportArgumentType]
+        nobody: Any = None
+        assert recall_some(connection, nobody, Thresholds(), POLICY, lambda: 0.5, 200) == 0
 
 
 HEARD = {"registered": True, "said": "online"}
