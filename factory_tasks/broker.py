@@ -12,6 +12,7 @@ from celery import Celery
 from kombu.exceptions import KombuError
 
 import celeryconfig
+from corporation import clock
 from corporation.clock import new_id, utc_now
 from corporation.missions.outbox import BrokerUnavailableError
 from corporation.missions.queues import TakenBack, Whereabouts
@@ -34,6 +35,10 @@ ECHO_SECONDS: Final = 300
 OURS: Final = "corporation."
 """How the tasks begin that are no attempts: beats, stops, echoes."""
 
+REMOVING_SECONDS: Final = 5.0
+"""Of one queue at a time: for each removal Redis looks through the queue, and a factory can fill its own so that this
+takes minutes. What is still there afterwards is there at the next sweep."""
+
 MARK = "corporation:incarnation"
 """A key of our own in Redis. Without it, whoever comes by writes a new one: then all else may be gone as well."""
 
@@ -44,11 +49,17 @@ _AWAY = (KombuError, redis.exceptions.RedisError, OSError)
 class CeleryBroker:
     """Sends attempts as Celery tasks `mission.<kind>`, whose task id is the attempt's id."""
 
-    def __init__(self, settings: Settings, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        now: Callable[[], datetime] = utc_now,
+        monotonic: Callable[[], float] = clock.monotonic,
+    ) -> None:
         self._grace_seconds = settings.timeout_grace_seconds
         key = settings.mission_signing_key
         self._signer = signer_of(key.get_secret_value()) if key else None
         self._now = now
+        self._monotonic = monotonic
         self._app = Celery("corporation-engine", set_as_current=False)
         self._app.conf.update(celeryconfig.configuration(settings))
         self._redis = redis.Redis.from_url(settings.redis_url, socket_timeout=10, socket_connect_timeout=5)
@@ -125,13 +136,13 @@ class CeleryBroker:
         """Each queue has this echo, and no earlier one, behind what lies there; BrokerUnavailableError otherwise.
 
         Doing it again is safe. What Redis is there for and refuses is logged and left, and a queue that is too full to
-        be read gets none: it would only grow.
+        be read, or to be cleared of echoes in time, gets none: it would only grow.
         """
         for message in messages:
             with _refusals_logged(message.queue), _asking(), suppress(OverfullError):
-                for body in [body for body in self._look.queue(message.queue) if _is_echo(body)]:
-                    self._remove(message.queue, body)
-                self._ask_for_echo(message)
+                echoes = [body for body in self._look.queue(message.queue) if _is_echo(body)]
+                if len(self._removed(message.queue, echoes)) == len(echoes):
+                    self._ask_for_echo(message)
 
     def _ask_for_echo(self, message: EchoMessage) -> None:
         kwargs = {"echo_id": message.echo_id}
@@ -201,8 +212,10 @@ class CeleryBroker:
             return self._take_out(queue, found)
 
     def _take_out(self, queue: str, found: Sequence[tuple[bytes, Entry]]) -> TakenBack:
-        gone = [entry for body, entry in found if self._remove(queue, body)]
-        removed = frozenset(entry.attempt_id for entry in gone if entry.attempt_id)
+        asked = self._removed(queue, [body for body, _ in found])
+        gone = [entry for (_, entry), is_gone in zip(found, asked, strict=False) if is_gone]
+        left = {entry.attempt_id for _, entry in found[len(asked) :]}
+        removed = frozenset(entry.attempt_id for entry in gone if entry.attempt_id and entry.attempt_id not in left)
         came_back = {entry.attempt_id for entry in gone if entry.came_back}
         held = self._held(queue) if removed else frozenset[str]()
         # Filled this very moment: whoever holds that much may hold these.
@@ -235,6 +248,17 @@ class CeleryBroker:
             return ask()
         except redis.exceptions.ResponseError:
             return "-"
+
+    def _removed(self, queue: str, bodies: Sequence[bytes]) -> list[bool]:
+        """Whether each of these entries was still there; shorter than `bodies` where the time was over."""
+        end = self._monotonic() + REMOVING_SECONDS
+        answers: list[bool] = []
+        for body in bodies:
+            if self._monotonic() > end:
+                log.warning("queue_slow_to_clear", queue=queue, left=len(bodies) - len(answers))
+                break
+            answers.append(self._remove(queue, body))
+        return answers
 
     def _remove(self, queue: str, body: bytes) -> bool:
         removed: Any = self._redis.lrem(queue, 0, body)  # pyright: ignore[reportArgumentType] - bytes, as lrange gave them

@@ -21,8 +21,9 @@ from corporation.trust.key_sizes import Key, Kind, measure
 MOST_ENTRIES: Final = 10_000
 """Of one key. HQ lets 2,000 missions wait at a factory beside those in its slots, and sends each three times at most:
 beyond this nobody but the factory itself can have put it there."""
-MOST_BYTES: Final = 64 * 1024 * 1024
-"""Of one key: fifty of the largest orders that HQ takes, thousands of usual ones; half a second of reading."""
+MOST_BYTES: Final = 128 * 1024 * 1024
+"""Of one key: about a hundred of the largest orders that HQ takes (1.4 MB, as they are sent), two thousand of 50 kB;
+some three seconds of reading."""
 MOST_SIGNS: Final = 1_000_000
 """Commas and brackets in one key, each of which costs the parser time: a message of ours has about fifty. Measured,
 64 MiB of nothing else take eight seconds, and this many a quarter of one."""

@@ -28,8 +28,10 @@ NEWS_SECONDS: Final = 3600.0
 """What was refused longer ago when it is first seen was somebody's news before."""
 SIZES_EVERY_SECONDS: Final = 10.0
 SAY_AGAIN_SECONDS: Final = 60.0
-MOST_ENTRIES: Final = 1_000
-"""Entries of one key of a factory. HQ puts no more into its queue than it has slots, so it has filled it itself."""
+LATE_TIMES: Final = 2
+"""So many looks in a row that are not answered in time; the server's log is emptied unread then."""
+MOST_ENTRIES: Final = 2_500
+"""Entries of one key of a factory. HQ lets 2,000 missions wait at one, beside those in its slots."""
 MOST_BYTES: Final = 64 * 1024 * 1024
 FULL: Final = 0.6
 """The part of its memory from which on the broker is an alarm: at the whole of it HQ can write nothing either."""
@@ -55,6 +57,7 @@ class Doorwatch:
     always: bool = False
     monotonic: Callable[[], float] = clock.monotonic
     _looked: bool = field(default=False, init=False)
+    _late: int = field(default=0, init=False)
     _seen: dict[str, int] = field(default_factory=dict[str, int], init=False)
     _measured_at: float = field(default=float("-inf"), init=False)
     _failed_at: float = field(default=float("-inf"), init=False)
@@ -76,20 +79,24 @@ class Doorwatch:
         try:
             read = acl.read_log()
         except redis.exceptions.TimeoutError:
-            # Too much to be answered in time; it would be at every look.
-            self._forget(ledger, acl, [])
+            self._late += 1
+            if self._late == LATE_TIMES:
+                # Too much to be answered in time, and not a server that was slow for a moment.
+                self._late = 0
+                self._forget(ledger, acl, [])
             return
-        if (
-            self._looked
-            and len(read.refused) == MOST_READ
-            and not {one.key for one in read.refused} & self._seen.keys()
-        ):
+        self._late = 0
+        if self._looked and read.is_full and not self._is_old(read.refused[-1:]):
             self._told(ledger, _tell_missed)
         untold = {one.key for one, more in news_in(read.refused, self._seen) if not self._tell(ledger, one, more)}
         self._looked = True
         self._seen = {**counted(read.refused), **{key: self._seen.get(key, 0) for key in untold}}
         if read.is_huge and not untold:
             self._forget(ledger, acl, read.refused)
+
+    def _is_old(self, oldest: Sequence[Refused]) -> bool:
+        """Whether the oldest entry is as it was at the last look: then nothing that came since was pushed out."""
+        return all(self._seen.get(one.key) == one.count for one in oldest) and bool(oldest)
 
     def _tell(self, ledger: Engine, refused: Refused, more: int) -> bool:
         return self._told(ledger, lambda connection: _tell_refused(connection, refused, more))

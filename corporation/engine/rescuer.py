@@ -51,6 +51,7 @@ class Rescuer:
     _orphans_swept_at: float = field(default=float("-inf"), init=False)
     _after_factory: str = field(default="", init=False)
     _foreign: int = field(default=0, init=False)
+    _is_blind: bool = field(default=False, init=False)
 
     def tick(self) -> bool:
         """One sweep. After a start or a long gap every lease is first extended: our absence ends no attempt (F-7)."""
@@ -86,8 +87,12 @@ class Rescuer:
                     most_sends=None if forgot else MOST_SENDS,
                 )
                 _tell_unread(connection, looked.unread)
-        except BrokerUnavailableError:
+        except BrokerUnavailableError as error:
+            if not self._is_blind:
+                log.warning("queues_not_looked_into", error=str(error))
+            self._is_blind = True
             return False
+        self._is_blind = False
         self._incarnation = incarnation
         if forgot or looked.resent:
             log.warning("messages_sent_again", count=looked.resent, lying=looked.lying, broker_was_restarted=forgot)

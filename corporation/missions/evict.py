@@ -28,9 +28,9 @@ def evict_some(
     call twice. Without `queued_too` what waits in a queue is left alone: nobody could look whether it lies there.
     """
     held = leases.of_quarantined(connection, limit, queued_too=queued_too)
-    withdrawn = take_back(connection, queues, held)
-    lost = [(one, f"{one.factory_id} was put into quarantine") for one in held if one.attempt_id not in withdrawn]
+    back = take_back(connection, queues, held)
+    lost = [(one, f"{one.factory_id} was put into quarantine") for one in held if one.attempt_id not in back.settled]
     give_up_at_once(connection, lost, policy, chance)
     if held:
         wake(connection, DISPATCH)
-    return len(held)
+    return len(held) - len(back.unasked)

@@ -1,6 +1,6 @@
 """Queued attempts that are looked after, and missions whose factory fell silent: tried again or failed as lost."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -34,6 +34,20 @@ class LookedAfter:
     resent: int
     unread: tuple[str, ...] = ()
     """The queues in which more lies than a factory of ours can hold."""
+
+
+@dataclass(frozen=True)
+class Back:
+    """What came of taking messages back: who is over as withdrawn, and whose queue could not be asked this time."""
+
+    withdrawn: Collection[str]
+    unasked: Collection[str] = frozenset()
+    """One factory's queue may be slow to answer; that takes nothing away from the others, whose turn comes again."""
+
+    @property
+    def settled(self) -> set[str]:
+        """Who is not to be given up now."""
+        return {*self.withdrawn, *self.unasked}
 
 
 def look_after_queued(
@@ -103,17 +117,17 @@ def rescue_some(
     alone: nobody could look whether it lies there.
     """
     silent = leases.lapsed(connection, limit, queued_too=queued_too)
-    withdrawn = take_back(connection, queues, silent)
+    back = take_back(connection, queues, silent)
     unnamed = leases.unnamed(connection, [standing.attempt_id for standing in silent], lease_seconds)
     lost = [
         _waited(settle(standing, _lost(standing, standing.attempt_id in unnamed), {}, policy, chance()), lease_seconds)
         for standing in silent
-        if standing.attempt_id not in withdrawn
+        if standing.attempt_id not in back.settled
     ]
     give_up(connection, lost)
-    if withdrawn:
+    if back.withdrawn:
         wake(connection, DISPATCH)
-    return len(silent)
+    return len(silent) - len(back.unasked)
 
 
 def give_up(connection: Connection, lost: Sequence[Ended]) -> None:
@@ -156,20 +170,23 @@ def _without_delay(ended: Ended) -> Ended:
     return replace(ended, verdict=replace(ended.verdict, delay_seconds=0.0))
 
 
-def take_back(connection: Connection, queues: Queues, silent: Sequence[Standing]) -> set[str]:
+def take_back(connection: Connection, queues: Queues, silent: Sequence[Standing]) -> Back:
     """Take the messages of these attempts out of their queues, so that a factory that returns does not run them.
 
-    Returned is who was certainly never received and is over as withdrawn. Before the commit: if that fails, a message
-    is gone whose attempt is still queued; it is handed out again, or given up at the next sweep.
+    Who was certainly never received is over as withdrawn. Before the commit: if that fails, a message is gone whose
+    attempt is still queued; it is handed out again, or given up at the next sweep.
     """
     unreceived: set[str] = set()
+    waiting = leases.queues_of(connection, [standing.attempt_id for standing in silent])
+    unasked = {attempt for attempts in waiting.values() for attempt in attempts}
     # A broker that is away is not asked for each queue: our locks hold up the beats of these factories.
     with suppress(BrokerUnavailableError):
-        for queue, lapsed in leases.queues_of(connection, [standing.attempt_id for standing in silent]).items():
+        for queue, lapsed in waiting.items():
             unreceived |= queues.withdraw(queue, lapsed).unreceived
+            unasked -= lapsed
     reasons = {
         standing.attempt_id: f"{standing.factory_id} did not come for it; it was taken back before anybody received it"
         for standing in silent
         if standing.attempt_id in unreceived
     }
-    return withdrawing.withdraw(connection, reasons)
+    return Back(withdrawing.withdraw(connection, reasons), unasked)

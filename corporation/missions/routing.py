@@ -196,7 +196,9 @@ def _why_held(
         asks = any(not factory.takes_messages and _has_room(need, factory) for factory in listening)
         return "behind_others" if asks else "no_free_slot"
     resting = any(factory.status in ("paused", "draining") for factory in able)
-    might = any(might_run(need, factory) for factory in factories)
+    # One in quarantine that says nothing hides from nobody that a label is mistyped.
+    asked = factories if need.target is not None else [factory for factory in factories if not factory.quarantined]
+    might = bool(able) or any(might_run(need, factory) for factory in asked)
     if need.target is not None and might:
         return "target_paused" if resting else "target_offline"
     if resting:

@@ -13,10 +13,11 @@ import redis
 from corporation.trust.key_sizes import Key, Size, measure
 
 NO_FILE: Final = "not configured to use an ACL file"
-MOST_READ: Final = 10
-"""Entries of the log that are read, the newest. The server keeps more (128, `acllog-max-len`), and each of them whole:
+MOST_READ: Final = 128
+"""Entries of the log that are read: all that a server keeps by default (`acllog-max-len`). It keeps each of them whole:
 the name of the key and that of the client may be as large as it takes them (`proto-max-bulk-len`)."""
-HUGE: Final = 64 * 1024
+READ_AT_ONCE: Final = 10
+HUGE: Final = 128 * 1024
 """Bytes of these entries; whoever names keys of ours is refused with a few hundred."""
 LONGEST_SHOWN: Final = 300
 SETINFO_SINCE: Final = (7, 2)
@@ -43,6 +44,8 @@ class RefusalLog:
     refused: list[Refused]
     is_huge: bool
     """Whether names in it are so long that nobody should ask for it again and again."""
+    is_full: bool = False
+    """Whether there may be more than was read, or more than the server keeps."""
 
 
 class Acl:
@@ -86,9 +89,16 @@ class Acl:
 
     def read_log(self) -> RefusalLog:
         """What the server refused lately, and how much that is to read."""
-        answer = self._ask("LOG", str(MOST_READ))
+        answer: Any = []
+        is_huge = False
+        # A few more each time: the server keeps the names it refused whole, and whoever is here meets few huge ones.
+        for count in range(READ_AT_ONCE, MOST_READ + READ_AT_ONCE, READ_AT_ONCE):
+            answer = self._ask("LOG", str(min(count, MOST_READ)))
+            is_huge = sum(map(_size, answer)) > HUGE
+            if is_huge or len(answer) < count:
+                break
         read = [_refused(_fields(entry)) for entry in answer]
-        return RefusalLog([one for one in read if one], sum(map(_size, answer)) > HUGE)
+        return RefusalLog([one for one in read if one], is_huge=is_huge, is_full=len(answer) >= MOST_READ)
 
     def refusals(self) -> list[Refused]:
         """What the server refused lately; what cannot be read is left out."""

@@ -39,7 +39,7 @@ def fill(client: redis.Redis, key: str, what: str) -> None:
         many = [b"x"] * (MOST_ENTRIES + 1)
         client.rpush(key, *many) if key != TAKEN else client.hset(key, mapping=dict(enumerate(many)))
         return
-    huge = [b"x"] * 500 + [b"y" * (MOST_BYTES // 10)] * 11 + [b"x"] * 500
+    huge = [b"x"] * 500 + [b"y" * (MOST_BYTES // 20)] * 22 + [b"x"] * 500
     client.rpush(key, *huge) if key != TAKEN else client.hset(key, mapping=dict(enumerate(huge)))
 
 
@@ -89,6 +89,24 @@ def test_nothing_is_taken_out_or_put_in_where_more_lies_than_is_read(
     if key == QUEUE:
         broker.echo([echo()])
     assert factory.llen(QUEUE) == before
+
+
+def test_a_queue_that_is_slow_to_clear_is_left_in_time_and_what_lies_there_still_is_not_called_gone(
+    broker: CeleryBroker, factory: redis.Redis, redis_url: str
+) -> None:
+    """Copies that a factory puts into its own queue: for each removal Redis looks through all of it."""
+    lying, other = message(1, QUEUE), message(2, QUEUE)
+    broker.send([other])
+    broker.send([lying])
+    headers = {"task": "mission.noop", "id": lying.attempt_id, "lang": "py"}
+    factory.rpush(QUEUE, json.dumps({"headers": headers}), json.dumps({"headers": headers, "more": 1}))
+    seconds = iter([0.0, 1.0, 2.0, 6.0])
+    hurried = CeleryBroker(load_settings({"UA_REDIS_URL": redis_url}), monotonic=lambda: next(seconds))
+
+    assert hurried.withdraw(QUEUE, {lying.attempt_id}).removed == frozenset()
+    assert lying.attempt_id in broker.look_into(QUEUE).lying
+    assert broker.withdraw(QUEUE, {lying.attempt_id}).removed == {lying.attempt_id}
+    assert broker.look_into(QUEUE).lying == {other.attempt_id}
 
 
 def test_all_that_an_honest_factory_holds_is_seen(broker: CeleryBroker, factory: redis.Redis) -> None:

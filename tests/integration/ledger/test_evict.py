@@ -11,7 +11,9 @@ from corporation.engine.rescuer import Rescuer
 from corporation.factories import access
 from corporation.missions.collect import collect_some
 from corporation.missions.evict import evict_some
+from corporation.missions.outbox import BrokerUnavailableError
 from corporation.missions.outcomes import Done
+from corporation.missions.queues import TakenBack
 
 QUEUE = "factory.desk-7"
 
@@ -148,6 +150,24 @@ def test_who_is_let_back_in_hears_that_nobody_counts_on_what_it_ran(ledger: Ledg
 
     assert ledger.hear(attempt) == {}, "it is to stop"
     assert ledger.state() == "waiting"
+
+
+def test_a_queue_that_could_not_be_asked_takes_nothing_away_from_what_may_lie_there(
+    ledger: LedgerAtWork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One slow queue may end the asking of all."""
+    ledger.hand_out("j-1")
+
+    def too_slow(_queue: str, _attempts: object) -> TakenBack:
+        raise BrokerUnavailableError("it did not answer in time")
+
+    quarantine(ledger)
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger.broker, "withdraw", too_slow)
+        assert ledger.evict() == 0
+        assert ledger.state() == "queued"
+    assert ledger.evict() == 1
+    assert [one.state for one in ledger.attempts()] == ["withdrawn"]
 
 
 def test_a_factory_that_is_trusted_keeps_what_it_runs(ledger: LedgerAtWork) -> None:

@@ -179,23 +179,23 @@ def test_no_mission_is_lost_with_its_message_and_none_is_taken_from_whoever_has_
 
 def what_lies_in_a_queue_is_lost_too(patch: pytest.MonkeyPatch) -> None:
     """Nothing is withdrawn."""
-    patch.setattr(rescue, "_take_back", Mock(return_value=set()))
+    patch.setattr(rescue, "take_back", Mock(return_value=rescue.Back(set())))
 
 
 def whatever_is_silent_is_withdrawn(patch: pytest.MonkeyPatch) -> None:
     """Though a worker took it."""
 
-    def take_back(connection: Connection, queues: Queues, silent: Sequence[Standing]) -> set[str]:
-        return withdrawing.withdraw(connection, {standing.attempt_id: "silent" for standing in silent})
+    def take_back(connection: Connection, queues: Queues, silent: Sequence[Standing]) -> rescue.Back:
+        return rescue.Back(withdrawing.withdraw(connection, {standing.attempt_id: "silent" for standing in silent}))
 
-    patch.setattr(rescue, "_take_back", take_back)
+    patch.setattr(rescue, "take_back", take_back)
 
 
 def a_pause_takes_away_what_a_worker_has(patch: pytest.MonkeyPatch) -> None:
     """Whatever is queued is withdrawn, wherever its message is."""
 
-    def out_of_queues(queues: Queues, lying: Sequence[Lying], heard: Collection[str]) -> set[str]:
-        return {one.attempt_id for one in lying}
+    def out_of_queues(queues: Queues, lying: Sequence[Lying], heard: Collection[str]) -> tuple[set[str], set[str]]:
+        return {one.attempt_id for one in lying}, set()
 
     patch.setattr(recall, "_out_of_queues", out_of_queues)
 
