@@ -1,6 +1,7 @@
 """One attempt, from the message to the report: received once, run, written to the spool, and only then told to HQ."""
 
 import json
+import math
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from corporation.federation.hq import Hq, HqRefusedError
 from corporation.federation.processes import my_identity
 from corporation.federation.spool import Died, Duplicate, Finished, Fresh, Reception
 from corporation.missions.kinds import SYSTEM_ORDERS
-from corporation.missions.outcomes import Cancelled, Done, Failed, Outcome, Stop, TimedOut, to_report
+from corporation.missions.outcomes import Cancelled, Done, Failed, Later, Outcome, Stop, TimedOut, to_report
 from corporation.roles import FactoryRuntimePolicy
 from corporation.trust.signatures import ENVELOPE, GOOD_FOR_SECONDS
 from factory_tasks.attempt_mark import end_leftovers_of_the_dead, marked
@@ -264,7 +265,7 @@ def _answer(registration: Registration, mission: Mission) -> Outcome:
         return Cancelled(stopped.why)
     except SoftTimeLimitExceeded:
         return TimedOut(f"the time limit of {mission.timeout_seconds} s passed")
-    except (Exception, SystemExit) as error:  # sys.exit in a handler ends the attempt, not its worker
+    except BaseException as error:  # sys.exit in a handler, or a cancelled coroutine, ends the attempt, not its worker
         log.exception("handler_failed", job_id=mission.job_id, attempt_id=mission.attempt_id, kind=mission.kind)
         return Failed(f"{type(error).__name__}: {error}")
     return _checked(answer, mission.kind)
@@ -274,12 +275,19 @@ def _checked(answer: Any, kind: str) -> Outcome:
     """The outcome that a handler answered; what is none, or no object, will not become one by trying again."""
     if not isinstance(answer, Outcome):
         return Stop(f"the handler of {kind} answered {type(answer).__name__}; it must return Done, Later or Stop")
+    if isinstance(answer, Later) and not is_a_wait(answer.after_seconds):
+        return Stop(f"the handler of {kind} answered Later without a number of seconds, 0 or more, to wait")
     result = getattr(answer, "result", {})
     if not isinstance(result, Mapping):
         return Stop(
             f"the handler of {kind} answered with a result that is {type(result).__name__}; it must be an object"
         )
     return answer
+
+
+def is_a_wait(seconds: Any) -> bool:
+    """Whether this is a wait that a report can say; anything else would be no wait at all, and nobody would know."""
+    return isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds < math.inf
 
 
 def fit(report: dict[str, Any]) -> dict[str, Any]:

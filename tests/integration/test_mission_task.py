@@ -1,9 +1,12 @@
 """One attempt on a factory: run once, written down before it is told, and honest about every way to fail."""
 
+import math
 import sqlite3
 import sys
+from asyncio import CancelledError
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from threading import current_thread
 from typing import Any
@@ -14,7 +17,7 @@ from canary import secret
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 
 from corporation.federation.processes import ProcessIdentity
-from corporation.missions.outcomes import Done, Outcome, Stop
+from corporation.missions.outcomes import Done, Later, Outcome, Stop
 from corporation.settings import load_settings
 from factory_tasks.handlers import Handler, Mission, Registration
 from factory_tasks.mailbox import MissionFailed
@@ -336,6 +339,33 @@ def test_a_handler_that_exits_fails_and_does_not_take_its_worker_along(here: Nod
     report = attempt(here, registration, str(uuid4()), order())
 
     assert (report["outcome"], report["error"]) == ("failed", "SystemExit: usage: no such option")
+
+
+@pytest.mark.parametrize("kind", [CancelledError, KeyboardInterrupt, GeneratorExit])
+def test_a_handler_that_raises_what_passes_by_every_handler_of_errors_fails_with_its_name(
+    here: Node, kind: type[BaseException]
+) -> None:
+    """A coroutine that was cancelled, for one: it is no lost worker."""
+
+    def fail() -> Outcome:
+        raise kind("the tool gave up")
+
+    _, registration = counting(fail)
+    report = attempt(here, registration, str(uuid4()), order())
+
+    assert (report["outcome"], report["error"]) == ("failed", f"{kind.__name__}: the tool gave up")
+    assert here.spool.under_way() == []
+
+
+@pytest.mark.parametrize("seconds", [timedelta(seconds=4), "4", None, True, -1, math.nan, math.inf])
+def test_a_handler_that_asks_for_a_wait_that_is_none_is_told_so_and_is_not_tried_again_at_once(
+    here: Node, seconds: Any
+) -> None:
+    _, registration = counting(lambda: Later(seconds, "busy"))
+    report = attempt(here, registration, str(uuid4()), order())
+
+    assert report["outcome"] == "stop"
+    assert "number of seconds" in report["error"]
 
 
 def test_what_a_handler_says_of_a_secret_is_masked_before_it_is_stored(tmp_path: Path) -> None:
