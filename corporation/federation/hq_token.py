@@ -165,7 +165,7 @@ def _read(answer: httpx.Response) -> tuple[str, float]:
         kind = _TooManyError if status == 429 else HqUnavailableError
         raise kind(f"HQ gives out no token now (it answered {status}); it is asked again")
     if status != 200:
-        why = "this factory's credential is not accepted: it is in quarantine, was removed, or has joined again"
+        why = "it does not accept UA_FACTORY_CREDENTIAL: the factory is in quarantine, was removed, or has joined again"
         raise HqRefusedError(status, f"HQ answered {status} at {EXCHANGE_PATH}: {why}")
     try:
         answer.read()  # it streams: nobody has read it yet

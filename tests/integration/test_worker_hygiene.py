@@ -68,6 +68,8 @@ def field(
         Cluster(folder, database_url, redis_url, lambda condition: wait_until(condition, 60)) as cluster,
     ):
         cluster.start_worker(slots=1)
+        # A Redis of somebody's own takes what ours would refuse.
+        client.config_set("proto-max-bulk-len", 512 * 1024 * 1024)
         field = Field(cluster, client, RefusedMessages(folder / "spool.db"), folder / "marks", ())
         field.push(field.mission("first"))
         wait_until(lambda: field.ran("first"), 30, "the first mission")
