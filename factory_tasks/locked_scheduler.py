@@ -1,5 +1,6 @@
 """The scheduler of HQ's beat: it ticks only while it holds a lock in PostgreSQL, so that two beats double no job."""
 
+from contextlib import suppress
 from typing import Any, Final
 
 import psycopg
@@ -56,6 +57,7 @@ class LockedScheduler(PersistentScheduler):
 
     def close(self) -> None:
         """Another beat may tick from now on."""
+        self._give_back()
         self._forget()
         super().close()
 
@@ -71,6 +73,13 @@ class LockedScheduler(PersistentScheduler):
             return True
         row = self._session.execute("SELECT pg_try_advisory_lock(%s)", (BEAT_LOCK,)).fetchone()
         return bool(row and row[0])
+
+    def _give_back(self) -> None:
+        # PostgreSQL notices some time after a session was closed, and until then the next beat would be refused.
+        if self._session is not None and self._holds:
+            with suppress(psycopg.Error):
+                self._session.execute("SELECT pg_advisory_unlock(%s)", (BEAT_LOCK,))
+        self._holds = False
 
     def _forget(self) -> None:
         session, self._session = self._session, None

@@ -129,7 +129,7 @@ def test_what_a_factory_had_not_said_when_it_was_killed_is_kept_three_days_later
     three_days_pass(left)
     wait_until(lambda: left.messages() == 0, 30, "HQ takes back what lies in its queue")
     wait_until(lambda: left.value(EXPIRED) == 3, 30, "what expired is final")
-    assert left.story("reported").state == "failed"
+    wait_until(lambda: left.story("reported").state == "failed", 30, "its only attempt is given up")
     (left.folder / "at-work.gate").touch()
 
     come_back(left, wait_until)
