@@ -17,8 +17,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -27,8 +28,10 @@ import psycopg
 from corporation.db import migrate
 from corporation.embedded.postgres import start_postgres
 from corporation.embedded.postgres_place import home_of
+from corporation.embedded.server_process import Server
 from corporation.embedded.valkey import start_valkey
 from ops.bench.cluster import Cluster
+from ops.bench.cpu_time import cpu_milliseconds, cpu_seconds
 from ops.bench.stock import until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -70,11 +73,22 @@ def _ours(place: Path, broker: str, database: str, options: argparse.Namespace, 
     migrate(database)
     folder = place / f"ours-{number}"
     folder.mkdir()
-    return missions_per_second(Cluster(folder, database, broker, until), options)
+    return pace_of(Cluster(folder, database, broker, until), options).per_second
 
 
-def missions_per_second(fresh: Cluster, options: argparse.Namespace) -> float:
-    """What `fresh`, whose processes are started here and ended again, does a second, each mission exactly once."""
+@dataclass(frozen=True)
+class Pace:
+    """How fast missions went, and how many milliseconds of CPU each process spent on one of them."""
+
+    per_second: float
+    cpu_ms: Mapping[str, float]
+
+
+def pace_of(fresh: Cluster, options: argparse.Namespace, servers: Sequence[Server] = ()) -> Pace:
+    """The pace of `fresh`, whose processes are started here and ended again, with each mission done exactly once.
+
+    The CPU of `servers`, which serve it and nobody else, is counted with that of its processes.
+    """
     marks = fresh.folder / "marks"
     with fresh as cluster, cluster.client as client, psycopg.connect(fresh.database_url, autocommit=True) as db:
         cluster.start_api()
@@ -84,9 +98,11 @@ def missions_per_second(fresh: Cluster, options: argparse.Namespace) -> float:
         slots = "SELECT slots FROM corporation.factories WHERE factory_id = 'bench'"
         until(lambda: _one(db, slots) == options.slots * options.workers)
         _publish(client, db, 50 * options.workers, None)
-        began = time.monotonic()
+        pids = {**{name: one.pid for name, one in cluster.processes.items()}, **{one.name: one.pid for one in servers}}
+        began, worked = time.monotonic(), cpu_seconds(pids)
         _publish(client, db, options.missions, marks)
-        rate = options.missions / (time.monotonic() - began)
+        seconds = time.monotonic() - began
+        cpu = cpu_milliseconds(worked, cpu_seconds(pids), options.missions)
         _check(db, marks, options.missions)
         for name in [name for name in cluster.processes if name.startswith("worker")]:
             cluster.stop(name)
@@ -94,7 +110,7 @@ def missions_per_second(fresh: Cluster, options: argparse.Namespace) -> float:
         client.delete("/api/v1/factory/registrations/bench").raise_for_status()
         for name in list(cluster.processes):
             cluster.stop(name)
-    return rate
+    return Pace(options.missions / seconds, cpu)
 
 
 def _publish(client: httpx.Client, db: psycopg.Connection, missions: int, marks: Path | None) -> None:
