@@ -154,12 +154,38 @@ def attempt(
             _until_written(lambda: here.spool.finish(attempt_id, report))
             return here.spool.report_of(attempt_id) or report
         case Fresh():
-            if not is_wanted(attempt_id):
-                _until_written(lambda: _put_aside(here, attempt_id))
-                raise Ignore
+            if not _may_begin(here, attempt_id, order, is_wanted):
+                return _told_before(here, attempt_id)
             if not _until_written(lambda: here.spool.begin(attempt_id, me, clock.monotonic(), order.timeout_seconds)):
                 raise Ignore
             return _the_report_that_counts(here, attempt_id, _run_safely(here, registration, attempt_id, order))
+
+
+def _may_begin(here: Node, attempt_id: str, order: Order, is_wanted: Callable[[str], bool]) -> bool:
+    """Whether the work is to begin; if not, the attempt has an end in the spool.
+
+    Whatever asking raises, the attempt does not stay `received`: this process lives on, so every copy of the message
+    would be dropped as one that runs, and every beat would say that it does.
+    """
+    try:
+        wanted = is_wanted(attempt_id)
+    except SoftTimeLimitExceeded:  # Celery counts from when the worker took the message, not from the work
+        why = f"the time limit of {order.timeout_seconds} s passed before it began, while HQ was asked about it"
+        _until_written(lambda: here.spool.finish(attempt_id, to_report(TimedOut(why))))
+        return False
+    except Exception:
+        log.exception("begun_untold", attempt_id=attempt_id)
+        return True  # as while HQ is absent: it was handed out
+    if not wanted:
+        _until_written(lambda: _put_aside(here, attempt_id))
+    return wanted
+
+
+def _told_before(here: Node, attempt_id: str) -> dict[str, Any]:
+    """The report of an attempt that ended before its work; Ignore for one that nobody waits for."""
+    if (report := here.spool.report_of(attempt_id)) is None:
+        raise Ignore
+    return report
 
 
 def _is_old(signed: object, here: Node) -> bool:

@@ -1,5 +1,6 @@
 """What a stack is made of, and the environment of each of its processes: an allow-list, plus what the role needs."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,12 +126,21 @@ class Stack:
 
 
 def inherited_from(environ: Mapping[str, str]) -> dict[str, str]:
-    """The part of the launcher's environment that any of its processes may see; an older name becomes today's."""
+    """The part of the launcher's environment that any of its processes may see; an older name becomes today's.
+
+    Folders of PYTHONPATH are named from the root: the processes run in another folder than the launcher.
+    """
     handed = {name: environ[name] for name in names.HANDED_ON if environ.get(name)}
+    handed |= {name: _from_the_root(handed[name]) for name in names.KINDS if name in handed}
     for older, name in names.OLDER.items():
         if environ.get(older):
             handed.setdefault(name, environ[older])
     return handed
+
+
+def _from_the_root(folders: str) -> str:
+    """The folders without the empty ones, which would be wherever a process happens to run."""
+    return os.pathsep.join(str(Path(folder).absolute()) for folder in folders.split(os.pathsep) if folder)
 
 
 def environment_of(process: str, stack: Stack) -> dict[str, str]:
@@ -143,7 +153,8 @@ def environment_of(process: str, stack: Stack) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "UA_READY_FILE": str(stack.folder.ready_file(process)),
     }
-    return base | LOADS_NO_SECRETS | variables_of(process, stack)
+    kinds = _picked(stack, names.KINDS) if _loads_kinds(process, stack) else {}
+    return base | LOADS_NO_SECRETS | kinds | variables_of(process, stack)
 
 
 def variables_of(process: str, stack: Stack) -> dict[str, str]:
@@ -231,12 +242,17 @@ def _own(process: str, role: FactoryRole, stack: Stack) -> dict[str, str]:
         "flower": lambda stack: {"FLOWER_BASIC_AUTH": f"corporation:{stack.flower_password}"},
     }
     own = special[process](stack) if process in special else {}
-    works = role is FactoryRole.LOCAL_WORKER and process in _SPEAKS_TO_HQ
-    if works or process == MISSION_WORKERS[FactoryRole.STANDALONE_NODE]:
-        own |= _factory(stack)
-    if process == MISSION_WORKERS[FactoryRole.HEADQUARTERS] and stack.shape is Shape.HQ:
-        own |= _picked(stack, names.WORKING)
+    if _loads_kinds(process, stack):
+        own |= _picked(stack, names.WORKING) if role is FactoryRole.HEADQUARTERS else _factory(stack)
     return own
+
+
+def _loads_kinds(process: str, stack: Stack) -> bool:
+    """Whether `process` loads further kinds; headquarters' own worker does where no factory beside it does."""
+    if process == MISSION_WORKERS[FactoryRole.HEADQUARTERS]:
+        return stack.shape is Shape.HQ
+    works = role_of(process, stack.shape) is FactoryRole.LOCAL_WORKER and process in _SPEAKS_TO_HQ
+    return works or process == MISSION_WORKERS[FactoryRole.STANDALONE_NODE]
 
 
 def _gateway(stack: Stack) -> dict[str, str]:

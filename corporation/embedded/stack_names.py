@@ -61,6 +61,10 @@ OVERRIDES: Final = (
 WORKING: Final = ("UA_FACTORY_SLOTS", "UA_HANDLER_MODULES")
 """How much a node does at once, and what further kinds it knows."""
 
+KINDS: Final = ("PYTHONPATH",)
+"""Where the modules of further kinds lie, beside what is installed. It lets whoever sets it run code in a process, so
+only those get it that load such modules: not headquarters' API and engine, which hold the keys of all."""
+
 MODELS: Final = (
     "LLM_PROVIDER_OVERRIDE",
     "ANTHROPIC_API_KEY",
@@ -117,6 +121,7 @@ HANDED_ON: Final = (
     *NODE,
     *OVERRIDES,
     *WORKING,
+    *KINDS,
     *MODELS,
     *GATEWAY,
     *JOINING,

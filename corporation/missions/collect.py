@@ -19,6 +19,9 @@ from corporation.wakeups import DISPATCH, wake
 LONGEST_ERROR = 4000
 """Characters of an error kept in the ledger; the tail is kept, since it names the cause (contract http H-36)."""
 
+ROOM_FOR_OURS = 100
+"""Characters of it that are left to HQ, which says first that an attempt was lost: what is cut is cut at the head."""
+
 LONGEST_RUN_SECONDS = 10 * 365 * 86_400.0
 """A factory's duration beyond this is a mistake or a lie; it is only used to show when the attempt started."""
 
@@ -79,7 +82,7 @@ def settle(
     standing: Standing, outcome: Outcome, report: Mapping[str, Any], policy: RetryPolicy, chance: float
 ) -> Ended:
     """The verdict on one report, ready to be written."""
-    verdict = _storable(judge(standing, outcome, policy, chance))
+    verdict = _storable(judge(standing, _with_room(outcome), policy, chance))
     seconds = report.get("duration_seconds")
     honest = isinstance(seconds, int | float) and 0 <= seconds <= LONGEST_RUN_SECONDS
     return Ended(
@@ -91,6 +94,13 @@ def settle(
         attempt_state=_attempt_state(verdict, outcome),
         took_worker=isinstance(outcome, Lost) and outcome.took_worker,
     )
+
+
+def _with_room(outcome: Outcome) -> Outcome:
+    """A lost attempt in as many of its factory's words as leave room for HQ's own before them."""
+    if not isinstance(outcome, Lost):
+        return outcome
+    return replace(outcome, why=outcome.why[-(LONGEST_ERROR - ROOM_FOR_OURS) :])
 
 
 def _attempt_state(verdict: Verdict, outcome: Outcome) -> str:

@@ -29,7 +29,9 @@ class MissionFacts:
     timeout_seconds: int
     created_at: datetime
     withdrawn: int = 0
-    """Attempts that were taken back before anybody received them: they used up none."""
+    """Attempts that were taken back before anybody received them: they used up none, and HQ added one for each."""
+    workers_lost: int = 0
+    """Attempts that were lost together with the process that ran them."""
     factory_id: str | None = None
     """Who holds it, or held it last."""
     started_at: datetime | None = None
@@ -45,6 +47,16 @@ class MissionFacts:
     """How many it was spread into; None before."""
     adopted: "AdoptedFacts | None" = None
     """Whose late result it succeeded with, where somebody adopted one."""
+
+    @property
+    def tries(self) -> int:
+        """How many attempts are used up, the current one among them."""
+        return self.attempt - self.withdrawn
+
+    @property
+    def tries_total(self) -> int:
+        """How many it may use up, as its publisher asked."""
+        return self.attempts_total - self.withdrawn
 
 
 @dataclass(frozen=True)
@@ -76,6 +88,8 @@ class AttemptFacts:
     """It reported after it had been given up; the report is kept (H-32)."""
     adoptable: bool = False
     """It said then that the work is done, and no late result of its mission counts yet."""
+    permanent: bool = False
+    """Its handler said that no other attempt will do better (`Stop`); read only where its mission failed with it."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +156,15 @@ class Facts:
     def last(self) -> AttemptFacts | None:
         """The newest attempt."""
         return self.attempts[-1] if self.attempts else None
+
+    @property
+    def ended_by(self) -> AttemptFacts | None:
+        """The attempt with which the mission ended; None where it waited then, whatever attempts were before.
+
+        One statement writes both ends, so they bear one time.
+        """
+        last, end = self.last, self.mission.finished_at
+        return last if last is not None and end is not None and last.finished_at == end else None
 
     def factory(self, factory_id: str | None) -> FactoryFacts | None:
         """The registered factory of this name."""

@@ -3,14 +3,25 @@
 from typing import Final
 
 from corporation.missions import advising
-from corporation.missions.explanation import Advice, AttemptFacts, Explanation, Facts
+from corporation.missions.explanation import Advice, AttemptFacts, Explanation, Facts, MissionFacts
+from corporation.missions.finish import WORKERS_LOST_LIMIT
 from corporation.missions.known_causes import cause_of
 from corporation.missions.states import State
-from corporation.missions.wording import clock_time, counted, how_it_ended, positional, quoted, sentence, since, span
+from corporation.missions.wording import (
+    clock_time,
+    counted,
+    how_it_ended,
+    nth_attempt,
+    positional,
+    quoted,
+    sentence,
+    since,
+    span,
+)
 
 QUARANTINED: Final = "quarantined:"
 LOST: Final = "lost:"
-"""How the errors of such missions begin (`finish.py`)."""
+"""How HQ begins the errors of lost attempts (`finish.py`). A handler may begin its own so: they alone say nothing."""
 
 
 def explain_end(facts: Facts) -> Explanation:
@@ -32,19 +43,29 @@ def explain_end(facts: Facts) -> Explanation:
 def failure_class(facts: Facts) -> str:
     """`timed_out`, `lost`, `quarantined`, `stopped`, `failed` or `cancelled`.
 
-    `stopped` is a permanent error: the mission ended although attempts were left.
+    `stopped` is a permanent error: the handler said so, or the mission ended although attempts were left. It is judged
+    by what the ledger and the mailbox hold of the attempt that the mission ended with, never by a handler's words.
     """
-    mission = facts.mission
-    error = mission.error or ""
+    mission, by = facts.mission, facts.ended_by
     if mission.state != State.FAILED:
         return mission.state
-    if error.startswith(QUARANTINED):
-        return "quarantined"
-    if error.startswith(LOST):
-        return "lost"
+    if by is not None and by.state == "lost":
+        return "quarantined" if _took_too_many(mission, by) else "lost"
     if mission.broadcast:
         return "failed"
-    return "stopped" if mission.attempt < mission.attempts_total else "failed"
+    permanent = by is not None and by.permanent
+    return "stopped" if permanent or mission.attempt < mission.attempts_total else "failed"
+
+
+def _took_too_many(mission: MissionFacts, last: AttemptFacts) -> bool:
+    """Whether a mission that ended with a lost attempt was quarantined for the workers it took down."""
+    if mission.attempt < mission.attempts_total:
+        return True  # nothing else keeps it from another attempt
+    if not last.took_worker or mission.workers_lost < WORKERS_LOST_LIMIT:
+        return False
+    # A report that came after the end may have told only then that the worker had died. The ledger does not say when;
+    # of a lost attempt the error's beginning is HQ's own, so here it may be asked.
+    return not last.late_result or (mission.error or "").startswith(QUARANTINED)
 
 
 def _clause(kind: str, facts: Facts) -> str:
@@ -76,39 +97,49 @@ def _success(facts: Facts) -> str:
         )
     where = f" on {last.factory_id}" if last else ""
     took = f" after {_length(last)}" if last and _length(last) else ""
-    return sentence(f"it succeeded{where} at attempt {mission.attempt} of {mission.attempts_total}{took}")
+    return sentence(f"it succeeded{where} at {nth_attempt(mission.attempt, mission)}{took}")
 
 
 def _timed_out(facts: Facts) -> str:
-    mission, last = facts.mission, facts.last
-    if last is not None and last.state == "timed_out":
+    mission, by = facts.mission, facts.ended_by
+    if by is not None and by.state == "timed_out":
         limit = f"its time limit of {mission.timeout_seconds} s"
-        return f"it timed out: attempt {_of(facts, last)} on {last.factory_id} hit {limit}"
-    tries = mission.attempt - mission.withdrawn
-    made = f"after {counted(tries, 'attempt')}" if tries else "before any attempt"
-    return f"it timed out {made}: {quoted(mission.error)}"
+        return f"it timed out: {nth_attempt(by.number, mission)} on {by.factory_id} hit {limit}"
+    return f"it timed out {_so_far(mission)}: {quoted(mission.error)}"
+
+
+def _so_far(mission: MissionFacts) -> str:
+    return f"after {counted(mission.tries, 'attempt')}" if mission.tries else "before any attempt"
 
 
 def _lost(facts: Facts) -> str:
-    last = facts.last
+    by = facts.ended_by
     why = quoted((facts.mission.error or "").removeprefix(LOST))
-    where = f"attempt {_of(facts, last)} on {last.factory_id}" if last else "its attempt"
-    how = "was lost with its worker" if last and last.took_worker else "was lost"
+    where = f"{nth_attempt(by.number, facts.mission)} on {by.factory_id}" if by else "its attempt"
+    how = "was lost with its worker" if by and by.took_worker else "was lost"
     return f"it failed: {where} {how}, and no attempt is left: {why}"
 
 
 def _cancelled(facts: Facts) -> str:
-    mission, last = facts.mission, facts.last
-    where = f" while it ran on {last.factory_id}" if last and last.started_at else " before it ran"
-    return f"it was cancelled{where}: {quoted(mission.cancel_reason or mission.error)}"
+    mission = facts.mission
+    return f"it was cancelled {_when_cancelled(facts)}: {quoted(mission.cancel_reason or mission.error)}"
+
+
+def _when_cancelled(facts: Facts) -> str:
+    by = facts.ended_by
+    if by is not None and by.started_at is not None:
+        return f"while it ran on {by.factory_id}"
+    before = facts.mission.tries - (1 if by is not None else 0)
+    return f"after {counted(before, 'attempt')}, before the next one began" if before > 0 else "before it ran"
 
 
 def _stopped(facts: Facts) -> str:
-    mission, last = facts.mission, facts.last
-    if last is None:
-        return f"it failed before any attempt: {quoted(mission.error)}"
-    left = counted(mission.attempts_total - mission.attempt, "attempt")
-    return f"it failed for good at attempt {_of(facts, last)}, with {left} left: {quoted(mission.error)}"
+    mission, by = facts.mission, facts.ended_by
+    if by is None:
+        return f"it failed {_so_far(mission)}: {quoted(mission.error)}"
+    left = mission.attempts_total - mission.attempt
+    with_left = f", with {counted(left, 'attempt')} left" if left else ""
+    return f"it failed for good at {nth_attempt(by.number, mission)}{with_left}: {quoted(mission.error)}"
 
 
 def _failed(facts: Facts) -> str:
@@ -116,7 +147,7 @@ def _failed(facts: Facts) -> str:
     why = quoted(mission.error)
     if mission.broadcast:
         return f"it failed: {why}"
-    tries = mission.attempt - mission.withdrawn
+    tries = mission.tries
     if tries <= 1:
         return f"it failed: its only attempt ended with: {why}"
     if len({quoted(one.error) for one in facts.attempts if one.state != "withdrawn"}) <= 1:
@@ -175,7 +206,7 @@ def _adopt(facts: Facts) -> list[Advice]:
 
 
 def _more_time(facts: Facts) -> Advice:
-    if facts.last is not None and facts.last.state == "timed_out":
+    if facts.ended_by is not None and facts.ended_by.state == "timed_out":
         longer = facts.mission.timeout_seconds * 2
         return Advice("Publish it again with a longer time limit", f"{advising.PUBLISH} --timeout {longer}")
     return Advice("Publish it again with a later deadline, once it can run", f"{advising.PUBLISH} --ttl SECONDS")
@@ -185,10 +216,6 @@ def _again(facts: Facts) -> list[Advice]:
     if facts.dead_letter is None:
         return []
     return [Advice("Run it again as it was", f"corporation dead-letters replay {facts.dead_letter}")]
-
-
-def _of(facts: Facts, attempt: AttemptFacts) -> str:
-    return f"{attempt.number} of {facts.mission.attempts_total}"
 
 
 def _length(attempt: AttemptFacts) -> str:

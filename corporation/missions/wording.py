@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from corporation.missions.explanation import FactoryFacts, Restraint
+from corporation.missions.explanation import FactoryFacts, MissionFacts, Restraint
 from corporation.missions.routing import Need
 
 LONGEST_QUOTE: Final = 240
@@ -116,6 +116,14 @@ def heard_of(factory: FactoryFacts) -> str:
 def how_it_ended(state: str) -> str:
     """What became of an attempt, in words."""
     return {"lost": "was lost", "timed_out": "hit its time limit", "withdrawn": "was taken back"}.get(state, state)
+
+
+def nth_attempt(number: int, mission: MissionFacts) -> str:
+    """`attempt 2 of 3`, for the newest attempt `number`; after some that were taken back, which use up none,
+    `attempt 4 (2nd of 3 that count)`: the number is the ledger's, by which its history and commands name it."""
+    if not mission.withdrawn:
+        return f"attempt {number} of {mission.attempts_total}"
+    return f"attempt {number} ({ordinal(number - mission.withdrawn)} of {mission.tries_total} that count)"
 
 
 def load_of(factory: FactoryFacts) -> str:

@@ -115,6 +115,9 @@ WAITING: list[tuple[str, Facts, str]] = [
     ("no_free_slot", facts(mission(), PAUSED, FULL, ahead=2),
      "It needs vp_coder: 2 factories have it, desk-7 is paused by HQ, desk-9 runs 2 of 2 with 4 in its queue; "
      "3rd in line."),
+    ("no_free_slot", facts(mission(), factory("desk-7", running=2, held=70, slots=100, held_bytes=17 * 2**20)),
+     "It needs vp_coder: 1 factory has it, desk-7 runs 2 of 100 with 68 in its queue; desk-7 holds 17 MiB of orders, "
+     "and HQ keeps no more in Redis for one factory."),
     ("no_free_slot", facts(meant_for("desk-9"), FULL, ahead=1000, ahead_or_more=True),
      "It is meant for desk-9 alone, which runs 2 of 2 with 4 in its queue; behind 1000 others or more."),
     ("no_free_slot", facts(mission(), factory("desk-7", slots=0)),
@@ -234,6 +237,8 @@ EXIT_2 = "exit code 2: tests failed"
 ENDED: list[tuple[str | None, Facts, str]] = [
     (None, facts(ended("succeeded"), attempts=[attempt("succeeded")]),
      "It succeeded on desk-7 at attempt 1 of 3 after 30 s."),
+    (None, facts(ended("succeeded", attempts_total=4, attempt=4, withdrawn=1), attempts=[attempt("succeeded", 4)]),
+     "It succeeded on desk-7 at attempt 4 (3rd of 3 that count) after 30 s."),
     (None, facts(ended("succeeded", **ORDER, children=5)), "It succeeded: 5 factories did it."),
     ("timed_out",
      facts(ended("timed_out", "the deadline passed while the mission was waiting (no_capable_factory)", attempt=0,
@@ -243,6 +248,10 @@ ENDED: list[tuple[str | None, Facts, str]] = [
      facts(ended("timed_out", "the time limit of 900 s passed", attempt=3),
            attempts=[attempt("timed_out", 3, error="the time limit of 900 s passed")]),
      "It timed out: attempt 3 of 3 on desk-7 hit its time limit of 900 s."),
+    ("timed_out",
+     facts(ended("timed_out", "the deadline passed while the mission was waiting (backoff)", deadline_at=ago(5)),
+           attempts=[attempt("timed_out", error="the time limit of 900 s passed", finished_at=ago(9))]),
+     "It timed out after 1 attempt: the deadline passed while the mission was waiting (backoff)."),
     ("lost",
      facts(ended("failed", "lost: the process that ran the attempt died", attempts_total=1),
            attempts=[attempt("lost", took_worker=True)]),
@@ -253,8 +262,37 @@ ENDED: list[tuple[str | None, Facts, str]] = [
            attempts=[attempt("lost")]),
      "It failed: attempt 1 of 1 on desk-7 was lost, and no attempt is left: desk-7 was silent for longer than its "
      "lease."),
-    ("quarantined", facts(ended("failed", "quarantined: it took its worker down 3 times", attempts_total=9, attempt=3)),
+    ("lost",
+     facts(ended("failed", "lost: it was put into quarantine", attempts_total=3, attempt=3, withdrawn=1),
+           attempts=[attempt("withdrawn", 1), attempt("lost", 2), attempt("lost", 3)]),
+     "It failed: attempt 3 (2nd of 2 that count) on desk-7 was lost, and no attempt is left: it was put into "
+     "quarantine."),
+    ("lost", facts(ended("failed", "the end of a long word", attempts_total=1), attempts=[attempt("lost")]),
+     "It failed: attempt 1 of 1 on desk-7 was lost, and no attempt is left: the end of a long word."),
+    ("lost",
+     facts(ended("failed", "lost: desk-7 was silent", attempts_total=3, attempt=3, workers_lost=3),
+           attempts=[attempt("lost", 3, took_worker=True, late_result=True)]),
+     "It failed: attempt 3 of 3 on desk-7 was lost with its worker, and no attempt is left: desk-7 was silent."),
+    ("quarantined",
+     facts(ended("failed", "quarantined: it took its worker down 3 times", attempts_total=9, attempt=3, workers_lost=3),
+           attempts=[attempt("lost", 3, took_worker=True)]),
      "It was quarantined: it took its worker down 3 times."),
+    ("quarantined",
+     facts(ended("failed", "quarantined: it took its worker down 3 times", attempts_total=3, attempt=3, workers_lost=3),
+           attempts=[attempt("lost", 3, took_worker=True)]),
+     "It was quarantined: it took its worker down 3 times."),
+    ("stopped", facts(ended("failed", "lost: the parcel"), attempts=failures("lost: the parcel")),
+     "It failed for good at attempt 1 of 3, with 2 attempts left: lost: the parcel."),
+    ("failed",
+     facts(ended("failed", "quarantined: the file", attempts_total=1), attempts=failures("quarantined: the file")),
+     "It failed: its only attempt ended with: quarantined: the file."),
+    ("stopped",
+     facts(ended("failed", "no such repository", attempts_total=1), attempts=[attempt("failed", permanent=True)]),
+     "It failed for good at attempt 1 of 1: no such repository."),
+    ("stopped",
+     facts(ended("failed", "no such repository", attempts_total=4, attempt=3, withdrawn=1),
+           attempts=[attempt("failed", 3, permanent=True)]),
+     "It failed for good at attempt 3 (2nd of 3 that count), with 1 attempt left: no such repository."),
     ("stopped", facts(ended("failed", "no such repository."), attempts=failures("no such repository.")),
      "It failed for good at attempt 1 of 3, with 2 attempts left: no such repository."),
     ("stopped", facts(ended("failed", "refused", attempt=0)), "It failed before any attempt: refused."),
@@ -273,6 +311,14 @@ ENDED: list[tuple[str | None, Facts, str]] = [
      "It failed: 1 of 5 factories did not do it: desk-7 (failed)."),
     ("cancelled", facts(ended("cancelled", "stopped by operator", attempt=0)),
      "It was cancelled before it ran: stopped by operator."),
+    ("cancelled", facts(ended("cancelled", "not needed"), attempts=[attempt("cancelled", started_at=None)]),
+     "It was cancelled before it ran: not needed."),
+    ("cancelled", facts(ended("cancelled", "not needed"), attempts=[attempt("failed", finished_at=ago(9))]),
+     "It was cancelled after 1 attempt, before the next one began: not needed."),
+    ("cancelled",
+     facts(ended("cancelled", "not needed", attempt=3, withdrawn=1),
+           attempts=[attempt("failed", 2), attempt("cancelled", 3, started_at=None)]),
+     "It was cancelled after 1 attempt, before the next one began: not needed."),
     ("cancelled",
      facts(ended("cancelled", "cancelled", cancel_reason="not needed", cancel_requested_at=ago(9)),
            attempts=[attempt("cancelled")]),
@@ -289,6 +335,20 @@ def test_what_ended_says_how_and_a_failure_of_which_class(kind: str | None, know
     assert answer.reasons == ()
     assert answer.candidates == []
     assert answer.since == ago(5)
+
+
+def test_a_permanent_error_of_the_only_attempt_is_to_be_mended_and_not_only_tried_again() -> None:
+    last = attempt("failed", permanent=True, error="no such repository")
+    answer = explain(facts(ended("failed", "no such repository", attempts_total=1), attempts=[last]))
+
+    assert answer.advice[0].what == "Mend what the error names: trying again changes nothing by itself"
+
+
+def test_a_deadline_that_passed_after_a_time_limit_asks_for_a_later_deadline_and_not_for_more_time() -> None:
+    last = attempt("timed_out", finished_at=ago(9))
+    answer = explain(facts(ended("timed_out", "the deadline passed"), attempts=[last]))
+
+    assert answer.advice[0].what == "Publish it again with a later deadline, once it can run"
 
 
 def test_every_code_and_every_class_is_in_a_table_above() -> None:
@@ -354,7 +414,7 @@ def test_evidence_and_help_of_a_wait_name_times_and_commands() -> None:
         ("Wait: it is sent as soon as desk-9 has room", None),
         ("Publish it again with priority 0, which runs soonest", "corporation publish TASK --priority 0"),
         ("Give desk-9 more slots (UA_FACTORY_SLOTS) and restart its workers", None),
-        ("Start another factory with vp_coder", "corporation up --role worker"),
+        ("Let another machine join as a factory with vp_coder: paste there what this prints", "corporation join-code"),
     ]
     assert [(one.code, one.message) for one in answer.reasons] == [
         ("no_free_slot",
@@ -382,7 +442,8 @@ def test_a_backoff_says_what_comes_after_it() -> None:
         "The error suggests that a service refused because it was asked too often.",
     ]
     assert [one.what for one in answer.advice][-3:] == [
-        "Wait until 08:10:24 UTC", "Resume desk-7", "Start another factory with vp_coder",
+        "Wait until 08:10:24 UTC", "Resume desk-7",
+        "Let another machine join as a factory with vp_coder: paste there what this prints",
     ]  # fmt: skip
 
 
@@ -617,3 +678,32 @@ def test_every_mission_that_neither_runs_nor_ended_has_a_reason(
     assert bool(answer.reasons) == (state != "running")
     assert {reason.code for reason in answer.reasons} <= H_29
     assert "\n" not in answer.sentence
+
+
+LADEN = factory("desk-7", running=2, held=70, slots=100, held_bytes=17 * 2**20)
+
+
+def test_a_factory_that_holds_enough_bytes_is_not_told_to_have_more_slots() -> None:
+    answer = explain(facts(mission(), LADEN))
+
+    assert [one.what for one in answer.advice] == [
+        "Wait: it is sent as soon as desk-7 has room",
+        "Send desk-7 smaller orders: put what is large elsewhere, and its address into the order",
+        "Let another machine join as a factory with vp_coder: paste there what this prints",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("known", "what", "command"),
+    [
+        (facts(mission()), "Let a machine join as a factory: paste there what this prints", "corporation join-code"),
+        (facts(mission(need=Need(1, None, None)), OFFLINE),
+         "Let another machine join as a factory: paste there what this prints", "corporation join-code"),
+        (facts(mission(), factory("desk-7", slots=0)),
+         "Look why desk-7 runs no mission worker, on its own machine", "corporation factory status"),
+        (facts(mission(kind="system:pause_factory", need=Need(1, None, "desk-7", system=True)), factory("desk-7")),
+         "Look why desk-7 runs no control worker, on its own machine", "corporation factory status"),
+    ],
+)  # fmt: skip
+def test_who_is_missing_is_had_by_a_command_that_there_is(known: Facts, what: str, command: str) -> None:
+    assert (what, command) in [(one.what, one.command) for one in explain(known).advice]

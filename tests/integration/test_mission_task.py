@@ -15,6 +15,7 @@ from uuid import uuid4
 import pytest
 from canary import secret
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+from httpx import InvalidURL
 
 from corporation.federation.processes import ProcessIdentity
 from corporation.missions.outcomes import Done, Later, Outcome, Stop
@@ -189,6 +190,59 @@ def test_a_report_that_the_warden_wrote_first_is_the_one_that_counts(
     _, registration = counting(overruled)
 
     assert attempt(here, registration, attempt_id, order()) == {"outcome": "cancelled", "error": "by the warden"}
+
+
+def asked_in_vain(error: Exception) -> Callable[[str], bool]:
+    """What HQ is asked before the work, where asking ends in `error`."""
+
+    def ask(attempt_id: str) -> bool:
+        raise error
+
+    return ask
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("ca.pem"), InvalidURL("no port"), RuntimeError("closed")])
+def test_whatever_keeps_hq_from_being_asked_the_attempt_is_run_once_and_told(here: Node, error: Exception) -> None:
+    """It was handed out. Left as received it would be held for ever: its process lives, and says so with every beat."""
+    runs, registration = counting(lambda: Done({"n": 1}))
+    attempt_id = str(uuid4())
+
+    first = attempt(here, registration, attempt_id, order(), asked_in_vain(error))
+    again = attempt(here, registration, attempt_id, order(), asked_in_vain(error))
+
+    assert (first["outcome"], again) == ("done", first)
+    assert runs == [attempt_id]
+    assert here.spool.running() == []
+
+
+def test_a_time_limit_that_passes_while_hq_is_asked_is_told_and_no_work_is_begun(here: Node) -> None:
+    runs, registration = counting(lambda: Done())
+    attempt_id = str(uuid4())
+
+    first = attempt(here, registration, attempt_id, order(), asked_in_vain(SoftTimeLimitExceeded()))
+    again = attempt(here, registration, attempt_id, order())
+
+    assert first["outcome"] == "timed_out"
+    assert "before it began" in first["error"]
+    assert again == first
+    assert (runs, here.spool.running(), here.spool.unreported()) == ([], [], [(attempt_id, first)])
+
+
+def test_a_process_that_ends_while_hq_is_asked_leaves_the_attempt_to_the_next_one(here: Node) -> None:
+    """What ends a process gets through; it was not begun, so the copy that comes back is run."""
+    runs, registration = counting(lambda: Done())
+    attempt_id = str(uuid4())
+
+    def end(_: str) -> bool:
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        attempt(here, registration, attempt_id, order(), end)
+    db, _ = here.spool._db()  # pyright: ignore[reportPrivateUsage]
+    db.execute("UPDATE attempts SET owner_pid = ?, owner_born = 1.0", (2**22 + 1,))
+
+    assert attempt(here, registration, attempt_id, order())["outcome"] == "done"
+    assert runs == [attempt_id]
 
 
 def test_an_older_attempt_than_one_already_seen_is_dropped(here: Node) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 from pull_at_work import FACTORY, HandingHq, Pull, lives
 from warm_starts import WarmStarts
@@ -42,6 +43,24 @@ def test_an_attempt_is_begun_run_and_told_once(pull: Pull, hq: HandingHq, wait_u
     [first, *_] = hq.said("claim")
     assert (first["factory_id"], first["max"], first["holding"]) == (FACTORY, 1, [])
     assert {"stubborn", PAUSE, RESUME} <= set(first["mission_kinds"])
+
+
+def test_an_attempt_whose_process_cannot_ask_hq_is_run_once_and_told(
+    pull: Pull, hq: HandingHq, tmp_path: Path, wait_until: Wait
+) -> None:
+    """The file with HQ's authorities is gone, for one: each process reads it anew, and raises no error of HQ's."""
+    authorities = tmp_path / "authorities.pem"
+    authorities.write_bytes(Path(certifi.where()).read_bytes())
+    pull.start(SSL_CERT_FILE=str(authorities))
+    wait_until(lambda: hq.said("claim"), 20, "it asks")
+    authorities.unlink()
+
+    one = pull.hand_out(then="end")
+
+    assert one.report()["result"] == {"echo": "t"}
+    assert hq.said("start", one.attempt_id) == []
+    wait_until(lambda: not pull.spool.unreported() and not pull.spool.running(), 10, "nothing of it is left")
+    assert len(hq.said("result", one.attempt_id)) == 1
 
 
 def test_it_asks_for_as_many_as_it_has_free_and_names_what_it_holds(

@@ -1,5 +1,8 @@
 """What each process of a stack may see: what it needs, and nothing that is not its business."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,6 +46,24 @@ STACK = Stack(
     inherited={},
     factory_credential=secret("credential"),
 )
+GREETINGS = """
+from corporation.missions.outcomes import Done, Outcome
+from factory_tasks.handlers import Mission, handles
+
+
+@handles("greet")
+def greet(mission: Mission) -> Outcome:
+    return Done({"said": mission.task})
+"""
+LOAD = """
+from factory_tasks.app import app
+from factory_tasks.handlers import registered
+from factory_tasks.node import node
+
+app.loader.import_default_modules()
+print(*registered(node().settings.policy))
+"""
+"""What `celery -A factory_tasks worker` does first, and the kinds that it would take."""
 FACTORY = ("factory-worker", "pull", "control", "beat")
 USERS = ("corporation_engine", "corporation_api", "corporation_flower", "f_desk", "f_desk-hq", "f_desk-node")
 OWN_SERVERS = replace(
@@ -271,6 +292,53 @@ def test_only_what_is_allowed_is_inherited() -> None:
     environ = {"PATH": "/bin", "HOME": "/h", "AWS_SECRET_ACCESS_KEY": "x", "UA_OPS_TOKEN": "y", "LANG": ""}
 
     assert inherited_from(environ) == {"PATH": "/bin", "HOME": "/h"}
+
+
+@pytest.mark.parametrize(
+    ("shape", "loading"),
+    [
+        (Shape.WHOLE, set(FACTORY)),
+        (Shape.HQ, {"hq-worker"}),
+        (Shape.WORKER, set(FACTORY)),
+        (Shape.STANDALONE, {"node-worker"}),
+    ],
+)
+def test_where_further_kinds_lie_is_told_to_those_alone_that_load_them(shape: Shape, loading: set[str]) -> None:
+    """Whoever sets it runs code of his own there: not in the processes that hold the keys of all."""
+    stack = replace(stack_of(shape), inherited=inherited_from({"PYTHONPATH": "/opt/kinds"}))
+    told = {name for name in stack.running if environment_of(name, stack).get("PYTHONPATH") == "/opt/kinds"}
+
+    assert told == loading
+    assert not any("PYTHONPATH" in environment_of(name, stack) for name in set(stack.running) - loading)
+    assert not any("PYTHONPATH" in variables_of(name, stack) for name in stack.running)
+
+
+def test_folders_of_further_kinds_are_named_from_the_root() -> None:
+    """A process of a stack runs in the state folder, where the launcher's `.` is another folder."""
+    here = Path.cwd()
+
+    assert inherited_from({"PYTHONPATH": f"/opt/kinds:.::{Path('more/kinds')}:"}) == {
+        "PYTHONPATH": f"/opt/kinds:{here}:{here / 'more/kinds'}"
+    }
+
+
+def test_a_kind_in_a_folder_of_its_own_is_loaded_by_a_worker_of_the_stack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As factory_tasks/README.md says; the folder is named as a person names it who stands beside it."""
+    (tmp_path / "kinds").mkdir()
+    (tmp_path / "state").mkdir()
+    (tmp_path / "kinds" / "greetings.py").write_text(GREETINGS)
+    monkeypatch.chdir(tmp_path)
+    launcher = {"PATH": os.environ["PATH"], "PYTHONPATH": "kinds", "UA_HANDLER_MODULES": "greetings"}
+    stack = replace(stack_of(Shape.WORKER), state=tmp_path / "state", inherited=inherited_from(launcher))
+    environment = environment_of("factory-worker", stack)
+
+    loaded = subprocess.run(  # the program is this Python, and what it runs stands here
+        [sys.executable, "-c", LOAD], cwd=stack.state, env=environment, capture_output=True, text=True, check=False
+    )
+
+    assert "greet" in loaded.stdout.split(), loaded.stderr[-2000:]
 
 
 def test_a_person_may_tune_a_run() -> None:

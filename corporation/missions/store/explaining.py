@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Row, text
 
 from corporation.factories.staleness import Thresholds
 from corporation.missions.broadcast import Child, is_broadcast
+from corporation.missions.collect import read_letter
 from corporation.missions.dispatch import judged, need_of
 from corporation.missions.explanation import (
     MOST_AHEAD,
@@ -19,9 +20,11 @@ from corporation.missions.explanation import (
     Restraint,
 )
 from corporation.missions.kinds import KINDS
+from corporation.missions.outcomes import Stop
 from corporation.missions.queries import find_id
 from corporation.missions.states import State
 from corporation.missions.store.dispatching import read_factories
+from corporation.missions.store.reporting import Letter
 
 MOST_LOOKED_AT: Final = 10_000
 """Waiting missions in front of one that are looked at: by default no more can wait (UA_MISSION_WAITING_LIMIT). Measured
@@ -41,6 +44,7 @@ MISSION = text("""
            (SELECT o.job_id FROM corporation.missions o WHERE o.id = taken.mission_id) AS adopted_job_id,
            (SELECT count(*) FROM corporation.attempts w WHERE w.mission_id = m.id AND w.state = 'withdrawn')
              AS withdrawn,
+           (SELECT count(*) FROM corporation.attempts w WHERE w.mission_id = m.id AND w.took_worker) AS workers_lost,
            (SELECT d.id FROM corporation.dead_letters d
              WHERE d.mission_id = m.id AND d.cause IN ('failed', 'timed_out') AND d.status = 'open') AS dead_letter
       FROM corporation.missions m LEFT JOIN corporation.attempts taken ON taken.id = m.adopted_from
@@ -53,6 +57,12 @@ ATTEMPTS = text("""
            coalesce(outcome ->> 'outcome', '') = 'done'
              AND NOT EXISTS (SELECT 1 FROM corporation.attempts o WHERE o.mission_id = :id AND o.adopted) AS adoptable
       FROM corporation.attempts WHERE mission_id = :id ORDER BY number DESC LIMIT :most
+""")
+
+# What the factory reported: the mailbox keeps it after it was collected, and nobody can fill the row a second time.
+LETTER = text("""
+    SELECT id, task_id, status, result FROM mailbox.celery_taskmeta
+     WHERE task_id = CAST(:attempt_id AS text) AND collected_at IS NOT NULL
 """)
 
 # The order of TAKE_DUE (`dispatching.py`), backwards from the mission: who is nearest is looked at first, and a crowd
@@ -125,7 +135,7 @@ def read_facts(
     return Facts(
         now=row.now,
         mission=mission,
-        attempts=_attempts(connection, mission_id),
+        attempts=_attempts(connection, row),
         factories=_factories(connection, thresholds),
         ahead=ahead,
         ahead_or_more=or_more,
@@ -149,6 +159,7 @@ def _mission(row: Row[Any]) -> MissionFacts:
         timeout_seconds=row.timeout_seconds,
         created_at=row.created_at,
         withdrawn=row.withdrawn,
+        workers_lost=row.workers_lost,
         factory_id=row.factory_id,
         started_at=row.started_at,
         finished_at=row.finished_at,
@@ -165,8 +176,9 @@ def _mission(row: Row[Any]) -> MissionFacts:
     )
 
 
-def _attempts(connection: Connection, mission_id: int) -> list[AttemptFacts]:
-    rows = connection.execute(ATTEMPTS, {"id": mission_id, "most": MOST_ATTEMPTS}).all()
+def _attempts(connection: Connection, mission: Row[Any]) -> list[AttemptFacts]:
+    rows = connection.execute(ATTEMPTS, {"id": mission.id, "most": MOST_ATTEMPTS}).all()
+    permanent = _failed_for_good(connection, mission)
     return [
         AttemptFacts(
             number=row.number,
@@ -183,9 +195,21 @@ def _attempts(connection: Connection, mission_id: int) -> list[AttemptFacts]:
             sends=row.sends,
             late_result=row.late_result,
             adoptable=row.adoptable,
+            permanent=permanent and row.number == mission.attempt and row.state == "failed",
         )
         for row in reversed(rows)
     ]
+
+
+def _failed_for_good(connection: Connection, mission: Row[Any]) -> bool:
+    """Whether a failed mission's last attempt reported a permanent error: of its only attempt no count would say so."""
+    if mission.state != State.FAILED or mission.attempt_id is None:
+        return False
+    row = connection.execute(LETTER, {"attempt_id": str(mission.attempt_id)}).first()
+    if row is None:
+        return False
+    outcome, _ = read_letter(Letter(row.id, row.task_id, row.status, bytes(row.result or b"")))
+    return isinstance(outcome, Stop)
 
 
 def _object(value: object) -> Mapping[str, Any] | None:

@@ -101,9 +101,13 @@ def test_an_alias_is_answered_as_the_mission_it_stands_for(api: Api) -> None:
 
 
 def test_a_failure_has_a_class_and_no_reason_to_wait(api: Api) -> None:
+    register(api)
     publish(api)
+    dispatch(api)
     api.sql(
-        "UPDATE corporation.missions SET state = 'failed', error = 'quarantined: three workers', finished_at = now()"
+        """WITH lost AS (UPDATE corporation.attempts SET state = 'lost', took_worker = true, finished_at = now())
+           UPDATE corporation.missions SET state = 'failed', error = 'quarantined: three workers', finished_at = now(),
+                  attempts_total = 9"""
     )
     answer = explained(api)
 

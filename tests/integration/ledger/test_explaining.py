@@ -267,11 +267,44 @@ def deadline(ledger: LedgerAtWork) -> None:
         expire(connection)
 
 
+def recalled(ledger: LedgerAtWork) -> None:
+    """Its factory was drained before it took the message, then another failed it."""
+    ledger.hand_out("j-1", max_retries=1)
+    ledger.sql("UPDATE corporation.factories SET draining = true")
+    ledger.recall()
+    ledger.sql("UPDATE corporation.factories SET draining = false")
+    ledger.dispatch()
+    ledger.send()
+    ledger.report(ledger.attempt_of(), Stop("no such repository"))
+    ledger.collect()
+
+
+def limit_then_deadline(ledger: LedgerAtWork) -> None:
+    ledger.hand_out("j-1")
+    ledger.report(ledger.attempt_of(), TimedOut("the time limit passed"))
+    ledger.collect()
+    ledger.sql("UPDATE corporation.missions SET deadline_at = now() - interval '1 second'")
+    with transaction(ledger.engine) as connection:
+        expire(connection)
+
+
+LOST_HOW = "the process that ran the attempt died"
 ENDS = [
     ("failed", all_attempts(Failed("boom"), 2), "It failed: all 2 attempts ended alike: boom."),
     ("failed", all_attempts(Failed("boom"), 1), "It failed: its only attempt ended with: boom."),
     ("stopped", all_attempts(Stop("no such repository"), 3),
      "It failed for good at attempt 1 of 3, with 2 attempts left: no such repository."),
+    ("stopped", all_attempts(Stop("no such repository"), 1),
+     "It failed for good at attempt 1 of 1: no such repository."),
+    ("stopped", recalled, "It failed for good at attempt 2 (1st of 1 that count): no such repository."),
+    ("stopped", all_attempts(Stop("lost: the parcel"), 3),
+     "It failed for good at attempt 1 of 3, with 2 attempts left: lost: the parcel."),
+    ("failed", all_attempts(Failed("quarantined: the file"), 1),
+     "It failed: its only attempt ended with: quarantined: the file."),
+    ("lost", all_attempts(Lost(LOST_HOW), 1),
+     f"It failed: attempt 1 of 1 on desk-7 was lost, and no attempt is left: {LOST_HOW}."),
+    ("timed_out", limit_then_deadline,
+     "It timed out after 1 attempt: the deadline passed while the mission was waiting (backoff)."),
     ("timed_out", all_attempts(TimedOut("the time limit of 3600 s passed"), 1),
      "It timed out: attempt 1 of 1 on desk-7 hit its time limit of 3600 s."),
     ("timed_out", deadline,
@@ -292,6 +325,54 @@ def test_a_failure_has_a_class_and_its_dead_letter(
 
     assert (answer.failure_class, answer.sentence.replace(" with its worker", "")) == (kind, sentence)
     assert f"dl-{letter.id}" in " ".join(one.command or "" for one in answer.advice)
+
+
+@pytest.mark.parametrize("attempts", [3, 9])
+def test_a_mission_that_took_three_workers_down_is_quarantined_whatever_is_left(
+    ledger: LedgerAtWork, attempts: int
+) -> None:
+    all_attempts(Lost(LOST_HOW), attempts)(ledger)
+
+    answer = told(ledger)
+    assert answer.failure_class == "quarantined"
+    assert answer.sentence.startswith("It was quarantined: it took its worker down 3 times, ")
+
+
+def test_a_worker_that_is_known_to_have_died_only_later_makes_no_quarantine_of_a_loss(ledger: LedgerAtWork) -> None:
+    ledger.hand_out("j-1", max_retries=3)
+    for _ in range(2):
+        ledger.report(ledger.attempt_of(), Lost(LOST_HOW))
+        ledger.collect()
+        ledger.end_backoff()
+        ledger.dispatch()
+        ledger.send()
+    last = ledger.attempt_of()
+    ledger.hear(last)
+    ledger.lapse(last)
+    ledger.sql("UPDATE corporation.factories SET last_seen_at = now() - interval '1 day'")
+    ledger.rescue()
+    ledger.report(last, Lost(LOST_HOW))
+    ledger.collect()
+
+    assert [one.took_worker for one in ledger.attempts()] == [True, True, True]
+    assert told(ledger).failure_class == "lost"
+
+
+def test_a_loss_told_at_length_is_a_loss_and_says_so(ledger: LedgerAtWork) -> None:
+    """What is cut of an error is its head, and the head of this one is HQ's own word."""
+    all_attempts(Lost("x" * 9_000), 1)(ledger)
+
+    assert ledger.mission().error.startswith("lost: xxx")
+    assert told(ledger).failure_class == "lost"
+
+
+def test_a_mission_that_is_cancelled_between_two_attempts_did_not_run_then(ledger: LedgerAtWork) -> None:
+    ledger.hand_out("j-1")
+    ledger.report(ledger.attempt_of(), Failed("boom"))
+    ledger.collect()
+    ledger.cancel("j-1", "not needed")
+
+    assert told(ledger).sentence == "It was cancelled after 1 attempt, before the next one began: not needed."
 
 
 def test_a_letter_that_was_put_away_is_not_offered_again(ledger: LedgerAtWork) -> None:
