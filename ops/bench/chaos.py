@@ -1,10 +1,11 @@
 """The whole way of a mission under fire: everything is killed, stopped, cut off and emptied, and nothing may be lost.
 
-`ops/bench/chaos [--missions 1000] [--kills 40] [--seed 1..3] [--cancels 0.03] [--mutant NAME] [--json]`; `--mutants`
-runs a small chaos with each mistake built into the product and fails if one goes unnoticed.
+`ops/bench/chaos [--missions 1000] [--kills 40] [--seed 1..3] [--cancels 0.03] [--mutant NAME] [--json]`; `--mutants
+[NAME …]` runs a small chaos with each mistake built into the product, or with those, and fails if one goes unnoticed.
 
-API, one or two engines, two factories with three workers, and clients run as processes of their own on a Valkey and a
-PostgreSQL of their own. What strikes follows from the seed (`chaos_plan.py`); afterwards the accept log, the ledger,
+API, one or two engines, the streams' bridge, two factories with three workers, one of them with beat and control
+worker, a third over HTTPS, and clients of REST and of the mission stream run as processes of their own on a Valkey and
+a PostgreSQL of their own. What strikes follows from the seed (`chaos_plan.py`); afterwards the accept log, the ledger,
 the marks of the work and the results stream are held against each other (`chaos_checks.py`). The folder with all logs
 stays when a promise was broken.
 """
@@ -38,7 +39,7 @@ def main() -> int:
     """Run the chaos once for each seed, or once with each mutant; 1 when a promise was broken or a mutant survived."""
     signal.signal(signal.SIGTERM, _end)
     options = _options()
-    if options.mutants:
+    if options.mutants is not None:
         return 1 if _mutants(options) else 0
     seeds = _seeds(options.seed)
     if options.mutant:
@@ -63,19 +64,21 @@ def _once(options: argparse.Namespace, plan: Plan) -> bool:
         raise
     finally:
         shutil.rmtree(home_of(place / "postgres"), ignore_errors=True)
-    if broken or options.keep:
+    unexpected = broken and plan.mutant is None
+    if unexpected or options.keep:
         print(f"the logs are in {place / 'run'}", file=sys.stderr)
-    if broken and plan.mutant is None:
-        again = f"--missions {plan.missions} --kills {plan.kills} --seed {plan.seed} --cancels {plan.cancels}"
-        print(f"once more: ops/bench/chaos {again} --clients {plan.clients} --keep", file=sys.stderr)
     else:
         shutil.rmtree(place, ignore_errors=True)
+    if unexpected:
+        again = f"--missions {plan.missions} --kills {plan.kills} --seed {plan.seed} --cancels {plan.cancels}"
+        print(f"once more: ops/bench/chaos {again} --clients {plan.clients} --keep", file=sys.stderr)
     return not broken
 
 
 def _mutants(options: argparse.Namespace) -> list[str]:
     survived: list[str] = []
-    for name, mutant in MUTANTS.items():
+    for name in options.mutants or MUTANTS:
+        mutant = MUTANTS[name]
         for built_in in (None, name):
             print(f"--- {name}: {'built in' if built_in else 'the right product under the same fire'}", file=sys.stderr)
             plan = mutant.plan(_seeds(options.seed)[0], built_in)
@@ -133,7 +136,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=3)
     parser.add_argument("--cancels", type=float, default=0.03, help="the share of missions that somebody cancels")
     parser.add_argument("--mutant", choices=MUTANTS, help="build this mistake into the product")
-    parser.add_argument("--mutants", action="store_true", help="a small chaos with each mistake, which must be noticed")
+    several = "a small chaos with each mistake, or with those named, which must be noticed"
+    parser.add_argument("--mutants", nargs="*", metavar="NAME", choices=[[], *MUTANTS], help=several)
     parser.add_argument("--keep", action="store_true", help="keep the folder with the logs in any case")
     parser.add_argument("--quiet", action="store_true", help="do not say what strikes")
     parser.add_argument("--json", action="store_true")

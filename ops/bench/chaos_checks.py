@@ -1,8 +1,8 @@
 """Whether a run may have happened so (pure): one linear pass over each mission, and a few counts over all.
 
 `judge` holds the wishes, the accept log, the ledger, the marks of the work, the results stream and the faults against
-each other; every problem that it returns is a broken promise. The invariants I1 to I9 are those of the missions'
-README; the rest is named after what it is about.
+each other; every problem that it returns is a broken promise. The invariants I1 to I12 are those of CONTRIBUTING.md;
+the rest is named after what it is about.
 """
 
 from collections import Counter, defaultdict
@@ -21,8 +21,12 @@ AFTERMATH_MS: Final = 30_000
 """So long after a fault an attempt may still be lost by it: a lease, a rescuer's sweep, and a little."""
 SPOOLED_MS: Final = 2_500
 """Work that was done so long before its process was killed must be in the spool."""
-DEATHS: Final = frozenset({"kill_child", "kill_worker", "kill_parent", "fill_disk", "stop_worker", "term_worker"})
+DEATHS: Final = frozenset(
+    {"kill_child", "kill_worker", "kill_parent", "kill_pull", "fill_disk", "stop_worker", "term_worker"}
+)
 """Faults by which a process may die with the attempt that it runs."""
+BREAKS: Final = frozenset({"kill_valkey", "rewind_valkey", "partition"})
+"""Faults by which a worker loses its connection to Redis with messages in hand."""
 QUARANTINED: Final = "quarantined:"
 QUARANTINE_AFTER: Final = 3
 
@@ -35,7 +39,10 @@ def judge(history: History) -> Verdict:
         *(problem for mission in history.missions.values() for problem in run.about(mission)),
         *_unknown_marks(history),
         *(Problem("I7", "", f"{count} {what}") for what, count in history.left.items() if count),
+        *_unacknowledged(history),
         *(Problem("I8", "", what) for what in history.strangers),
+        *(Problem("I10", "", what) for what in history.leaks),
+        *(Problem("I12", "", what) for what in history.grown),
         *(Problem("child", "", f"outlived its mission: {what}") for what in history.survivors),
     ]
     return Verdict(problems, _counts(history, run))
@@ -91,7 +98,8 @@ class _Run:
         if attempt.state == "lost":
             yield from self._lost(mission, attempt)
         elif attempt.state in ("timed_out", "failed"):
-            yield from self._failed(mission, wish, attempt)
+            wrong = [*self._failed(mission, wish, attempt)]
+            yield from [*wrong, *(self._by_the_clock(mission, attempt) if wrong else ())]
         elif attempt.state == "withdrawn" and self.marks[attempt.attempt_id]:
             yield Problem("I3", mission.job_id, f"attempt {attempt.number} was taken back unreceived, and it ran")
         elif attempt.state == "succeeded" and not self._did(attempt):
@@ -120,6 +128,7 @@ class _Run:
             yield Problem(
                 "lost for nothing", mission.job_id, f"attempt {attempt.number} was lost, and nothing touched it"
             )
+            yield from self._by_the_clock(mission, attempt)
         late = any(event.type == "late_result" and event.attempt == attempt.number for event in mission.events)
         if attempt.mailbox not in ("", "lost") and not late:
             what = f"attempt {attempt.number} reported {attempt.mailbox}, and was lost without a word of that"
@@ -127,6 +136,15 @@ class _Run:
         if attempt.mailbox == "lost" and not self._kill_came_soon_after(attempt):
             what = f"attempt {attempt.number} was done long before its process died, and was reported as lost"
             yield Problem("not spooled", mission.job_id, what)
+
+    def _by_the_clock(self, mission: MissionRow, attempt: Attempt) -> Iterator[Problem]:
+        """Its end is wrong, and nothing but the wrong clock of its factory can be to blame (I11)."""
+        end = attempt.finished_ms or attempt.created_ms
+        set_before = [one for one in self.history.disturbances if attempt.factory_id in one.clocks and one.at_ms <= end]
+        wrong = [one for one in set_before[-1:] if one.how != "+0" or one.at_ms >= attempt.created_ms]
+        if wrong and not self._explained(attempt, None):
+            what = f"attempt {attempt.number} {attempt.state}, and only the clock of its factory was wrong"
+            yield Problem("I11", mission.job_id, what)
 
     def _died_with(self, attempt: Attempt) -> bool:
         """Whether the process that ran the attempt was really killed, or could not write down what it did."""
@@ -211,7 +229,7 @@ class _Run:
     def _taken(self, mission: MissionRow) -> bool:
         """Whether its entry was on the stream when the stream was taken away."""
         published = [event.at_ms for event in mission.events if event.type == "result_published"]
-        gone = [one.at_ms for one in self.history.disturbances if one.kind == "flush_valkey"]
+        gone = [one.at_ms for one in self.history.disturbances if one.kind in ("flush_valkey", "rewind_valkey")]
         return any(at - RESULT_LAG_MS <= moment <= at + 1000 for moment in published for at in gone)
 
 
@@ -230,7 +248,15 @@ def _accepted(history: History) -> Iterator[Problem]:
     for key, answers in of_key.items():
         if len(answers) > 1:
             yield Problem("I9", "", f"the key {key} was answered with {', '.join(sorted(answers))}")
+    yield from _stored(history)
+
+
+def _stored(history: History) -> Iterator[Problem]:
+    """What was accepted by whatever way is one mission for each key (I5, I9)."""
     keys = Counter(mission.key for mission in history.missions.values())
+    for asked, key in history.imported:
+        if key not in keys:
+            yield Problem("I5", asked, "its entry of the stream was acknowledged, and it is not in the ledger")
     for key, times in keys.items():
         if times > 1:
             yield Problem("I9", "", f"the key {key} is {times} missions")
@@ -238,6 +264,34 @@ def _accepted(history: History) -> Iterator[Problem]:
     if unasked and history.clients_ended:
         few = ", ".join(sorted(unasked)[:5])
         yield Problem("I5", "", f"{len(unasked)} missions were accepted and are not in the ledger: {few}")
+
+
+def _unacknowledged(history: History) -> Iterator[Problem]:
+    """Messages that a factory has in hand for ever, and that no broken connection explains (I7)."""
+    attempts = {one.attempt_id: one for mission in history.missions.values() for one in mission.attempts}
+    kept = Counter(
+        factory
+        for factory, attempt_id in history.unacknowledged
+        if not _in_hand_when_redis_went(history, attempts.get(attempt_id))
+    )
+    for factory, count in kept.items():
+        yield Problem("I7", "", f"{count} messages of {factory} not acknowledged")
+
+
+def _in_hand_when_redis_went(history: History, attempt: Attempt | None) -> bool:
+    """Whether its message may have stayed as taken because the connection went over which it would be given back.
+
+    The next start of a worker puts it back, or kombu after two days; nobody waits for it. An old file brings back as
+    taken whatever was so then.
+    """
+    if attempt is None:
+        return False
+    until = (attempt.finished_ms or attempt.created_ms) + AFTERMATH_MS
+    return any(
+        attempt.created_ms <= one.until_ms and (one.kind == "rewind_valkey" or one.at_ms <= until)
+        for one in history.disturbances
+        if one.kind in BREAKS and _touches(one, attempt, None)
+    )
 
 
 def _unknown_marks(history: History) -> Iterator[Problem]:
@@ -265,6 +319,7 @@ def _counts(history: History, run: _Run) -> dict[str, Any]:
         "most_effects_of_a_mission": max(done_in, default=0),
         "told_again": len(history.told) - len(run.told),
         "results_taken_before_they_were_read": run.unread,
+        "messages_in_hand_since_redis_went": len(history.unacknowledged),
         "cancels_answered": dict(Counter(state for states in history.cancels.values() for state in states)),
         **dict(run.spared),
     }

@@ -29,7 +29,11 @@ MOST_AT_ONCE: Final = 5
 
 @dataclass(frozen=True)
 class Accepted:
-    """The API answered 2xx: `asked` under this key is the mission `job_id`; or it took a request to cancel `asked`."""
+    """`what` was answered of `asked` under this key.
+
+    `published`: 2xx, and it is the mission `job_id`; `imported`: its entry of the stream was acknowledged; `cancelled`:
+    the request to cancel it was taken, and `job_id` is the state that was answered.
+    """
 
     what: str
     asked: str
@@ -49,8 +53,13 @@ def log_of(folder: Path, number: int) -> Path:
 
 
 def share_of(wishes: Sequence[Wish], number: int, clients: int) -> list[tuple[Wish, str]]:
-    """The missions of one client, each with the job_id by which it asks; a twin is asked for by the next client."""
-    mine = [(wish, wish.job_id) for wish in wishes if wish.serial % clients == number]
+    """The missions of one client, each with the job_id by which it asks; a twin is asked for by the next client.
+
+    The client whose number is `clients` asks on the mission stream, the others over REST; twins always over REST.
+    """
+    if number == clients:
+        return [(wish, wish.job_id) for wish in wishes if wish.by_stream]
+    mine = [(wish, wish.job_id) for wish in wishes if not wish.by_stream and wish.serial % clients == number]
     twins = [(wish, wish.twin) for wish in wishes if wish.twin and (wish.serial + 1) % clients == number]
     return sorted([*mine, *twins], key=lambda one: one[0].serial)
 
@@ -70,7 +79,7 @@ class Client:
     def run(self) -> None:
         """Everything was accepted when this returns."""
         seen = read_log(self._log)
-        published = {one.asked for one in seen if one.what == "published"}
+        published = {one.asked for one in seen if one.what != "cancelled"}
         cancelled = {one.asked for one in seen if one.what == "cancelled"}
         for wish, job_id in self.orders:
             if wish.job_id == job_id and job_id in published - cancelled:
@@ -161,10 +170,10 @@ def can_cancel(port: int, token: str) -> bool:
     return answer.status != 405 and b"unknown_mission" in said
 
 
-def write_orders(folder: Path, plan: Plan, port: int, token: str) -> None:
+def write_orders(folder: Path, plan: Plan, port: int, token: str, redis_url: str) -> None:
     """What every client of this run is told, for `main` to read."""
     fields = {name: value for name, value in vars(plan).items() if name != "only"}
-    text = json.dumps({"plan": fields, "port": port, "token": token})
+    text = json.dumps({"plan": fields, "port": port, "token": token, "redis_url": redis_url})
     (folder / "clients.json").write_text(text)
 
 

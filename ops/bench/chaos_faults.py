@@ -14,11 +14,12 @@ from typing import Any, Final
 from corporation.embedded.postgres import start_postgres
 from corporation.embedded.valkey import start_valkey
 from corporation.roles import private_queue
+from ops.bench.chaos_aof import AppendOnlyFile
 from ops.bench.chaos_history import Disturbance
 from ops.bench.chaos_ledger import AWAY, Servers
 from ops.bench.chaos_marks import Tail, uptime_ms
-from ops.bench.chaos_plan import Fault
-from ops.bench.chaos_system import ENGINES, FACTORIES, FACTORY_OF, System
+from ops.bench.chaos_plan import ALONE, KILLS, Fault
+from ops.bench.chaos_system import BEAT, BRIDGE, CONTROL, ENGINES, FACTORIES, FACTORY_OF, PULL, System
 
 SMALL_DISK: Final = "24m"
 SMALL_FILE_BYTES: Final = 4096
@@ -47,6 +48,10 @@ class Faults:
     """Whether PostgreSQL, started again, outlives a power failure too."""
     disk: Path | None = None
     """Where the spool of `beta` has a small disk of its own."""
+    aof: AppendOnlyFile = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.aof = AppendOnlyFile(self.place / "valkey")
 
     def strike(self, fault: Fault) -> bool:
         """Do the fault; False when its victim is not there or idle right now, and then nothing was done."""
@@ -58,21 +63,17 @@ class Faults:
             return False
         name = f"{fault.kind} {fault.how}".strip()
         self.done[name] = self.done.get(name, 0) + 1
-        self.kills += fault.kind in (
-            "kill_worker",
-            "kill_parent",
-            "kill_child",
-            "kill_engine",
-            "kill_api",
-            "kill_client",
-        )
+        self.kills += fault.kind in KILLS
         now = uptime_ms()
-        self.disturbances.append(Disturbance(fault.kind, now - 50, now + round(fault.seconds * 1000), touches))
+        until = now + round(fault.seconds * 1000)
+        clocks = frozenset({"beta"} if fault.kind == "set_clock" else ())
+        self.disturbances.append(Disturbance(fault.kind, now - 50, until, touches, fault.how, clocks))
         return True
 
     def make_good(self, *, everything: bool = False) -> None:
         """What is due is made good: processes start again, ways open, disks have room."""
         now = uptime_ms()
+        self.aof.look(now)
         due = [one for one in self.later if everything or one[0] <= now]
         self.later = [one for one in self.later if one not in due]
         for _, _, action in sorted(due, key=lambda one: one[0]):
@@ -133,14 +134,26 @@ class Faults:
     def _kill_client(self, fault: Fault) -> frozenset[str] | None:
         return self._kill_one_of(self.system.clients, fault)
 
-    def _kill_one_of(self, names: Any, fault: Fault) -> frozenset[str] | None:
+    def _kill_bridge(self, fault: Fault) -> frozenset[str] | None:
+        return self._kill_one_of((BRIDGE,), fault)
+
+    def _kill_pull(self, fault: Fault) -> frozenset[str] | None:
+        return self._kill_one_of((PULL,), fault, group=fault.how != ALONE)
+
+    def _kill_control(self, fault: Fault) -> frozenset[str] | None:
+        return self._kill_one_of((CONTROL,), fault)
+
+    def _kill_beat(self, fault: Fault) -> frozenset[str] | None:
+        return self._kill_one_of((BEAT,), fault)
+
+    def _kill_one_of(self, names: Any, fault: Fault, *, group: bool = True) -> frozenset[str] | None:
         up = [name for name in names if name not in self.stopped and self.system.ready(name)]
         if not up:
             return None
         name = self.chance.choice(up)
-        self.system.kill(name)
+        self.system.kill(name, group=group)
         self._start_again(name, fault.seconds)
-        return frozenset({"hq"})
+        return frozenset({FACTORY_OF.get(name, "hq")})
 
     # Silence.
 
@@ -236,6 +249,13 @@ class Faults:
         os.killpg(self.system.valkey.pid, signal.SIGKILL)
         self.system.valkey.process.wait()
         self._after(fault.seconds, "valkey", self._start_valkey)
+        return frozenset({"redis"})
+
+    def _rewind_valkey(self, fault: Fault) -> frozenset[str] | None:
+        """Redis dies and comes back without its last seconds: as after a power failure, or from a backup."""
+        if self._kill_valkey(fault) is None:
+            return None
+        self.aof.rewind(uptime_ms() - round(float(fault.how) * 1000))
         return frozenset({"redis"})
 
     def _start_valkey(self) -> None:

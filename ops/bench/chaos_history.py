@@ -76,6 +76,9 @@ class Disturbance:
     at_ms: int
     until_ms: int
     touches: frozenset[str]
+    how: str = ""
+    clocks: frozenset[str] = frozenset()
+    """The factories whose clock is wrong from then on by `how` many seconds; that excuses nothing (I11)."""
 
 
 @dataclass
@@ -86,6 +89,8 @@ class History:
     """By key: which of its job_ids a mission with a twin has, is decided by who comes first."""
     accepted: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])
     """For each 2xx: the job_id that was asked for, the key, the job_id that was answered."""
+    imported: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    """For each entry of the mission stream that was acknowledged: the job_id that was asked for, and the key."""
     cancels: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
     """What was answered to those who wanted a mission cancelled, by its key: states, or that it had ended before."""
     missions: dict[str, MissionRow] = field(default_factory=dict[str, MissionRow])
@@ -94,6 +99,12 @@ class History:
     disturbances: list[Disturbance] = field(default_factory=list[Disturbance])
     left: dict[str, int] = field(default_factory=dict[str, int])
     """What should be empty in the end and is not, by name."""
+    unacknowledged: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    """Factory and attempt of each mission's message that was taken in Redis and not acknowledged in the end."""
+    leaks: list[str] = field(default_factory=list[str])
+    """Where a secret was found that must be nowhere (I10)."""
+    grown: list[str] = field(default_factory=list[str])
+    """What did not go back to what it was before the first mission (I12)."""
     strangers: list[str] = field(default_factory=list[str])
     """Messages that lay in the queue of another factory than theirs."""
     survivors: list[str] = field(default_factory=list[str])

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from corporation.missions.outcomes import Done, Failed, Later, Outcome, Stop
 from factory_tasks.handlers import Mission, handles
+from factory_tasks.node import node
 from factory_tasks.tether import tethered
 from ops.bench.chaos_marks import CHILD, leave, line_of
 
@@ -22,6 +23,9 @@ def chaos(mission: Mission) -> Outcome:
     """Do as the context asks: mark the beginning, `sleep`, with a `child` process or none, mark the end, answer."""
     marks = str(mission.context["marks"])
     leave(marks, line_of("began", mission.job_id, mission.attempt, mission.attempt_id, mission.factory_id))
+    if secret := _secret(mission):
+        mission.reporter.log(f"the secret is {secret}")
+        mission.reporter.progress(None, f"still {secret}")
     if mission.context.get("child"):
         _with_a_child(mission)
     else:
@@ -55,13 +59,20 @@ def _with_a_child(mission: Mission) -> None:
 
 
 def _answer(answers: list[Any], mission: Mission) -> Outcome:
+    secret = _secret(mission)
     match answers[min(mission.attempt, len(answers)) - 1]:
         case "failed":
-            return Failed("asked to fail")
+            return Failed(f"asked to fail {secret}")
         case "later":
-            return Later(0.1, "asked to wait")
+            return Later(0.1, f"asked to wait {secret}")
         case "stop":
-            return Stop("asked to stop")
+            return Stop(f"asked to stop {secret}")
         case _:
             # Which attempt it was, so that a report that was taken for another attempt's can be told.
-            return Done({"attempt_id": mission.attempt_id})
+            return Done({"attempt_id": mission.attempt_id, "said": secret})
+
+
+def _secret(mission: Mission) -> str:
+    """What a handler that reads its node's memory could say; nothing, unless the mission is to say it."""
+    token = node().settings.ops_token
+    return token.get_secret_value() if mission.context.get("leaks") and token else ""

@@ -14,6 +14,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from celeryconfig import HEARTBEAT_TASK
 from corporation.roles import control_queue, private_queue
 from ops.bench.chaos_history import Attempt, Event, History, MissionRow
 from ops.bench.chaos_marks import uptime_ms
@@ -34,6 +35,8 @@ ATTEMPTS: Final = """
            t.status, t.result
       FROM corporation.attempts a LEFT JOIN mailbox.celery_taskmeta t ON t.task_id = a.id::text ORDER BY 1, a.number
 """
+SESSIONS: Final = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+MISSION_STREAM: Final = "ua:missions:delegation"
 ECHO_TASK: Final = "corporation.echo"
 EVERYBODY: Final = "everybody"
 """The addressee of a message that names none and needs none."""
@@ -93,10 +96,16 @@ class Servers:
         with self.ledger() as ledger:
             return ledger.execute(statement.encode()).rowcount
 
-    def registered(self) -> bool:
-        """Whether every factory has said how many missions it runs at once."""
+    def registered(self, factories: int) -> bool:
+        """Whether so many factories have said how many missions they run at once."""
         query = "SELECT count(*) FROM corporation.factories WHERE slots > 0"
-        return self._count(query) == len(FACTORIES)
+        return self._count(query) == factories
+
+    def connections(self) -> dict[str, int]:
+        """The sessions of each server, without the one that asks; raises one of AWAY."""
+        with self.ledger() as ledger, self.redis() as broker:
+            sessions: Any = ledger.execute(SESSIONS.encode()).fetchone()
+            return {"PostgreSQL": sessions[0] - 1, "Redis": broker.info("clients")["connected_clients"] - 1}
 
     def left(self) -> dict[str, int]:
         """What should be empty in the end, and how much of it there is; raises one of AWAY."""
@@ -104,9 +113,26 @@ class Servers:
             counts = {what: int(ledger.execute(query.encode()).fetchone()[0]) for what, query in LEFT.items()}  # pyright: ignore[reportOptionalSubscript]
             for factory in FACTORIES:
                 counts[f"messages in the queue of {factory}"] = broker.llen(private_queue(factory))
-                counts[f"messages in the control queue of {factory}"] = broker.llen(control_queue(factory))
-                counts[f"messages of {factory} not acknowledged"] = broker.hlen(f"unacked:{factory}")
+                orders = broker.lrange(control_queue(factory), 0, -1)
+                # A beat may come at any moment, and nothing is lost with it.
+                waiting = sum(task_of(body) != HEARTBEAT_TASK for body in orders)
+                counts[f"messages in the control queue of {factory}"] = waiting
+            counts |= _left_on_stream(broker)
         return counts
+
+    def unacknowledged(self) -> list[tuple[str, str]]:
+        """Factory and attempt of every mission's message that was taken and not acknowledged; raises one of AWAY.
+
+        What a control worker died with is said again by the next beat, and no mission waits for it.
+        """
+        found: list[tuple[str, str]] = []
+        with self.redis() as broker:
+            for factory in FACTORIES:
+                for entry in broker.hvals(f"unacked:{factory}"):
+                    message = json.loads(entry)[0]
+                    if str(message["headers"]["task"]).startswith("mission."):
+                        found.append((factory, str(message["headers"]["id"])))
+        return found
 
     def strangers(self) -> list[str]:
         """Messages in a factory's queue that are addressed to another one (I8)."""
@@ -174,6 +200,23 @@ def _word(report: bytes) -> str:
 
 def _ms(at: datetime | None, start_ms: float) -> int | None:
     return round(at.timestamp() * 1000 - start_ms) if at else None
+
+
+def _left_on_stream(broker: Any) -> dict[str, int]:
+    """What was added to the mission stream and is no mission yet, as far as its group knows."""
+    pending = waiting = 0
+    if broker.exists(MISSION_STREAM):
+        for group in broker.xinfo_groups(MISSION_STREAM):
+            pending, waiting = pending + group["pending"], waiting + (group.get("lag") or 0)
+    return {"entries of the stream not acknowledged": pending, "entries of the stream not read": waiting}
+
+
+def task_of(body: bytes) -> str:
+    """The task of a message, or nothing when that cannot be read."""
+    try:
+        return str(json.loads(body)["headers"]["task"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def addressee_of(body: bytes) -> str:

@@ -325,3 +325,63 @@ def say_done_without_doing() -> None:
         return answer(registration, mission)
 
     mission_task._answer = lazy
+
+
+def acknowledge_nothing() -> None:
+    """What a worker has taken from Redis stays there as taken (I7)."""
+    from kombu.transport import virtual
+    from kombu.transport.redis import QoS
+
+    if "ack" not in vars(QoS):
+        raise DoesNotApply("kombu acknowledges in another way")
+    QoS.ack = virtual.QoS.ack
+
+
+def let_secrets_out() -> None:
+    """Nothing is masked in what a mission says, nor in the log (I10)."""
+    from corporation.masking import Mask
+
+    def all_of_it(_: Any, value: Any) -> Any:
+        return value
+
+    if "text" not in vars(Mask):
+        raise DoesNotApply("secrets are masked in another way")
+    mask: Any = Mask
+    mask.text = mask.__call__ = all_of_it
+
+
+def count_limits_by_the_wall_clock() -> None:
+    """How long an attempt has run is reckoned from a clock that somebody may set meanwhile (I11)."""
+    from corporation import clock
+    from corporation.missions.outcomes import TimedOut
+    from factory_tasks import mission_task
+
+    answer = mission_task._answer
+
+    def by_the_clock(registration: Any, mission: Any) -> Any:
+        began = clock.utc_now()
+        outcome = answer(registration, mission)
+        ran = (clock.utc_now() - began).total_seconds()
+        return TimedOut(f"it ran for {ran:.0f} s") if ran > LONGEST_RUN_SECONDS else outcome
+
+    mission_task._answer = by_the_clock
+
+
+LONGEST_RUN_SECONDS: Final = 600.0
+
+
+def keep_a_handle_of_every_report() -> None:
+    """Each report that is collected leaves a file open (I12)."""
+    import os
+
+    from corporation.missions.store import reporting
+
+    take = reporting.take_letters
+    kept: list[int] = []
+
+    def take_and_keep(connection: Any, limit: int) -> list[Any]:
+        letters = take(connection, limit)
+        kept.extend(os.open(os.devnull, os.O_RDONLY) for _ in letters)
+        return letters
+
+    reporting.take_letters = take_and_keep

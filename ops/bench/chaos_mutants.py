@@ -30,6 +30,7 @@ class Mutant:
     asked: Mapping[str, Any] = field(default_factory=dict[str, Any])
     twins: float = 0.0
     cancels: float = 0.0
+    leaks: float = 0.0
     drain_seconds: float = 60.0
     """Less where the mistake keeps missions from ending at all."""
 
@@ -39,6 +40,7 @@ class Mutant:
         return Plan(
             self.missions, 0, seed, only=self.faults, asked=asked, slow=0.0, mutant=mutant, twins=self.twins,
             timeouts=0.0, cancels=self.cancels, drain_seconds=self.drain_seconds, window=60,
+            streams=0.0, leaks=self.leaks, whole=False,
         )  # fmt: skip
 
     def build_into(self, module: str) -> None:
@@ -50,6 +52,10 @@ class Mutant:
 
 def _often(kind: Kind, times: int, every_seconds: float, seconds: float = 0.0, how: str = "") -> tuple[Fault, ...]:
     return tuple(Fault(kind, 0.0, seconds, how, after_seconds=every_seconds) for _ in range(times))
+
+
+def _set_clock(how: str, after_seconds: float) -> tuple[Fault, ...]:
+    return (Fault("set_clock", 0.0, 0.0, how, after_seconds=after_seconds),)
 
 
 LONG: Final = {"sleep_seconds": 7.0}
@@ -116,6 +122,15 @@ MUTANTS: Final[Mapping[str, Mutant]] = {
         asked={"child": True, "sleep_seconds": 0.5},
     ),
     "done-without-doing": Mutant(worker=mistakes.say_done_without_doing),
+    "never-acknowledged": Mutant(worker=mistakes.acknowledge_nothing),
+    "secrets-let-out": Mutant(worker=mistakes.let_secrets_out, leaks=0.2),
+    "limit-by-the-wall-clock": Mutant(
+        worker=mistakes.count_limits_by_the_wall_clock,
+        faults=(*_set_clock("+7200", 1.5), *_set_clock("+259200", 2.0), *_set_clock("+0", 1.0)),
+        missions=20,
+        asked={"sleep_seconds": 1.0},
+    ),
+    "handles-kept": Mutant(engine=mistakes.keep_a_handle_of_every_report, missions=120),
 }
 
 

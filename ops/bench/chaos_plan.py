@@ -19,10 +19,15 @@ Kind = Literal[
     "kill_engine",
     "kill_api",
     "kill_client",
+    "kill_bridge",
+    "kill_pull",
+    "kill_control",
+    "kill_beat",
     "stop_worker",
     "stop_engine",
     "kill_valkey",
     "flush_valkey",
+    "rewind_valkey",
     "stop_postgres",
     "cut_sessions",
     "partition",
@@ -37,12 +42,16 @@ Kind = Literal[
 ]
 
 KILLS: Final[Mapping[Kind, int]] = {
-    "kill_child": 10,
-    "kill_parent": 8,
-    "kill_worker": 8,
-    "kill_engine": 8,
+    "kill_child": 9,
+    "kill_parent": 7,
+    "kill_engine": 7,
+    "kill_worker": 6,
     "kill_client": 3,
-    "kill_api": 3,
+    "kill_api": 2,
+    "kill_bridge": 2,
+    "kill_pull": 2,
+    "kill_control": 1,
+    "kill_beat": 1,
 }
 """Of 40 kills so many are of each kind: `kill_worker` is the whole group, `kill_parent` leaves its pool behind."""
 
@@ -51,6 +60,7 @@ ON_TOP: Final[Mapping[Kind, int]] = {
     "stop_engine": 1,
     "kill_valkey": 2,
     "flush_valkey": 1,
+    "rewind_valkey": 1,
     "stop_postgres": 1,
     "cut_sessions": 1,
     "partition": 3,
@@ -69,8 +79,12 @@ PARTITIONS: Final = ("drop_up", "drop_down", "drop_both", "reset", "delay")
 """How the way of a factory is cut: one way, both ways, connections torn down, or all of it a third of a second late."""
 CLOCKS: Final = ("+7200", "-86400", "-10", "+259200", "+0")
 """By how many seconds the clock of a factory is wrong from then on; three days are more than Redis keeps a message."""
+REWINDS: Final = ("1", "3", "8")
+"""How many seconds are missing in the file with which Redis comes back, as after a power failure or from a backup."""
 LONG_STOP_SECONDS: Final = 24.0
 """Longer than the shortest lease that the rules allow (20 s)."""
+ALONE: Final = "alone"
+"""Of the processes of a factory over HTTPS only the first is killed; the others have to notice."""
 LAST_CLIENT: Final = 0.6
 TIMED_OUT: Final[Mapping[str, Any]] = {
     "times_out": True,
@@ -106,6 +120,10 @@ class Wish:
     timeout_seconds: int = 60
     times_out: bool = False
     """It takes longer than its time limit, at every attempt."""
+    by_stream: bool = False
+    """It is asked for on the mission stream, and not over REST."""
+    leaks: bool = False
+    """It says a secret of its node in all that it says (I10)."""
 
     def answer(self, attempt: int) -> Answer:
         """What the handler gives at this attempt, counted from 1."""
@@ -126,6 +144,7 @@ class Wish:
             "talks": self.talks,
             "child": self.child,
             "answers": list(self.answers),
+            "leaks": self.leaks,
         }
         return {
             "job_id": job_id or self.job_id,
@@ -140,7 +159,8 @@ class Wish:
 class Fault:
     """Something that strikes once `share` of all missions have ended, and lasts `seconds`.
 
-    `how` is the way in which a partition cuts, or the worker that must be the victim.
+    `how` is the way in which a partition cuts, the worker that must be the victim, by how much a clock is wrong or how
+    many seconds are missing.
     """
 
     kind: Kind
@@ -170,6 +190,12 @@ class Plan:
     """The share of missions that take longer than they may."""
     twins: float = 0.05
     """The share of missions that are asked for twice at once, with one key and two job_ids."""
+    streams: float = 0.1
+    """The share of missions that are asked for on the mission stream."""
+    leaks: float = 0.03
+    """The share of missions that say a secret."""
+    whole: bool = True
+    """Bridge, control worker, beat and the factory over HTTPS run as well."""
     drain_seconds: float = 120.0
     """Within this after the last fault everything must be at rest (notes, reliability §7)."""
     mutant: str | None = None
@@ -207,6 +233,8 @@ class Plan:
             "child": chance.random() < 0.04,
             "cancel_after_seconds": round(chance.uniform(0, 2), 2) if cancelled else None,
             "twin": f"twin-{serial:05d}" if chance.random() < self.twins else None,
+            "by_stream": chance.random() < self.streams,
+            "leaks": chance.random() < self.leaks,
         }
         if times_out:
             wish |= TIMED_OUT
@@ -217,11 +245,11 @@ class Plan:
 
 
 def spread(weights: Mapping[Kind, int], count: int) -> list[Kind]:
-    """`count` kinds in the proportion of their weights, the heaviest first where it does not come out even."""
+    """`count` kinds in the proportion of their weights; where it does not come out even, those that got none first."""
     whole = sum(weights.values())
     kinds = [kind for kind, weight in weights.items() for _ in range(count * weight // whole)]
-    heaviest = sorted(weights, key=lambda kind: -weights[kind])
-    return [*kinds, *islice(cycle(heaviest), count - len(kinds))]
+    next_ones = sorted(weights, key=lambda kind: (kind in kinds, -weights[kind]))
+    return [*kinds, *islice(cycle(next_ones), count - len(kinds))]
 
 
 def on_top(kills: int) -> list[Kind]:
@@ -254,7 +282,13 @@ def _fault(kind: Kind, share: float, chance: random.Random, ways: Any) -> Fault:
     }.get(kind, chance.uniform(0, 0.8))
     # The clients have nothing left to do long before the last mission has ended.
     share = share * LAST_CLIENT if kind == "kill_client" else share
-    how = {"partition": lambda: next(ways), "set_clock": lambda: chance.choice(CLOCKS)}.get(kind, str)()
+    hows: dict[str, Any] = {
+        "partition": lambda: next(ways),
+        "set_clock": lambda: chance.choice(CLOCKS),
+        "rewind_valkey": lambda: chance.choice(REWINDS),
+        "kill_pull": lambda: chance.choice(("", ALONE)),
+    }
+    how = hows.get(kind, str)()
     return Fault(kind, round(share, 4), round(seconds, 2), how)
 
 

@@ -10,6 +10,8 @@ from ops.bench.chaos_history import FINAL, LIVE, Event, MissionRow, Problem
 
 REMARKS = frozenset({"duplicate", "conflict", "unknown_kind", "retry_count_ignored", "progress", "routed", "replayed"})
 """Events that say something and change nothing."""
+ANOTHER_CLOCK_MS = 60_000
+"""No transaction waits so long between its beginning, by which its events are dated, and the lock on its mission."""
 AFTER_THE_END = frozenset({"result_published", "dead_lettered"})
 
 
@@ -134,9 +136,13 @@ class _Replay:
 
 
 def replay(mission: MissionRow) -> Iterator[Problem]:
-    """What is wrong with the mission's history in itself, and with its row (I1, I2, I3, I4, I6)."""
+    """What is wrong with the mission's history in itself, and with its row (I1, I2, I3, I4, I6, I11)."""
     at = _Replay(mission)
+    latest = 0
     for place, event in enumerate(mission.events, start=1):
+        if event.at_ms < latest - ANOTHER_CLOCK_MS:
+            yield at.problem("I11", f"event {event.seq} is dated {(latest - event.at_ms) / 1000:.0f} s too early")
+        latest = max(latest, event.at_ms)
         if event.seq != place:
             yield at.problem("I6", f"event {event.seq} stands at place {place}")
         yield from at.take(event)

@@ -22,7 +22,8 @@ from ops.bench.chaos_marks import CHILD, Tail, uptime_ms
 from ops.bench.chaos_mutants import DOES_NOT_APPLY, MUTANTS
 from ops.bench.chaos_plan import Fault, Plan
 from ops.bench.chaos_story import write_stories
-from ops.bench.chaos_system import FACTORY_OF, TOKEN, Starter, System, start_cold
+from ops.bench.chaos_system import BESIDES, FACTORIES, STREAM_CLIENT, TOKEN, WORKERS, Starter, System, start_cold
+from ops.bench.chaos_traces import Held, grown, held, leaks_in_files, leaks_in_ledger, secrets_of
 
 START_SECONDS: Final = 90.0
 IMPATIENT_SECONDS: Final = 4.0
@@ -101,6 +102,10 @@ class Run:
     drained_seconds: float | None = None
     pause: Event = field(default_factory=Event)
     strangers: set[str] = field(default_factory=set[str])
+    before: Held = field(default_factory=Held)
+    """What every process held when all were ready and no mission had been asked for."""
+    after: Held = field(default_factory=Held)
+    """The same when everything was at rest."""
     most: float = 0.0
     """So many missions may be asked for until the next fault has struck."""
     _counted: float = 0.0
@@ -126,17 +131,19 @@ class Run:
         return Verdict(problems, verdict.counts), self._report(verdict, fire_seconds)
 
     def _start(self) -> None:
-        names = ["api", "engine", *FACTORY_OF]
+        names = ["api", "engine", *WORKERS, *(BESIDES if self.plan.whole else ())]
         for name in names:
             self.system.start(name)
         if self.plan.mutant and (statement := MUTANTS[self.plan.mutant].ledger):
             self.servers.execute(statement)
         self._wait("all processes to be ready", lambda: all(self.system.ready(name) for name in names), START_SECONDS)
-        self._wait("every factory to be registered", self.servers.registered, START_SECONDS)
+        factories = len(FACTORIES) + self.plan.whole
+        self._wait("every factory to be registered", lambda: self.servers.registered(factories), START_SECONDS)
+        self.before = held(self.system.pids(), self.servers)
         if self.plan.cancels and not can_cancel(self.system.port, TOKEN):
             self.say("the API has no route to cancel a mission: none is cancelled")
             self.plan = replace(self.plan, cancels=0.0)
-        write_orders(self.system.folder, self.plan, self.system.port, TOKEN)
+        write_orders(self.system.folder, self.plan, self.system.port, TOKEN, self.servers.redis_url)
         self.reader.start()
         self._allow()
         for name in self.system.clients:
@@ -231,7 +238,7 @@ class Run:
 
     def _is_at_rest(self) -> bool:
         try:
-            return not any(self.servers.left().values())
+            return not any(self.servers.left().values()) and not self.servers.unacknowledged()
         except AWAY:
             return False
 
@@ -240,7 +247,9 @@ class Run:
         history.clients_ended = not any(name in self.system.processes for name in self.system.clients)
         with suppress(*AWAY):
             history.left = self.servers.left()
+            history.unacknowledged = self.servers.unacknowledged()
         self.servers.write_down(history)
+        self._write_traces(history)
         # What was told before the ledger was read is on the stream, and the reader is at most a moment behind.
         self._wait("the reader", lambda: len({one.job_id for one in self.reader.told}) >= self._told_count(history), 3)
         self.tail.look()
@@ -249,12 +258,21 @@ class Run:
         history.marks, history.told = self.tail.marks, self.reader.told
         history.disturbances = self.faults.disturbances
         history.strangers = sorted(self.strangers)
-        for number in range(self.plan.clients):
+        for number in range(self.plan.clients + 1):  # the last is the one of the stream
             for one in read_log(log_of(self.system.folder, number)):
                 if one.what == "published":
                     history.accepted.append((one.asked, one.key, one.job_id))
+                elif one.what == "imported":
+                    history.imported.append((one.asked, one.key))
                 else:
                     history.cancels.setdefault(one.key, set()).add(one.job_id)
+
+    def _write_traces(self, history: History) -> None:
+        """What every process holds now, where the secrets stand, and what of both breaks a promise."""
+        secrets = secrets_of([self.servers.database_url, self.servers.redis_url])
+        history.leaks = [*leaks_in_files(self.system.folder, secrets), *leaks_in_ledger(self.servers, secrets)]
+        self.after = held(self.system.pids(), self.servers)
+        history.grown = [*grown(self.before, self.after)]
 
     def _told_count(self, history: History) -> int:
         return sum(any(e.type == "result_published" for e in one.events) for one in history.missions.values())
@@ -274,6 +292,8 @@ class Run:
         extra = verdict.counts["lost_attempts"]
         return {
             "kills": kills,
+            "held_before": vars(self.before),
+            "held_after": vars(self.after),
             "faults": dict(sorted(self.faults.done.items())),
             "extra_attempts_per_kill": round(extra / kills, 3) if kills else 0.0,
             "fire_seconds": round(fire_seconds, 1),
@@ -298,7 +318,7 @@ def run_chaos(
     place.mkdir(parents=True, exist_ok=True)
     folder = place / "run"
     folder.mkdir()
-    clients = [f"client-{number}" for number in range(plan.clients)]
+    clients = [*(f"client-{number}" for number in range(plan.clients)), *([STREAM_CLIENT] if plan.streams else [])]
     with ExitStack() as stack:
         valkey, postgres = stack.enter_context(servers(place))
         disk = stack.enter_context(small_disk(folder / "beta"))

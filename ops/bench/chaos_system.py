@@ -1,7 +1,9 @@
-"""The whole system as processes that can be struck one by one: HQ, two factories, clients, and the servers below them.
+"""The whole system as processes that can be struck one by one: HQ, its factories, clients, and the servers below them.
 
 Factory `alpha` has two workers with two slots each on one spool and speaks to the servers directly; `beta` has one
-worker and a spool of its own, and reaches everything through proxies that can be cut.
+worker and a spool of its own, and reaches everything through proxies that can be cut. In a run of the whole also
+`gamma` works, which gets its missions over HTTPS and knows neither server, `alpha` has a beat and a control worker,
+and the streams have a bridge of their own beside the engine's.
 """
 
 import os
@@ -17,6 +19,7 @@ from urllib.parse import urlsplit
 
 from corporation.embedded.ports import free_port
 from corporation.embedded.server_process import Server, tied_to_us
+from corporation.roles import control_queue
 from ops.bench import strange_clock
 from ops.bench.chaos_proxy import Proxy
 
@@ -35,7 +38,19 @@ SHARED: Final = {
     "UA_DOTENV_PATH": os.devnull,
 }
 FACTORIES: Final[Mapping[str, tuple[str, ...]]] = {"alpha": ("alpha-1", "alpha-2"), "beta": ("beta-1",)}
-FACTORY_OF: Final = {worker: factory for factory, workers in FACTORIES.items() for worker in workers}
+PULL: Final = "gamma-1"
+CONTROL: Final = "alpha-control"
+BEAT: Final = "alpha-beat"
+BRIDGE: Final = "bridge"
+STREAM_CLIENT: Final = "client-stream"
+WORKERS: Final = tuple(worker for workers in FACTORIES.values() for worker in workers)
+FACTORY_OF: Final = {worker: factory for factory, workers in FACTORIES.items() for worker in workers} | {
+    PULL: "gamma",
+    CONTROL: "alpha",
+    BEAT: "alpha",
+}
+BESIDES: Final = (PULL, CONTROL, BEAT, BRIDGE)
+"""What runs in a run of the whole only."""
 ENGINES: Final = ("engine", "engine-2")
 SLOTS: Final = 2
 
@@ -93,7 +108,7 @@ class System:
         targets = {"redis": self.valkey.port, "postgres": self.postgres.port, "api": self.port}
         for name, target in targets.items():
             self.cuts[name] = self._stack.enter_context(Proxy(target))
-        for factory in FACTORIES:
+        for factory in {*FACTORY_OF.values()}:
             (self.folder / factory).mkdir(exist_ok=True)
         self.set_clock("+0")
         return self
@@ -124,6 +139,8 @@ class System:
         arguments = self._arguments(name)
         if self.mutant is not None and not name.startswith("client"):
             arguments = ["-m", "ops.bench.chaos_mutants", self.mutant, *arguments]
+        if FACTORY_OF.get(name) == "beta" and self.faketime is None:
+            arguments = ["-m", "ops.bench.strange_clock", str(self.clock), *arguments]
         with (self.folder / f"{name}.log").open("ab") as output:
             process = self.starter(arguments, self._environment(name), output)
         self.processes[name] = process
@@ -132,7 +149,7 @@ class System:
     def ready(self, name: str) -> bool:
         """Whether the process runs and does its work, as far as it says so itself; a client just runs."""
         runs = name in self.processes and self.processes[name].poll() is None
-        return runs and (name.startswith("client") or self._ready_file(name).exists())
+        return runs and (name == BEAT or name.startswith("client") or self._ready_file(name).exists())
 
     def kill(self, name: str, *, group: bool = True) -> None:
         """SIGKILL, to the process with all its children or to itself alone; it is forgotten."""
@@ -152,6 +169,10 @@ class System:
         for name, _ in gone:
             del self.processes[name]
         return gone
+
+    def pids(self) -> dict[str, int]:
+        """The first process of everybody who runs, by name; without the clients."""
+        return {name: one.pid for name, one in self.processes.items() if not name.startswith("client")}
 
     def worker_of(self, pid: int) -> str | None:
         """The worker in whose pool the process `pid` runs missions; None when that worker is dead."""
@@ -185,16 +206,20 @@ class System:
         return path.read_text(errors="replace") if path.exists() else ""
 
     def _arguments(self, name: str) -> list[str]:
-        ready = str(self._ready_file(name))
-        if name in FACTORY_OF:
-            words = ["-m", "celery", "-A", "factory_tasks", "worker", "-Q", "local_factory", "-n", f"{name}@%h"]
-            strange = FACTORY_OF[name] == "beta" and self.mutant is None and self.faketime is None
-            return [*(["-m", "ops.bench.strange_clock", str(self.clock)] if strange else []), *words, "-l", "INFO"]
-        if name in ENGINES:
-            return ["-m", "corporation.engine", "--ready-file", ready]
-        if name == "api":
-            return ["-m", "hq_api"]
-        return ["-m", "ops.bench.chaos_clients", str(self.folder / "clients.json"), name.removeprefix("client-")]
+        ready = ["--ready-file", str(self._ready_file(name))]
+        orders = str(self.folder / "clients.json")
+        if name in WORKERS:
+            return _celery(name, "-Q", "local_factory")
+        others = {
+            "api": ["-m", "hq_api"],
+            **{engine: ["-m", "corporation.engine", *ready] for engine in ENGINES},
+            BRIDGE: ["-m", "corporation.delegation.consumer", *ready],
+            PULL: ["-m", "factory_tasks.pull"],
+            CONTROL: _celery(name, "-Q", control_queue(FACTORY_OF[CONTROL]), "-P", "solo"),
+            BEAT: ["-m", "celery", "-A", "factory_tasks", "beat", "-l", "INFO"],
+            STREAM_CLIENT: ["-m", "ops.bench.chaos_streams", orders],
+        }
+        return others.get(name) or ["-m", "ops.bench.chaos_clients", orders, name.removeprefix("client-")]
 
     def _environment(self, name: str) -> dict[str, str]:
         inherited = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
@@ -216,12 +241,17 @@ class System:
 
     def _factory(self, factory: str) -> dict[str, str]:
         far = factory == "beta"
+        servers = {
+            "UA_REDIS_URL": _through(self.valkey.url, self.cuts["redis"].port if far else None),
+            "UA_RESULT_BACKEND_URL": _through(self.database_url, self.cuts["postgres"].port if far else None),
+        }
+        if factory == FACTORY_OF[PULL]:
+            servers = {"UA_DELEGATION_REDIS_ENABLED": "0"}
         return {
+            **servers,
             "FACTORY_ROLE": "LOCAL_WORKER",
             "UA_FACTORY_ID": factory,
             "UA_FACTORY_SLOTS": str(SLOTS),
-            "UA_REDIS_URL": _through(self.valkey.url, self.cuts["redis"].port if far else None),
-            "UA_RESULT_BACKEND_URL": _through(self.database_url, self.cuts["postgres"].port if far else None),
             "UA_HQ_BASE_URL": f"http://127.0.0.1:{self.cuts['api'].port if far else self.port}",
             "UA_HANDLER_MODULES": "ops.bench.chaos_kind",
             "UA_VP_DB_PATH": str(self.folder / factory / "spool.db"),
@@ -230,6 +260,10 @@ class System:
 
     def _ready_file(self, name: str) -> Path:
         return self.folder / f"{name}.ready"
+
+
+def _celery(name: str, *options: str) -> list[str]:
+    return ["-m", "celery", "-A", "factory_tasks", "worker", *options, "-n", f"{name}@%h", "-l", "INFO"]
 
 
 def _through(url: str, port: int | None) -> str:

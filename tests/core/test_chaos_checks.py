@@ -1,16 +1,23 @@
 """The chaos's checker names every fault of a history, and blames none that is well: it is the witness of all runs."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ops.bench.chaos_aof import AppendOnlyFile
 from ops.bench.chaos_checks import judge
+from ops.bench.chaos_clients import share_of
 from ops.bench.chaos_history import Attempt, Disturbance, Event, History, MissionRow, Told
 from ops.bench.chaos_marks import Mark, line_of, read_line
-from ops.bench.chaos_plan import ON_TOP, Fault, Plan, Wish
+from ops.bench.chaos_plan import KILLS, ON_TOP, Fault, Plan, Wish
 from ops.bench.chaos_story import write_stories
+from ops.bench.chaos_streams import fate_of
+from ops.bench.chaos_system import TOKEN
+from ops.bench.chaos_traces import Held, grown, leaks_in_files, secrets_of
 
 KILL = Disturbance("kill_child", 1000, 1000, frozenset({"alpha"}))
 
@@ -128,6 +135,7 @@ def test_a_history_without_fault_is_not_blamed() -> None:
         ("I5", "not in the ledger", lambda h: h.accepted.append(("d", "kd", "d"))),
         ("I5", "attempts that nobody made", lambda h: h.marks.append(mark("did", "d", 1))),
         ("I5", "1 missions were accepted", lambda h: h.wishes.update(kd=Wish(3, "d", "kd", 1, ("done",)))),
+        ("I5", "acknowledged, and it is not", lambda h: h.imported.append(("d", "kd"))),
         ("I6", "stands at place", lambda h: change(h, "a", events=h.missions["a"].events[1:])),
         ("I6", "its row counts", lambda h: change(h, "a", event_seq=9)),
         ("I6", "its row says failed", lambda h: change(h, "a", state="failed")),
@@ -136,11 +144,17 @@ def test_a_history_without_fault_is_not_blamed() -> None:
         ("I6", "'other', its end", lambda h: change(h, "c", error="other")),
         ("I7", "an attempt is alive", lambda h: reattempt(h, "b", 1, state="running")),
         ("I7", "3 messages in the outbox", lambda h: h.left.update({"messages in the outbox": 3})),
+        ("I7", "1 messages of alpha not", lambda h: h.unacknowledged.append(("alpha", "a-1"))),
         ("I8", "lay in the queue", lambda h: h.strangers.append("a message lay in the queue of another")),
         ("I8", "at another factory", lambda h: h.marks.append(mark("began", "a", 1, "beta"))),
         ("I9", "nobody asked for so", lambda h: change(h, "a", key="kx")),
         ("I9", "is 2 missions", lambda h: h.missions.update(a2=replace(h.missions["a"], job_id="a2"))),
         ("I9", "was answered with", lambda h: h.accepted.append(("a2", "ka", "a2"))),
+        ("I10", "stands in engine.log", lambda h: h.leaks.append("a secret stands in engine.log")),
+        ("I11", "100 s too early", lambda h: redated(h, "a", "started", -98_900)),
+        ("I11", "only the clock of its factory", lambda h: clock_set(h, "+7200", 0)),
+        ("I11", "only the clock of its factory", lambda h: clock_set(h, "+0", 1000)),
+        ("I12", "files open in engine", lambda h: h.grown.append("99 files open in engine")),
         ("S-30", "answered to be cancelled, and it is succeeded", lambda h: cancels(h, "a", "cancelled")),
         ("S-30", "told to stop, and it is failed", lambda h: cancels(h, "c", "running")),
         ("S-30", "after the request to cancel", lambda h: retold(h, "b", "started", None, "cancel_requested")),
@@ -184,6 +198,130 @@ def retold(history: History, job_id: str, kind: str, attempt: int | None, instea
     place = next(place for place, event in enumerate(events) if event.type == kind)
     events[place] = replace(events[place], type=instead or kind, attempt=attempt)
     change(history, job_id, events=events)
+
+
+def redated(history: History, job_id: str, kind: str, at_ms: int) -> None:
+    """The mission's first event of this kind is dated so."""
+    events = list(history.missions[job_id].events)
+    place = next(place for place, event in enumerate(events) if event.type == kind)
+    events[place] = replace(events[place], at_ms=at_ms)
+    change(history, job_id, events=events)
+
+
+def clock_set(history: History, how: str, at_ms: int) -> None:
+    """The first attempt of `b` was lost, and the one thing that happened is that a clock was set."""
+    history.disturbances[:] = [Disturbance("set_clock", at_ms, at_ms, frozenset(), how, frozenset({"alpha"}))]
+
+
+@pytest.mark.parametrize(
+    ("at_ms", "how", "clocks"),
+    [(0, "+0", "alpha"), (0, "+7200", "beta"), (2000, "+7200", "alpha")],
+    ids=["set right before", "another factory's", "set afterwards"],
+)
+def test_a_clock_that_was_right_is_not_blamed(at_ms: int, how: str, clocks: str) -> None:
+    """The attempt was lost for nothing all the same."""
+    spoilt = history()
+    spoilt.disturbances = [Disturbance("set_clock", at_ms, at_ms, frozenset(), how, frozenset({clocks}))]
+
+    assert [problem.rule for problem in judge(spoilt).problems] == ["lost for nothing"]
+
+
+def test_a_wrong_clock_is_not_blamed_for_what_a_kill_did() -> None:
+    killed = history()
+    killed.disturbances.append(Disturbance("set_clock", 0, 0, frozenset(), "+7200", frozenset({"alpha"})))
+
+    assert judge(killed).problems == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "touches", "at_ms", "rules"),
+    [
+        ("rewind_valkey", "redis", 1000, []),
+        ("rewind_valkey", "redis", 80_000, []),
+        ("rewind_valkey", "redis", 800, ["I7"]),
+        ("kill_valkey", "redis", 1000, []),
+        ("kill_valkey", "redis", 800, ["I7"]),
+        ("kill_valkey", "redis", 80_000, ["I7"]),
+        ("partition", "alpha", 1000, []),
+        ("partition", "beta", 1000, ["I7"]),
+        ("flush_valkey", "redis", 1000, ["I7"]),
+    ],
+)
+def test_a_message_that_was_in_hand_when_redis_went_is_not_blamed(
+    kind: str, touches: str, at_ms: int, rules: list[str]
+) -> None:
+    """The attempt lasted from 900 to 1200; an old file brings back also what was acknowledged long before."""
+    kept = history()
+    kept.unacknowledged.append(("alpha", "a-1"))
+    kept.disturbances.append(Disturbance(kind, at_ms, at_ms, frozenset({touches}), "3"))
+
+    assert [problem.rule for problem in judge(kept).problems] == rules
+    assert judge(kept).counts["messages_in_hand_since_redis_went"] == 1
+
+
+def test_what_warms_up_has_not_grown_and_what_was_not_there_is_not_judged() -> None:
+    before = Held({"engine": 40}, {"engine": 100.0}, {"Redis": 30})
+    warm = Held({"engine": 60, "engine-2": 900}, {"engine": 140.0}, {"Redis": 60})
+
+    assert list(grown(before, warm)) == []
+
+
+@pytest.mark.parametrize(
+    ("after", "what"),
+    [
+        (Held(files={"engine": 90}), "90 files open in engine at rest, and 40 before the first mission"),
+        (Held(megabytes={"engine": 180.5}), "180.5 megabytes held by engine at rest, and 100 before"),
+        (Held(connections={"Redis": 120}), "120 connections to Redis at rest, and 30 before"),
+    ],
+)
+def test_what_grew_is_named(after: Held, what: str) -> None:
+    before = Held({"engine": 40}, {"engine": 100.0}, {"Redis": 30})
+
+    [found] = grown(before, after)
+    assert what in found
+
+
+def test_a_log_that_holds_a_secret_is_named(tmp_path: Path) -> None:
+    (tmp_path / "engine.log").write_text("nothing")
+    (tmp_path / "api.log").write_text("redis://:a-long-password@127.0.0.1")
+    (tmp_path / "clients.json").write_text(f"what the clients are told, {TOKEN} as well")
+
+    secrets = secrets_of(["redis://:a-long-password@127.0.0.1:1/0"])
+    assert list(leaks_in_files(tmp_path, secrets)) == ["a secret stands in api.log"]
+
+
+@pytest.mark.parametrize(
+    ("there", "pending", "up_to", "fate"),
+    [
+        (True, False, "5-1", "acknowledged"),
+        (True, False, "50-0", "acknowledged"),
+        (True, True, "5-1", "waits"),
+        (True, False, "5-0", "waits"),
+        (True, False, "0-0", "waits"),
+        (False, False, "50-0", "gone"),
+    ],
+)
+def test_an_entry_counts_as_accepted_when_it_is_there_read_and_not_pending(
+    there: bool, pending: bool, up_to: str, fate: str
+) -> None:
+    assert fate_of("5-1", is_there=there, pending=pending, delivered_up_to=up_to) == fate
+
+
+def test_an_append_only_file_is_cut_to_what_it_was_and_only_its_last_part(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "appendonlydir"
+    folder.mkdir(parents=True)
+    file = AppendOnlyFile(tmp_path)
+    part = folder / "appendonly.aof.10.incr.aof"
+    (folder / "appendonly.aof.9.incr.aof").write_text("older")
+    for at_ms, text in ((1000, "a"), (2000, "ab"), (3000, "abc")):
+        part.write_text(text)
+        file.look(at_ms)
+
+    assert file.rewind(2500) == 1
+    assert part.read_text() == "ab"
+    assert file.rewind(500) == 1
+    assert part.read_text() == "a"
+    assert AppendOnlyFile(tmp_path).rewind(500) is None
 
 
 def test_an_only_attempt_may_be_lost_and_one_of_many_may_not() -> None:
@@ -285,9 +423,28 @@ def test_a_seed_gives_the_same_chaos_with_exactly_so_many_kills_and_each_other_f
     faults = plan.faults()
     assert faults == Plan(missions=50, kills=kills, seed=7).faults() != Plan(missions=50, kills=kills, seed=8).faults()
     assert plan.wishes() == Plan(missions=50, kills=kills, seed=7).wishes()
-    assert sum(fault.kind.startswith("kill_") and fault.kind != "kill_valkey" for fault in faults) == kills
+    assert sum(fault.kind in KILLS for fault in faults) == kills
     assert {fault.kind for fault in faults} >= ON_TOP.keys()
     assert sorted(faults, key=lambda fault: fault.share) == faults
+
+
+def test_forty_kills_are_as_the_table_says_and_ten_are_of_almost_every_kind() -> None:
+    forty = Counter(fault.kind for fault in Plan(missions=50, kills=40, seed=7).faults())
+    ten = {fault.kind for fault in Plan(missions=50, kills=10, seed=7).faults()}
+
+    assert {kind: forty[kind] for kind in KILLS} == KILLS
+    assert KILLS.keys() - ten == {"kill_beat"}
+
+
+def test_each_mission_is_asked_for_by_one_client_and_a_tenth_of_them_on_the_stream() -> None:
+    wishes = Plan(missions=1000, kills=0, seed=7).wishes()
+    shares = [share_of(wishes, number, 3) for number in range(4)]
+
+    assert sorted(job_id for share in shares for _, job_id in share) == sorted(
+        job_id for wish in wishes for job_id in (wish.job_id, wish.twin) if job_id
+    )
+    assert {wish for wish, _ in shares[3]} == {wish for wish in wishes if wish.by_stream}
+    assert 70 <= len(shares[3]) <= 130
 
 
 def test_a_plan_may_name_its_faults_and_the_missions_what_they_are() -> None:

@@ -53,7 +53,7 @@ def fire(
 def test_a_thousand_missions_end_once_although_everything_is_killed_cut_off_and_emptied(
     fire: Callable[[Plan], tuple[Verdict, Mapping[str, object]]],
 ) -> None:
-    """I1 to I9, with FLUSHALL, a full disk, a stopped PostgreSQL, partitions and a worker silent beyond its lease."""
+    """I1 to I12, with FLUSHALL, a full disk, a stopped PostgreSQL, partitions and a worker silent beyond its lease."""
     verdict, report = fire(PLAN)
 
     assert [str(problem) for problem in verdict.problems] == [], (verdict.counts, report)
@@ -61,12 +61,21 @@ def test_a_thousand_missions_end_once_although_everything_is_killed_cut_off_and_
     assert report["kills"] == 40
 
 
-@pytest.mark.parametrize("name", ["double-send-and-forget", "retry-counted-twice"])
+@pytest.mark.parametrize(
+    ("name", "rule", "missions"),
+    [
+        ("double-send-and-forget", "I3", 20),
+        ("retry-counted-twice", "I4", 20),
+        ("never-acknowledged", "I7", 20),
+        ("secrets-let-out", "I10", 20),
+        ("limit-by-the-wall-clock", "I11", 20),
+        ("handles-kept", "I12", 60),
+    ],
+)
 def test_a_mistake_that_is_built_in_is_noticed(
-    fire: Callable[[Plan], tuple[Verdict, Mapping[str, object]]], name: str
+    fire: Callable[[Plan], tuple[Verdict, Mapping[str, object]]], name: str, rule: str, missions: int
 ) -> None:
-    """Two of the mistakes, each seen by another rule; `ops/bench/chaos --mutants` builds in all of them."""
-    verdict, report = fire(replace(MUTANTS[name].plan(1, name), missions=20))
+    """Each is seen by another rule; `ops/bench/chaos --mutants` builds in all that there are."""
+    verdict, report = fire(replace(MUTANTS[name].plan(1, name), missions=missions))
 
-    rules = {problem.rule for problem in verdict.problems}
-    assert {"double-send-and-forget": "I3", "retry-counted-twice": "I4"}[name] in rules, (verdict, report)
+    assert rule in {problem.rule for problem in verdict.problems}, (verdict, report)
