@@ -3,7 +3,8 @@
 `app.py`: the commands wired together, and how an ending becomes an exit status · `exits.py`: the exit statuses ·
 `output.py`: everything that is printed · `reading.py`: files and standard input, bounded · `connection.py`: which HQ,
 with which token · `client.py`: HQ's REST API · `answers.py`: what an HTTP status means to a person · `publish.py` (+
-`envelope_options.py`), `missions.py` (+ `watch.py`, `server_events.py`, `cancelling.py`, `adopting.py`), `why.py`,
+`envelope_options.py`, `publish_batch.py` many at once, `publish_lines.py` what a line is),
+`missions.py` (+ `watch.py`, `server_events.py`, `cancelling.py`, `adopting.py`), `why.py`,
 `dead_letters.py` (+ `letters_in_bulk.py`), `streams.py` (+ `replaying.py`), `queues.py`,
 `joining.py` (+ `checkout.py`), `factory_access.py`, `factory.py` (+ `factory_join.py`, `factory_running.py`,
 `factory_status.py`, `membership.py` what a machine keeps of having joined, `own_row.py` what HQ says of it,

@@ -28,7 +28,8 @@ def adopt(
     with HqClient(find_connection(os.environ, state_folder(state))) as client, working("Asking HQ"):
         answer = client.adopt(job, attempt, reason)
     if isinstance(answer, str):
-        raise Refusal(exits.DATA, f"{job}: {answer}")
+        unknown = answer.startswith("unknown_mission")
+        raise Refusal(exits.NO_INPUT if unknown else exits.DATA, f"{job}: {answer}")
     if as_json:
         say_json(answer)
     else:

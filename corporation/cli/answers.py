@@ -20,7 +20,7 @@ _MEANING: Final[dict[int, tuple[int, str, str]]] = {
     400: (exits.DATA, "refused the request", "correct it and run the command again"),
     401: (exits.NO_PERMISSION, "does not accept the token", "check that it is this HQ's current token"),
     403: (exits.NO_PERMISSION, "says the token may not do this", "use a token with the scope `ops`"),
-    404: (exits.UNAVAILABLE, "does not know it", "check the name; `corporation missions list` shows what there is"),
+    404: (exits.NO_INPUT, "does not know it", "check the name; `corporation missions list` shows what there is"),
     405: (exits.SOFTWARE, "does not offer this", "update the older of the two sides"),
     409: (exits.DATA, "reports a conflict", "put right what it names, and run the command again"),
     413: (exits.DATA, "says it is too large", "send less, or let the mission fetch it"),
@@ -34,10 +34,10 @@ _MEANING: Final[dict[int, tuple[int, str, str]]] = {
 
 _OF_A_FACTORY: Final[dict[str, tuple[int, str]]] = {
     "unknown_factory": (
-        exits.UNAVAILABLE,
+        exits.NO_INPUT,
         "HQ knows no factory {name}; `corporation factories` lists them. One that will join later: say --expected",
     ),
-    "unknown_target": (exits.UNAVAILABLE, "HQ knows no factory {name}; `corporation factories` lists them"),
+    "unknown_target": (exits.NO_INPUT, "HQ knows no factory {name}; `corporation factories` lists them"),
     "own_registration": (
         exits.DATA,
         "{name} is headquarters itself, to which this cannot be done; `corporation factories` lists the others",

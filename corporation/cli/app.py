@@ -93,7 +93,8 @@ def run(arguments: Sequence[str]) -> int:
     except SystemExit as leaving:
         # Typer and rich end this way when the reader of our output is gone.
         return _closed_pipe() if isinstance(leaving.__context__, BrokenPipeError) else exits.SOFTWARE
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
+        # Abort: Ctrl-C or Ctrl-D in the place of an answer to a question, so that nothing was done.
         return exits.INTERRUPTED
     except TyperException as error:
         # The second half of what Typer says of a wrong choice is a remark of its own to programmers.

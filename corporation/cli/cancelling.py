@@ -78,6 +78,8 @@ def _until_final(client: HqClient, mission: Json, *, as_json: bool) -> Json:
 
 def _conclude(outcome: Outcome, *, wait: bool) -> None:
     if outcome.refused:
-        raise Refusal(exits.DATA, "\n".join(f"{one['job_id']}: {one['why']}" for one in outcome.refused))
+        unknown = all(one["why"].startswith("unknown_mission") for one in outcome.refused) and not outcome.missions
+        code = exits.NO_INPUT if unknown else exits.DATA
+        raise Refusal(code, "\n".join(f"{one['job_id']}: {one['why']}" for one in outcome.refused))
     if wait and any(one["state"] != "cancelled" for one in outcome.missions):
         raise typer.Exit(exits.FAILED)

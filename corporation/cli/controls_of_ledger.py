@@ -54,7 +54,7 @@ def database_role(variable: str, url: str) -> Control:
 def of_standing(standing: Standing, *, is_headquarters: bool) -> list[Control]:
     """The controls that follow from what the ledger says; those of the fleet at an HQ only."""
     rules = [_row_security(standing), _mailbox_roles(standing), _audit(standing)]
-    fleet = [_users(standing), _quarantine(standing), _exchange(standing)] if is_headquarters else []
+    fleet = [_users(standing), _quarantine(standing), _queues(standing), _exchange(standing)] if is_headquarters else []
     return [*rules, *fleet]
 
 
@@ -93,6 +93,13 @@ def _quarantine(standing: Standing) -> Control:
     seen = f"{_named(inside)} may still reach Redis" if inside else f"in it and shut out: {_named(standing.quarantine)}"
     advice = "see that the engine runs; where it shared a password with others, change that one"
     return judged("quarantine", not inside, seen, advice)
+
+
+def _queues(standing: Standing) -> Control:
+    """No factory fills its keys so that HQ's engine has to read much, or cannot."""
+    seen = f"slow or too full within the hour: {_named(standing.costly)}" if standing.costly else "none costs HQ time"
+    advice = "look what lies there; if its factory puts it there, `corporation quarantine NAME`"
+    return judged("Redis queues", not standing.costly, seen, advice, advised=True)
 
 
 def _exchange(standing: Standing) -> Control:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from corporation.cli import exits
 from corporation.cli.exits import Refusal
-from corporation.cli.reading import decoded, json_object, read_file, read_stdin
+from corporation.cli.reading import json_object, read_file, read_stdin
 
 LARGEST_BUNDLE: Final = 180 * 1024
 """Bytes; in base64, with the rest of the envelope, this still fits HQ's limit of 256 KiB for one request."""
@@ -79,12 +79,3 @@ def _bundle(path: Path | None) -> str | None:
     if data[:2] != b"\x1f\x8b":
         raise Refusal(exits.DATA, f"{path} is no gzip file; make it with: tar -czf {path.name} implementation/")
     return base64.b64encode(data).decode("ascii")
-
-
-def envelopes_in(path: Path, limit: int) -> list[dict[str, Any]]:
-    """The envelopes in a file of JSON lines, blank lines skipped; a refusal names the line that is wrong."""
-    text = decoded(read_file(path, limit), str(path))
-    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    if not lines:
-        raise Refusal(exits.DATA, f"{path} holds no mission; write one JSON envelope on each line")
-    return [json_object(line.encode(), f"{path} line {number}") for number, line in lines]

@@ -78,7 +78,7 @@ def remove(name: Name, yes: Yes = False, as_json: JsonOption = False, state: Sta
         say_json(answer)
         return
     if not answer.get("deleted"):
-        raise Refusal(exits.UNAVAILABLE, UNKNOWN.format(name))
+        raise Refusal(exits.NO_INPUT, UNKNOWN.format(name))
     say(f"{name} is forgotten and its credential is worth nothing")
     say(f"  `corporation join-code --factory-id {name}` lets it join again")
 

@@ -1,11 +1,10 @@
 """`corporation publish`: one mission from the options, or many from a file, each under an idempotency key."""
 
-import json
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated
 
 import typer
 
@@ -13,15 +12,12 @@ from corporation import clock
 from corporation.cli import exits
 from corporation.cli.client import HqClient, Json
 from corporation.cli.connection import JsonOption, StateOption, find_connection, state_folder
-from corporation.cli.envelope_options import Order, envelope_of, envelopes_in
+from corporation.cli.envelope_options import Order, envelope_of
 from corporation.cli.exits import Refusal
 from corporation.cli.output import say, say_json, warn, working
+from corporation.cli.publish_batch import publish_all
+from corporation.cli.publish_lines import LONGEST_KEY
 from corporation.cli.watch import follow
-
-LARGEST_BATCH_FILE: Final = 64 * 1024 * 1024
-# HQ takes 1000 missions and 4 MiB in one call; a little below, for the frame around them.
-MOST_IN_A_CALL: Final = 1000
-LARGEST_CALL: Final = 4 * 1024 * 1024 - 4096
 
 
 def publish(
@@ -38,21 +34,29 @@ def publish(
     wait: Annotated[bool, typer.Option("--wait", help="Accept a target that has not registered yet.")] = False,
     key: Annotated[str | None, typer.Option(help="The idempotency key: the same key never runs twice.")] = None,
     job_id: Annotated[str | None, typer.Option(help="The mission's id; made by HQ when absent.")] = None,
-    batch: Annotated[Path | None, typer.Option(help="A file with one JSON envelope on each line.")] = None,
+    batch: Annotated[
+        Path | None, typer.Option(help="A file with one JSON envelope a line; `-` is standard input.")
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Follow the mission until it is final.")] = False,
     as_json: JsonOption = False,
     state: StateOption = None,
 ) -> None:
-    """Publish a mission and print its id; with the same --key it is safe to repeat."""
-    key = key or clock.new_id()
+    """Publish a mission and print its id; with the same --key it is safe to repeat.
+
+    With --batch each line of a file is a mission, and the same lines again publish nothing anew: a line without an
+    `idempotency_key` has one made of what it says, and of --key, if one is given.
+    """
+    if key == "":
+        raise Refusal(exits.USAGE, "--key is empty; name one, or leave it out")
+    order = Order(task or "", kind, context, context_file, bundle, target, priority, timeout, max_retries, ttl, job_id)
+    if batch is not None:
+        _check_alone(order, key, watch=watch or task is not None)
     client = HqClient(find_connection(os.environ, state_folder(state)))
     if batch is not None:
-        if task is not None or watch:
-            raise Refusal(exits.USAGE, "--batch takes its missions from the file; leave out the task and --watch")
         with client:
-            _publish_all(client, envelopes_in(batch, LARGEST_BATCH_FILE), key, wait=wait, as_json=as_json)
+            publish_all(client, batch, key, wait=wait, as_json=as_json)
         return
-    order = Order(task or "", kind, context, context_file, bundle, target, priority, timeout, max_retries, ttl, job_id)
+    key = key or clock.new_id()
     envelope = envelope_of(order, key)
     with client, explained(key, job_id):
         with working("Publishing"):
@@ -60,6 +64,18 @@ def publish(
         _show(mission, key, as_json=as_json)
         if watch:
             raise typer.Exit(follow(client, str(mission["job_id"]), as_json=as_json))
+
+
+def _check_alone(order: Order, key: str | None, *, watch: bool) -> None:
+    """Refuses what would be said of each mission of a batch: its lines say it themselves, or it would go unheard."""
+    if watch or order != Order(""):
+        raise Refusal(
+            exits.USAGE,
+            "--batch takes its missions from the file, with all that is said of them; "
+            "beside it only --key, --wait, --json and --state are taken",
+        )
+    if key and len(key) > LONGEST_KEY:
+        raise Refusal(exits.USAGE, f"--key may have {LONGEST_KEY} characters with --batch; name a shorter one")
 
 
 @contextmanager
@@ -84,55 +100,3 @@ def _show(mission: Json, key: str, *, as_json: bool) -> None:
         return
     what = "Published" if mission.get("created", True) else "Already known, nothing new was started:"
     say(f"{what} {mission.get('job_id')} ({mission.get('state')}), key {key}")
-
-
-def _publish_all(client: HqClient, envelopes: list[Json], key: str, *, wait: bool, as_json: bool) -> None:
-    answers: list[Json] = []
-    done = 0
-    try:
-        for number, part in enumerate(in_calls(envelopes)):
-            with working(f"Publishing {done} … {done + len(part)} of {len(envelopes)}"), explained(key):
-                answer = client.publish_batch(part, f"{key}.{number}", wait=wait)
-            answers += [entry | {"index": entry.get("index", 0) + done} for entry in answer.get("missions", [])]
-            done += len(part)
-    finally:
-        _show_all(answers, len(envelopes), key, as_json=as_json)
-    if any(entry.get("status", 0) >= 300 for entry in answers):
-        raise typer.Exit(exits.DATA)
-
-
-def _show_all(answers: list[Json], asked: int, key: str, *, as_json: bool) -> None:
-    counts = {status: sum(1 for entry in answers if entry.get("status") == status) for status in (202, 200)}
-    refused = [entry for entry in answers if entry.get("status", 0) >= 300]
-    summary: dict[str, Any] = {
-        "accepted": counts[202],
-        "existing": counts[200],
-        "rejected": len(refused),
-        "unsent": asked - len(answers),
-    }
-    if as_json:
-        say_json(summary | {"idempotency_key": key, "missions": answers})
-        return
-    for entry in refused:
-        say(f"Mission {entry.get('index', 0) + 1} of the file was refused ({entry.get('status')}): {_why(entry)}")
-    say(", ".join(f"{count} {name}" for name, count in summary.items()) + f"; key {key}")
-
-
-def _why(entry: Json) -> str:
-    detail = entry.get("detail")
-    return detail if isinstance(detail, str) else json.dumps(detail)
-
-
-def in_calls(envelopes: list[Json]) -> Iterator[list[Json]]:
-    """`envelopes` in order, cut into parts that HQ takes in one call."""
-    part: list[Json] = []
-    size = 0
-    for envelope in envelopes:
-        length = len(json.dumps(envelope)) + 2
-        if part and (len(part) == MOST_IN_A_CALL or size + length > LARGEST_CALL):
-            yield part
-            part, size = [], 0
-        part.append(envelope)
-        size += length
-    if part:
-        yield part

@@ -41,7 +41,7 @@ def rebuild_queues(
     if as_json:
         say_json(done)
     else:
-        say(f"Handed out again: {_count(done, 'resent')}; orphans removed: {_count(done, 'orphans_removed')}")
+        _say_done(done)
 
 
 def _say_preview(preview: Json) -> None:
@@ -50,10 +50,24 @@ def _say_preview(preview: Json) -> None:
     if busy := [row for row in rows if any(row.get(name) for name in COUNTS)]:
         columns = ("queue", "lost", "lying", "taken", "orphans", "foreign")
         say_table(columns, [[row.get("queue"), *(row.get(name) for name in COUNTS)] for row in busy])
-    if foreign := sum(_count(row, "foreign") for row in rows):
+    if foreign := sum(_count(row, "foreign") for row in rows if not row.get("unread")):
         say(f"{foreign} entries are no messages of this HQ; they are left where they lie")
+    if unread := [str(row.get("queue")) for row in rows if row.get("unread")]:
+        say(
+            f"Too full to be read, so nothing is done for it: {', '.join(unread)}; its missions go elsewhere when "
+            "their leases end. Find who fills it, and empty it"
+        )
     if not _is_work(preview):
-        say("Nothing to do: no message is lost, and none lies there for nothing")
+        say("Nothing to do: no message is lost, and none lies there for nothing" + (" elsewhere" if unread else ""))
+
+
+def _say_done(done: Json) -> None:
+    say(f"Handed out again: {_count(done, 'resent')}; orphans removed: {_count(done, 'orphans_removed')}")
+    if _count(done, "resent"):
+        say(
+            "The engine sends them within seconds: `corporation rebuild-queues --dry-run` shows where they lie then, "
+            "`corporation workload` who works on them. Where they do not come, ask `corporation doctor`"
+        )
 
 
 def _ask(preview: Json, *, yes: bool) -> None:

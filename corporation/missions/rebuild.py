@@ -9,7 +9,7 @@ from corporation.missions.orphans import orphans_among
 from corporation.missions.queues import Queues
 from corporation.missions.rescue import hand_out_again
 from corporation.missions.store import leases, resending
-from corporation.roles import private_queue
+from corporation.roles import control_queue, private_queue
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,9 @@ class Rebuilt:
     """Messages of attempts that are over."""
     foreign: int
     """Entries that are no messages of this ledger; they are left where they lie. All of a queue too full to be read."""
+    unread: bool = False
+    """More lies there, or among what its factory took, than is read: nothing was handed out or removed for it, and its
+    missions go elsewhere when their leases end."""
 
 
 @dataclass(frozen=True)
@@ -37,30 +40,31 @@ class _Found:
     held: int
     orphans: frozenset[str]
     foreign: int
+    unread: bool
 
 
 def rebuild_queues(connection: Connection, queues: Queues, lease_seconds: float, *, dry_run: bool) -> list[Rebuilt]:
     """Every sent attempt that is still queued and whose message lies nowhere is in the outbox again, however often it
     was sent; messages of attempts that are over are removed. One row is returned for each queue of ours.
 
-    A `dry_run` only looks and counts. Safe while everything works, and twice: what was handed out again lies in the
-    outbox or in its queue. Raises BrokerUnavailableError; then nothing was handed out.
+    A `dry_run` only looks and counts. Safe while everything works, twice, and several at once: what was handed out
+    again lies in the outbox or in its queue. Raises BrokerUnavailableError; then nothing was handed out.
     """
     # Also where no queue is known: a broker that is away is not one that lost nothing.
     queues.incarnation()
     found = [_look(connection, queues, *one) for one in _expected(connection).items()]
-    gone = {attempt_id for one in found for attempt_id in one.gone}
     if dry_run:
-        again = resending.missing_attempts(connection, gone, None)
+        again = resending.missing_attempts(connection, {attempt for one in found for attempt in one.gone}, None)
         return [_row(one, again, len(one.orphans)) for one in found]
     removed = [len(queues.withdraw(one.queue, one.orphans).removed) if one.orphans else 0 for one in found]
-    again = hand_out_again(connection, gone, lease_seconds)
+    again = hand_out_again(connection, _still_gone(connection, queues, found), lease_seconds)
     return [_row(one, again, count) for one, count in zip(found, removed, strict=True)]
 
 
 def _expected(connection: Connection) -> dict[str, set[str]]:
-    """The queues of all factories that ever registered and of all queued attempts, each with its queued attempts."""
-    known = {private_queue(factory_id): set[str]() for factory_id in resending.known_factories(connection)}
+    """Both queues of all factories that ever registered and of all queued attempts, each with its queued attempts."""
+    factories = resending.known_factories(connection)
+    known = {of(factory_id): set[str]() for factory_id in factories for of in (private_queue, control_queue)}
     return dict(sorted((known | leases.queued_attempts(connection)).items()))
 
 
@@ -74,11 +78,28 @@ def _look(connection: Connection, queues: Queues, queue: str, expected: set[str]
         held=len(expected & there.held - there.lying),
         orphans=orphans,
         foreign=there.foreign + strangers,
+        unread=not there.whole,
     )
 
 
+def _still_gone(connection: Connection, queues: Queues, found: Sequence[_Found]) -> set[str]:
+    """What nobody sent meanwhile, another rebuild and the engine included; their missions are locked from now on.
+
+    With the locks nobody puts them into the outbox any more, so it is asked first: what has left it lies in its queue,
+    or was taken, when that is looked into for a second time.
+    """
+    gone = {attempt_id for one in found for attempt_id in one.gone}
+    leases.lock(connection, gone)
+    unsent = resending.missing_attempts(connection, gone, None)
+    for one in found:
+        if missing := one.gone & unsent:
+            there = queues.look_into(one.queue)
+            unsent -= missing & (there.lying | there.held) if there.whole else missing
+    return unsent
+
+
 def _row(found: _Found, again: set[str], removed: int) -> Rebuilt:
-    return Rebuilt(found.queue, len(found.gone & again), found.lying, found.held, removed, found.foreign)
+    return Rebuilt(found.queue, len(found.gone & again), found.lying, found.held, removed, found.foreign, found.unread)
 
 
 def total(rows: Sequence[Rebuilt], name: str) -> int:

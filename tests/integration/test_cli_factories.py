@@ -135,7 +135,7 @@ def test_an_unknown_name_is_one_sentence_with_what_to_do(hq: Headquarters, comma
     hq.answers = [UNKNOWN]
     ended = run(hq, "factories", *command)
 
-    assert ended.returncode == 69
+    assert ended.returncode == 66
     assert ended.stderr.count("\n") == 1
     assert f"HQ knows no factory nobody; {LISTS}" in ended.stderr
     assert "404" not in ended.stderr

@@ -115,7 +115,7 @@ def test_an_unknown_factory_is_a_mistake_of_the_caller(hq: Headquarters) -> None
     hq.answers = [(404, {}, {"detail": "unknown_factory: the target factory never registered"})]
     ended = run(hq, "pause", "desk-9")
 
-    assert ended.returncode == 69
+    assert ended.returncode == 66
     assert "HQ knows no factory desk-9; `corporation factories` lists them" in ended.stderr
     assert "--expected" in ended.stderr
 

@@ -92,7 +92,7 @@ def test_without_a_terminal_it_looks_and_acts_only_when_told_to(said: Said, hq: 
     hq.asked.clear()
     status, out, err = said("--yes")
     assert (status, err, hq.dry_runs) == (0, "", [True, False])
-    assert "Handed out again: 2; orphans removed: 3" in out
+    assert "Handed out again: 2; orphans removed: 3\nThe engine sends them within seconds" in out
     assert {path for path, _ in hq.asked} == {"/api/v1/ops/queues/rebuild"}
 
 
@@ -101,6 +101,17 @@ def test_a_dry_run_only_looks(said: Said, hq: Headquarters) -> None:
 
     assert (status, hq.dry_runs) == (0, [True])
     assert "1 entries are no messages of this HQ" in out
+
+
+def test_a_queue_that_could_not_be_read_is_named(said: Said, hq: Headquarters) -> None:
+    full = {**QUEUE, "queue": "factory.flood", "resent": 0, "orphans_removed": 0, "foreign": 10_001, "unread": True}
+    hq.answer = (200, {**WELL, "queues": [full]})
+    status, out, _ = said("--yes")
+
+    assert (status, hq.dry_runs) == (0, [True])
+    assert "Too full to be read, so nothing is done for it: factory.flood" in out
+    assert "no messages of this HQ" not in out
+    assert "none lies there for nothing elsewhere" in out
 
 
 def test_where_nothing_is_lost_nothing_is_asked_and_nothing_done(said: Said, hq: Headquarters) -> None:

@@ -100,7 +100,7 @@ def run(hq: Headquarters, *arguments: str, stdin: str = "", **more: str) -> subp
 
 
 @pytest.mark.parametrize(
-    ("status", "exit_code"), [(401, 77), (403, 77), (404, 69), (409, 65), (422, 65), (429, 75), (503, 75), (500, 70)]
+    ("status", "exit_code"), [(401, 77), (403, 77), (404, 66), (409, 65), (422, 65), (429, 75), (503, 75), (500, 70)]
 )
 def test_every_refusal_has_its_exit_status_and_one_sentence(hq: Headquarters, status: int, exit_code: int) -> None:
     hq.answers = [(status, {"retry-after": "0"}, {"detail": "the reason that HQ gave"})]
@@ -243,28 +243,6 @@ def test_a_file_that_cannot_be_used_is_refused_before_it_is_read(
 
     assert (ended.returncode, hq.requests) == (exit_code, [])
     assert str(tmp_path / name) in ended.stderr
-
-
-def test_a_batch_says_which_missions_were_refused(hq: Headquarters, tmp_path: Path) -> None:
-    (tmp_path / "batch").write_text('{"payload": {"task": "a"}}\n\n{"payload": {"task": "b"}}\n')
-    refused = {"index": 1, "status": 409, "job_id": "b-2", "detail": "exists with a different body"}
-    stored = {"index": 0, "status": 202, "job_id": "b-1", "state": "queued"}
-    hq.answers = [(207, {}, {"accepted": 1, "existing": 0, "rejected": 1, "missions": [stored, refused]})]
-
-    ended = run(hq, "publish", "--batch", str(tmp_path / "batch"))
-
-    assert ended.returncode == 65
-    assert "Mission 2 of the file was refused (409): exists with a different body" in ended.stdout
-    assert "1 accepted, 0 existing, 1 rejected, 0 unsent" in ended.stdout
-
-
-def test_a_line_of_a_batch_that_is_no_envelope_is_named(hq: Headquarters, tmp_path: Path) -> None:
-    (tmp_path / "batch").write_text('{"payload": {"task": "a"}}\nnonsense\n')
-
-    ended = run(hq, "publish", "--batch", str(tmp_path / "batch"))
-
-    assert (ended.returncode, hq.requests) == (65, [])
-    assert "line 2" in ended.stderr
 
 
 def test_control_characters_from_headquarters_are_escaped(hq: Headquarters) -> None:

@@ -12,7 +12,7 @@ from kombu import Connection
 from malformed_messages import QUEUE, ROWS, Row, message, order
 
 import celeryconfig
-from corporation.federation.refused_messages import RefusedMessages
+from corporation.federation.refused_messages import MOST_KEPT, RefusedMessages
 from corporation.federation.spool import Spool
 from corporation.settings import load_settings
 from ops.bench.cluster import Cluster
@@ -20,6 +20,9 @@ from ops.bench.cluster import Cluster
 ROOM_FOR_THE_WORST: Final = 80 * 2**20
 """Bytes that the worker may grow by while it refuses 20 MB and a bomb of 200 MB:
 twice what was measured (95 to 134 MB)."""
+
+FLOOD: Final = 1_500
+"""More messages than are kept."""
 
 
 @dataclass
@@ -154,6 +157,24 @@ def test_the_worst_of_them_stay_within_bounds_of_memory(field: Field, wait_until
         wait_until(lambda name=f"after-heavy-{number}": field.ran(name) == 1, 10, "the next good mission")
 
     assert field.peak_bytes() - field.peak_at_first < ROOM_FOR_THE_WORST
+
+
+def test_a_flood_of_small_ones_takes_neither_memory_nor_disk(field: Field, wait_until: Callable[..., Any]) -> None:
+    before = field.refused.counts().get("bad_headers", 0)
+    already = field.peak_bytes()
+    poison = [message(headers={"id": "x" * 3_000}) for _ in range(FLOOD)]
+    with field.client.pipeline() as pipe:
+        for raw in poison:
+            pipe.lpush(QUEUE, raw)
+        pipe.execute()
+    field.push(field.mission("after-flood"))
+
+    wait_until(lambda: field.ran("after-flood") == 1, 120, "the next good mission")
+    assert field.refused.counts()["bad_headers"] == before + FLOOD
+    assert len(field.refused.newest(FLOOD)) == MOST_KEPT
+    assert sum(file.stat().st_size for file in field.refused.path.parent.glob("spool.db*")) < 32 * 2**20
+    assert field.peak_bytes() - already < 16 * 2**20
+    assert field.processes() == field.pids
 
 
 def test_a_control_worker_refuses_and_goes_on_beating(field: Field, wait_until: Callable[..., Any]) -> None:

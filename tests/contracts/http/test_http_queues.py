@@ -1,6 +1,7 @@
 """`POST /api/v1/ops/queues/rebuild`: what Redis lost is handed out again, once, and nothing that it did not lose."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -14,9 +15,38 @@ from corporation.db import transaction
 from corporation.missions.brokers import load_broker
 from corporation.missions.dispatch import dispatch_some
 from corporation.missions.outbox import send_some
+from corporation.missions.queues import Queues, TakenBack, Whereabouts
+from corporation.missions.rebuild import rebuild_queues, total
+from factory_tasks.queue_look import MOST_ENTRIES
 
 REBUILD = "/api/v1/ops/queues/rebuild"
 QUEUE = "factory.desk-7"
+CONTROL_QUEUE = "desk-7.control"
+
+
+class Interrupted:
+    """Queues of which the first look into `queue` is followed by something else."""
+
+    def __init__(self, queues: Queues, queue: str, then: Callable[[], object]) -> None:
+        self._queues = queues
+        self._queue = queue
+        self._then: Callable[[], object] | None = then
+
+    def look_into(self, queue: str) -> Whereabouts:
+        """As the queues say, before it happens."""
+        found = self._queues.look_into(queue)
+        if queue == self._queue and self._then:
+            then, self._then = self._then, None
+            then()
+        return found
+
+    def withdraw(self, queue: str, attempt_ids: Collection[str]) -> TakenBack:
+        """As the queues say."""
+        return self._queues.withdraw(queue, attempt_ids)
+
+    def incarnation(self) -> str:
+        """As the queues say."""
+        return self._queues.incarnation()
 
 
 @pytest.fixture
@@ -85,13 +115,7 @@ def test_what_redis_lost_is_handed_out_again_once(connected: Api, redis_url: str
 
 def test_messages_that_nobody_waits_for_are_removed_and_foreign_ones_are_not(connected: Api, redis_url: str) -> None:
     sent(connected, "j-1", "j-2")
-    connected.sql(
-        """WITH over AS (
-             UPDATE corporation.missions SET state = 'waiting', state_reason = 'backoff', attempt_id = NULL
-              WHERE job_id = 'j-1' RETURNING id)
-           UPDATE corporation.attempts SET state = 'lost', finished_at = now()
-             FROM over WHERE mission_id = over.id"""
-    )
+    ended(connected, "j-1")
     with redis.Redis.from_url(redis_url) as client:
         client.lpush(QUEUE, b"not ours")
         preview = rebuild(connected, dry_run=True)
@@ -99,7 +123,75 @@ def test_messages_that_nobody_waits_for_are_removed_and_foreign_ones_are_not(con
         done = rebuild(connected)
         assert (counts(done), client.llen(QUEUE)) == ((0, 1, 0, 1), 2)
     [row] = [row for row in done["queues"] if row["queue"] == QUEUE]
-    assert row == {"queue": QUEUE, "resent": 0, "lying": 1, "held": 0, "orphans_removed": 1, "foreign": 1}
+    assert row == {
+        "queue": QUEUE,
+        "resent": 0,
+        "lying": 1,
+        "held": 0,
+        "orphans_removed": 1,
+        "foreign": 1,
+        "unread": False,
+    }
+
+
+def ended(api: Api, job_id: str) -> None:
+    """The attempt of that mission is over, and the mission waits for another."""
+    api.sql(
+        """WITH over AS (
+             UPDATE corporation.missions SET state = 'waiting', state_reason = 'backoff', attempt_id = NULL
+              WHERE job_id = :job_id RETURNING id)
+           UPDATE corporation.attempts SET state = 'lost', finished_at = now()
+             FROM over WHERE mission_id = over.id""",
+        job_id=job_id,
+    )
+
+
+def test_old_orders_to_a_factory_are_removed_from_its_control_queue_too(connected: Api, redis_url: str) -> None:
+    """An old append-only file brings both queues back."""
+    sent(connected, "j-1")
+    ended(connected, "j-1")
+    with redis.Redis.from_url(redis_url) as client:
+        client.rename(QUEUE, CONTROL_QUEUE)
+        assert counts(rebuild(connected)) == (0, 0, 0, 1)
+        assert client.exists(QUEUE, CONTROL_QUEUE) == 0
+
+
+def test_several_at_once_while_the_engine_sends_leave_one_message_each(connected: Api, redis_url: str) -> None:
+    names = [f"j-{number}" for number in range(40)]
+    sent(connected, *names)
+    with redis.Redis.from_url(redis_url) as client, ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            client.flushall()
+            asked = [pool.submit(rebuild, connected) for _ in range(6)]
+            while not all(one.done() for one in asked):
+                send(connected)
+            send(connected)
+            assert sum(one.result()["resent"] for one in asked) == len(names)
+            assert (client.llen(QUEUE), outbox(connected)) == (len(names), 0)
+
+
+def test_what_was_sent_between_the_look_and_the_act_is_not_sent_again(connected: Api, redis_url: str) -> None:
+    """Another rebuild, or the engine, was faster: its message lies there by now."""
+    sent(connected, "j-1")
+    queues = Interrupted(load_broker(connected.settings), QUEUE, lambda: (rebuild(connected), send(connected)))
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+        with transaction(connected.engine) as connection:
+            rows = rebuild_queues(connection, queues, 180.0, dry_run=False)
+        send(connected)
+
+        assert (total(rows, "resent"), client.llen(QUEUE)) == (0, 1)
+
+
+def test_a_queue_that_is_too_full_to_be_read_is_said(connected: Api, redis_url: str) -> None:
+    sent(connected, "j-1")
+    with redis.Redis.from_url(redis_url) as client:
+        client.delete(QUEUE)
+        client.lpush(QUEUE, *[b"x"] * (MOST_ENTRIES + 1))
+        done = rebuild(connected)
+
+    assert counts(done) == (0, 0, 0, 0)
+    assert [row["queue"] for row in done["queues"] if row["unread"]] == [QUEUE]
 
 
 def test_a_redis_that_is_away_is_a_503_that_says_when_to_come_back(api: Api) -> None:
