@@ -5,6 +5,7 @@ import os
 import sqlite3
 import sys
 from contextlib import suppress
+from functools import partial
 from threading import Thread
 from typing import Any
 
@@ -30,7 +31,7 @@ from factory_tasks.mission_task import FULL_DISK_SECONDS, register_all, register
 from factory_tasks.node import Node, node
 from factory_tasks.process_tree import adopt_orphans, become_pool_process
 from factory_tasks.pulse import Pulse
-from factory_tasks.taken_messages import put_back
+from factory_tasks.taken_messages import put_back, put_back_forgotten
 from factory_tasks.warden import Warden
 from factory_tasks.worker_signs import WorkerSigns, is_kept_away
 
@@ -79,6 +80,10 @@ def take_orders(here: Node, app: Any) -> None:
     """The control worker carries out HQ's orders to the factory itself, also while no missions are taken (F-22)."""
     MailboxBackend.known_report = staticmethod(here.spool.report_of)
     register_orders(app, here.settings.policy)
+
+
+def _put_back_forgotten(here: Node, app: Any) -> None:
+    put_back_forgotten(app, _at_work(here))
 
 
 def _at_work(here: Node) -> set[str]:
@@ -141,7 +146,8 @@ def _begin(sender: Any) -> None:
         while _waits_for_redis:
             put_back(_waits_for_redis.pop(), _at_work(here))
         running_version()  # asks git once, before the warden takes a child of ours for a stranger
-        pulse = Pulse(here, sender.app.backend.fill, _signs_of(here, sender).look)
+        tidy = partial(_put_back_forgotten, here, sender.app)
+        pulse = Pulse(here, sender.app.backend.fill, _signs_of(here, sender).look, tidy=tidy)
         _pulses.append(pulse)
         pulse.start()
         _watch(here, sender.controller.pool, pulse)

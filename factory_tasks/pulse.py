@@ -39,7 +39,7 @@ class Pulse:
     """Started when the worker takes missions, stopped when it has ended.
 
     `deliver` takes one report of the spool to HQ, or raises psycopg.Error or CorporationError; `look` is called every
-    second, for what must be done for this worker alone.
+    second, for what must be done for this worker alone, and `tidy` once in each interval of the heartbeat.
     """
 
     def __init__(
@@ -48,17 +48,20 @@ class Pulse:
         deliver: Callable[[str, dict[str, Any]], None],
         look: Callable[[], None] = lambda: None,
         late: float = LATE,
+        tidy: Callable[[], object] = lambda: None,
     ) -> None:
         self._here = here
         self._deliver = deliver
         self._look = look
         self._late = late
+        self._tidy = tidy
         self._interval = float(here.settings.heartbeat_interval_seconds)
         self._stopped = False
         self._hurry = True
         self._told_at = float("-inf")
         self._wake = Event()
         self._forgot_at = float("-inf")
+        self._tidied_at = clock.monotonic()
         self._failures = 0
         self._next_beat = float("-inf")
         self._thread = Thread(target=self._run, name="pulse", daemon=True)
@@ -84,7 +87,7 @@ class Pulse:
 
     def _run(self) -> None:
         while not self._stopped:
-            for step in (self._look, self._beat_if_late, self._report_the_past, self._forget_the_old):
+            for step in (self._look, self._beat_if_late, self._report_the_past, self._tidy_up, self._forget_the_old):
                 self._take(step)
             self._wake.wait(LOOK_SECONDS)
             self._wake.clear()
@@ -121,6 +124,11 @@ class Pulse:
                 self.report_now()  # after the next look at the beat
         except (psycopg.Error, sqlite3.Error, CorporationError) as error:
             log.warning("report_waits", error=type(error).__name__)
+
+    def _tidy_up(self) -> None:
+        if clock.monotonic() - self._tidied_at >= self._interval:
+            self._tidied_at = clock.monotonic()
+            self._tidy()
 
     def _forget_the_old(self) -> None:
         if clock.monotonic() - self._forgot_at >= FORGET_EVERY_SECONDS:

@@ -39,6 +39,12 @@ def in_hand_of_the_dead(factory: Factory) -> Sent:
     """A worker took the message from the queue and was killed before it did anything with it."""
     factory.kill("worker")
     sent = factory.send(then="end")
+    taken_from_its_queue(factory)
+    return sent
+
+
+def taken_from_its_queue(factory: Factory) -> None:
+    """The only message there is in hand since 1970."""
     queue = private_queue(FACTORY)
     with redis.Redis.from_url(factory.redis_url) as client:
         [raw] = client.lrange(queue, 0, -1)
@@ -47,7 +53,14 @@ def in_hand_of_the_dead(factory: Factory) -> Sent:
         tag = message["properties"]["delivery_tag"]
         client.hset(UNACKED, tag, json.dumps([message, "", queue]))
         client.zadd(f"{UNACKED}_index", {tag: 1.0})
-    return sent
+
+
+def out_of_hand(factory: Factory) -> dict[bytes, Any]:
+    """The entries in hand, which are taken away, and may be put there again."""
+    with redis.Redis.from_url(factory.redis_url) as client:
+        entries = client.hgetall(UNACKED)
+        client.delete(UNACKED, f"{UNACKED}_index")
+    return entries
 
 
 def test_what_a_killed_worker_had_in_hand_is_run_by_the_next_one(factory: Factory) -> None:
@@ -96,6 +109,28 @@ def test_an_entry_that_is_no_message_holds_up_no_other(factory: Factory) -> None
 
     assert sent.report()["outcome"] == "done"
     factory.wait(lambda: held(factory) == 0, 10, "nothing held any more")
+
+
+def test_a_message_that_could_not_be_acknowledged_is_told_from_the_spool_and_forgotten(factory: Factory) -> None:
+    """Redis was away when the worker had done with it; nobody says so again before another worker starts (I7)."""
+    factory.kill("worker")
+    factory.more_environment |= {BEAT_EVERY: "2"}
+    factory.start_worker()
+    sent = factory.send("patient", finished=True).begun()
+    entries = out_of_hand(factory)
+    sent.told.unlink()
+    factory.spool.request_stop(sent.attempt_id, "enough")
+    assert sent.report()["outcome"] == "done"
+
+    with redis.Redis.from_url(factory.redis_url) as client:
+        client.hset(UNACKED, mapping=entries)
+        client.zadd(f"{UNACKED}_index", dict.fromkeys(entries, 1.0))
+
+    factory.wait(lambda: held(factory) == 0, 20, "nothing held any more")
+    factory.wait(lambda: "messages_put_back" in factory.log(), 10, "the worker says so")
+    with redis.Redis.from_url(factory.redis_url) as client:
+        factory.wait(lambda: client.llen(private_queue(FACTORY)) == 0, 10, "the copy is dropped")
+    assert not sent.told.exists()
 
 
 @contextmanager
