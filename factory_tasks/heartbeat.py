@@ -10,6 +10,7 @@ from corporation import clock
 from corporation.errors import CorporationError
 from corporation.federation import notes
 from corporation.federation.hq import HqRefusedError
+from corporation.federation.hq_token import QUARANTINED
 from factory_tasks.beat_body import FAILURES, LATENCY, beat_body
 from factory_tasks.beat_body import running_version as running_version
 from factory_tasks.mission_keys import keys_in
@@ -32,10 +33,14 @@ SPLIT_BRAIN: Final = "split_brain"
 LONGEST_COMMIT: Final = 64
 MOST_NAMES: Final = 100
 REFUSED_ADVICE: Final = {
-    401: "HQ does not accept this factory's credential: it is in quarantine, which only HQ's operator ends "
-    "(`corporation release`), or was removed; then join again with `corporation factory join`",
+    401: "HQ does not accept this factory's credential: it was removed, or has joined again; join again with "
+    "`corporation factory join`",
     403: "HQ knows this credential as another factory's; look at UA_FACTORY_ID",
 }
+QUARANTINED_ADVICE: Final = (
+    "HQ has put this factory in quarantine, which only HQ's operator ends (`corporation release`); joining again helps "
+    "nothing"
+)
 TWO_ADVICE: Final = "give one of the two machines another UA_FACTORY_ID, by joining it again with a code of its own"
 
 
@@ -136,7 +141,9 @@ def _note_failure(here: Node, source: str, error: CorporationError, began: float
     elif status in REFUSED_ADVICE:
         # Once: every beat says the same until somebody does something.
         if here.spool.noted(notes.BEAT_REFUSED) != str(status):
-            log.error("beat_refused", source=source, status=status, what_next=REFUSED_ADVICE[status])
+            shut_out = isinstance(error, HqRefusedError) and error.cause == QUARANTINED
+            advice = QUARANTINED_ADVICE if shut_out else REFUSED_ADVICE[status]
+            log.error("beat_refused", source=source, status=status, what_next=advice)
             here.spool.note(notes.BEAT_REFUSED, str(status))
     else:
         log.warning("beat_failed", source=source, failures=failures, error=str(error))

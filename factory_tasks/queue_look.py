@@ -2,7 +2,8 @@
 
 What is measured first may have grown when it is read; so the reading is bounded too, in entries, in bytes and in what
 there is to parse. Of that race this much remains: one round trip brings at most ENTRIES_AT_ONCE entries, each as large
-as the server takes them (`proto-max-bulk-len`).
+as the server takes them (`proto-max-bulk-len`): 64 MiB with our servers, half of what is read of a key anyway. How
+often a queue that costs time is looked into at all is decided elsewhere (`corporation/engine/patience.py`).
 """
 
 import json
@@ -23,12 +24,14 @@ MOST_ENTRIES: Final = 10_000
 beyond this nobody but the factory itself can have put it there."""
 MOST_BYTES: Final = 128 * 1024 * 1024
 """Of one key: about a hundred of the largest orders that HQ takes (1.4 MB, as they are sent), two thousand of 50 kB;
-some three seconds of reading."""
+some three seconds of reading. HQ sends a factory 16 MiB of orders at most (`routing.MOST_HELD_BYTES`), which make 88
+MiB of messages at worst, so that an honest one never reaches this."""
 MOST_SIGNS: Final = 1_000_000
 """Commas and brackets in one key, each of which costs the parser time: a message of ours has about fifty. Measured,
 64 MiB of nothing else take eight seconds, and this many a quarter of one."""
-ENTRIES_AT_ONCE: Final = 25
-"""How many entries are read in one round trip: at most some 9 MB, with usual orders as large as HQ takes them."""
+ENTRIES_AT_ONCE: Final = 8
+"""How many entries are read in one round trip: at most some 11 MB with the largest orders that HQ takes, and 250
+trips for the longest queue that it fills."""
 SIGNS: Final = (b",", b"[", b"{")
 
 

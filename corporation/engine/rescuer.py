@@ -1,7 +1,7 @@
 """The rescuer: attempts that nobody speaks of are given up, but never because HQ itself was away; and what lies with a
 factory that does not come for it is taken back."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 import structlog
@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine
 
 from corporation import clock
 from corporation.db import transaction
+from corporation.engine.patient_queues import PatientQueues, RestedQueues
 from corporation.factories.staleness import Thresholds
 from corporation.factories.store import heard_lately
 from corporation.missions.evict import evict_some
@@ -52,9 +53,19 @@ class Rescuer:
     _after_factory: str = field(default="", init=False)
     _foreign: int = field(default=0, init=False)
     _is_blind: bool = field(default=False, init=False)
+    _queues: PatientQueues = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Four rests fit into a lease, so none ends while its queue rests.
+        self._queues = PatientQueues(self.broker, self.lease_seconds / 4, self.monotonic)
 
     def tick(self) -> bool:
-        """One sweep. After a start or a long gap every lease is first extended: our absence ends no attempt (F-7)."""
+        """One sweep. After a start or a long gap every lease is first extended: our absence ends no attempt (F-7).
+
+        A queue that takes long to look into is looked into less and less often, and people are told of it.
+        """
+        self._queues.begin_sweep()
+        self._tell_slow()
         if self.monotonic() - self._swept_at > self.lease_seconds / 2:
             with transaction(self.ledger) as connection:
                 extend_all(connection, self.lease_seconds)
@@ -74,19 +85,19 @@ class Rescuer:
         those that it lost are handed out again however often they were sent: nothing they did made it forget them.
         """
         try:
-            incarnation = self.broker.incarnation()
+            incarnation = self._queues.incarnation()
             forgot = self._incarnation not in (None, incarnation)
             with transaction(self.ledger) as connection:
                 looked = look_after_queued(
                     connection,
-                    self.broker,
+                    self._queues,
                     self.lease_seconds,
                     # Who was silent for a whole lease has lost what it ran, and what lies in its queue goes with it.
                     self.lease_seconds,
                     everything=incarnation != self._incarnation,
                     most_sends=None if forgot else MOST_SENDS,
                 )
-                _tell_unread(connection, looked.unread)
+                _tell_unread(connection, set(looked.unread) - self._queues.passed_by)
         except BrokerUnavailableError as error:
             if not self._is_blind:
                 log.warning("queues_not_looked_into", error=str(error))
@@ -99,9 +110,10 @@ class Rescuer:
         return True
 
     def _recall(self, *, sent_too: bool) -> int:
+        rested = RestedQueues(self._queues)
         with transaction(self.ledger) as connection:
             recalled = recall_some(
-                connection, self.broker, self.thresholds, self.policy, self.chance, self.batch, sent_too=sent_too
+                connection, rested, self.thresholds, self.policy, self.chance, self.batch, sent_too=sent_too
             )
         if recalled:
             log.warning("attempts_recalled", count=recalled)
@@ -109,7 +121,7 @@ class Rescuer:
 
     def _evict(self, *, queued_too: bool) -> int:
         with transaction(self.ledger) as connection:
-            evicted = evict_some(connection, self.broker, self.policy, self.chance, self.batch, queued_too=queued_too)
+            evicted = evict_some(connection, self._queues, self.policy, self.chance, self.batch, queued_too=queued_too)
         if evicted:
             log.warning("attempts_of_quarantined_given_up", count=evicted)
         return evicted
@@ -119,7 +131,13 @@ class Rescuer:
             if not heard_lately(connection, self.lease_seconds):
                 return 0
             rescued = rescue_some(
-                connection, self.broker, self.policy, self.chance, self.batch, self.lease_seconds, queued_too=queued_too
+                connection,
+                self._queues,
+                self.policy,
+                self.chance,
+                self.batch,
+                self.lease_seconds,
+                queued_too=queued_too,
             )
         if rescued:
             log.warning("attempts_given_up", count=rescued, lease_seconds=self.lease_seconds)
@@ -129,8 +147,8 @@ class Rescuer:
         """Remove messages whose attempt is over, and say how many; foreign entries are only counted."""
         try:
             with transaction(self.ledger) as connection:
-                swept = sweep_orphans(connection, self.broker, self._after_factory, QUEUES_AT_ONCE)
-                _tell_unread(connection, swept.unread)
+                swept = sweep_orphans(connection, self._queues, self._after_factory, QUEUES_AT_ONCE)
+                _tell_unread(connection, set(swept.unread) - self._queues.passed_by)
         except BrokerUnavailableError:
             return
         self._orphans_swept_at = self.monotonic()
@@ -139,11 +157,26 @@ class Rescuer:
             log.warning("orphans_swept", removed=swept.removed, foreign=swept.foreign)
         self._foreign = swept.foreign
 
+    def _tell_slow(self) -> None:
+        if slow := self._queues.slow():
+            with transaction(self.ledger) as connection:
+                for queue, seconds in sorted(slow.items()):
+                    _tell_slow(connection, queue, seconds)
 
-def _tell_unread(connection: Connection, queues: Sequence[str]) -> None:
+
+def _tell_slow(connection: Connection, queue: str, seconds: float) -> None:
+    """Who fills a queue to just below what is read costs HQ time; an honest one of large orders does so as well."""
+    message = f"One look took {seconds:.1f} s. It is looked into less often now, and nobody else waits for it. If its"
+    message += " factory puts more there, or keeps more of what it took, than HQ sends, `corporation quarantine NAME`"
+    message += " ends it."
+    if alarm(connection, "redis_queue_slow", queue, f"{queue} takes long to look into", message):
+        log.warning("redis_queue_slow", queue=queue, seconds=round(seconds, 1), what_next="corporation quarantine NAME")
+
+
+def _tell_unread(connection: Connection, queues: Collection[str]) -> None:
     """Who fills a queue, or what it took from it, loses its missions; people are told."""
     message = "More lies there, or among what its factory took from it, than HQ ever sent. What is sent there counts as"
     message += " lost when its lease ends, and goes elsewhere. `corporation quarantine NAME` ends it."
-    for queue in queues:
+    for queue in sorted(queues):
         if alarm(connection, "redis_queue_unread", queue, f"{queue} is too full to be read", message):
             log.warning("redis_queue_unread", queue=queue, what_next="corporation quarantine NAME")

@@ -66,6 +66,10 @@ class _Token:
     renew_at: float
 
 
+QUARANTINED: Final = "quarantined"
+"""The cause of HQ's 401 where the credential is right, and its factory is in quarantine."""
+
+
 class FactoryToken(httpx.Auth):
     """A token of scope `factory` on every request, got for `credential` from HQ at `base_url` and nowhere else.
 
@@ -158,6 +162,16 @@ def _again(error: HqRefusedError) -> HqRefusedError:
     return HqRefusedError(error.status, str(error), error.cause)
 
 
+def _cause_of(answer: httpx.Response) -> str:
+    """The code before the colon of HQ's error; empty for any other body, or one that does not come."""
+    try:
+        answer.read()  # it streams: nobody has read it yet
+        detail = answer.json().get("detail")
+    except (httpx.HTTPError, ValueError, RecursionError, AttributeError):
+        return ""
+    return detail.partition(":")[0] if isinstance(detail, str) else ""
+
+
 def _read(answer: httpx.Response) -> tuple[str, float]:
     """The token in HQ's `answer` and its life in seconds."""
     status = answer.status_code
@@ -165,8 +179,11 @@ def _read(answer: httpx.Response) -> tuple[str, float]:
         kind = _TooManyError if status == 429 else HqUnavailableError
         raise kind(f"HQ gives out no token now (it answered {status}); it is asked again")
     if status != 200:
-        why = "it does not accept UA_FACTORY_CREDENTIAL: the factory is in quarantine, was removed, or has joined again"
-        raise HqRefusedError(status, f"HQ answered {status} at {EXCHANGE_PATH}: {why}")
+        cause = _cause_of(answer)
+        why = "it does not accept UA_FACTORY_CREDENTIAL: the factory was removed, or has joined again"
+        if cause == QUARANTINED:
+            why = "the factory is in quarantine, which only HQ's operator ends; UA_FACTORY_CREDENTIAL is right"
+        raise HqRefusedError(status, f"HQ answered {status} at {EXCHANGE_PATH}: {why}", cause)
     try:
         answer.read()  # it streams: nobody has read it yet
         document = answer.json()

@@ -7,7 +7,9 @@ from corporation.missions.explanation import Advice, FactoryFacts, MissionFacts
 from corporation.missions.routing import Need
 from corporation.missions.wording import argument, listed, need_of, positional
 
-START: Final = "corporation up --role worker"
+JOIN: Final = "corporation join-code"
+"""At HQ; it prints the line that makes another machine a factory."""
+LOOK_JOINED: Final = "corporation factory status"
 START_JOINED: Final = "corporation factory up"
 PUBLISH: Final = "corporation publish TASK"
 
@@ -41,7 +43,17 @@ def let_in(factories: Sequence[FactoryFacts]) -> list[Advice]:
 
 def start_workers(factory_id: str) -> Advice:
     """It has mission workers."""
-    return Advice(f"Start the mission workers of {factory_id}", START)
+    return Advice(f"Look why {factory_id} runs no mission worker, on its own machine", LOOK_JOINED)
+
+
+def start_control_worker(factory_id: str) -> Advice:
+    """It takes orders to itself."""
+    return Advice(f"Look why {factory_id} runs no control worker, on its own machine", LOOK_JOINED)
+
+
+def start_first() -> Advice:
+    """There is a factory."""
+    return Advice("Let a machine join as a factory: paste there what this prints", JOIN)
 
 
 def start_named(factory_id: str) -> Advice:
@@ -52,7 +64,8 @@ def start_named(factory_id: str) -> Advice:
 
 def start_another(need: Need) -> Advice:
     """There is one factory more that can run it."""
-    return Advice(f"Start another factory{' with ' + need_of(need) if need.label else ''}", START)
+    those = f" with {need_of(need)}" if need.label else ""
+    return Advice(f"Let another machine join as a factory{those}: paste there what this prints", JOIN)
 
 
 def enable(need: Need, where: str) -> Advice:
@@ -65,6 +78,11 @@ def enable(need: Need, where: str) -> Advice:
 def add_handler(kind: str, where: str) -> Advice:
     """The factory `where` runs the kind, for which this version brings no agent."""
     return Advice(f"Give {where} a module that handles {kind} (UA_HANDLER_MODULES) and restart its workers")
+
+
+def lighter_orders(where: str) -> Advice:
+    """What it is sent takes less of Redis."""
+    return Advice(f"Send {where} smaller orders: put what is large elsewhere, and its address into the order")
 
 
 def more_slots(where: str) -> Advice:

@@ -60,7 +60,7 @@ def _due_missions(connection: Connection, factories: Sequence[FactoryView], limi
 
 def _assignments(due: Sequence[Due], factories: Sequence[FactoryView], new_id: Callable[[], str]) -> list[Assignment]:
     by_id = {one.mission_id: one for one in due}
-    needs = [replace(need_of(one.mission_id, one.kind, one.target), avoid=one.avoid) for one in due]
+    needs = [replace(need_of(one.mission_id, one.kind, one.target), avoid=one.avoid, size=one.size) for one in due]
     answers = plan(needs, factories)
     return [
         Assignment(by_id[need.mission_id], new_id(), answer) for need, answer in answers if isinstance(answer, Assigned)

@@ -19,7 +19,7 @@ class Swept:
     last_factory: str | None
     """Up to whom it came; None when it reached the last one."""
     unread: tuple[str, ...] = ()
-    """The queues in which more lies than a factory of ours can hold."""
+    """The queues in which more lies than a factory of ours can hold, or into which nobody looked this time."""
 
 
 def sweep_orphans(connection: Connection, queues: Queues, after: str, limit: int) -> Swept:

@@ -18,9 +18,10 @@ class Whereabouts:
     that are no attempt (a beat, a stop, an echo) are ours, and are not counted. Of a queue that was too full to be
     read, all its entries."""
     whole: bool = True
-    """False where more lies there, or among what the factory took, than one of ours can hold: that was not read, and
-    what is in neither place may be anywhere. Nothing is sent again for it and nothing renewed: its lease ends, and its
-    mission goes elsewhere, so that a factory that fills its keys loses its own missions and holds up no other's."""
+    """False where more lies there, or among what the factory took, than one of ours can hold, and where nobody looked
+    this time because a look costs too much: what is in neither place may be anywhere. Nothing is sent again for it and
+    nothing renewed: if that stays so, its lease ends and its mission goes elsewhere, so that a factory that fills its
+    keys loses its own missions and holds up no other's."""
 
 
 @dataclass(frozen=True)

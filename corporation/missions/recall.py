@@ -7,6 +7,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from corporation.factories.staleness import Thresholds, judge_status
+from corporation.missions.finish import Standing
 from corporation.missions.outbox import BrokerUnavailableError
 from corporation.missions.queues import Queues
 from corporation.missions.rescue import give_up_at_once
@@ -38,9 +39,11 @@ def recall_some(
 
     They are over as withdrawn, their missions wait again, and nothing is used up: what has no target goes elsewhere.
     Messages that were not sent yet never are; the others are taken out of their queue, unless a worker has them: then
-    they run. One that had come back from a worker may have begun there, whatever the factory has said so far: it is
-    lost, and its mission is tried again at once. Without `sent_too`, or while the broker is away, what was sent stays
-    as it is. How many were taken back is returned; calling again takes the rest.
+    they run. One that had come back from a worker, or was handed out more than once, may have begun there, whatever
+    the factory has said so far: it is lost, and its mission is tried again at once or, with no attempts left, failed as
+    lost (S-30); of a factory that is silent its lease is waited for. Without `sent_too`, or while the broker is away,
+    what was sent stays as it is. How many were taken back is returned; calling again takes the rest. Each queue has its
+    share of `limit`, so that one of which nothing can be taken back hides nothing that lies in the others.
     """
     why = {one: reason for one in withdrawing.holders(connection) if (reason := why_recalled(one, thresholds))}
     if not why:
@@ -49,8 +52,11 @@ def recall_some(
     reasons = {one.factory_id: reason for one, reason in why.items()}
     unsent = withdrawing.unsend(connection, [one.attempt_id for one in lying if one.unsent])
     heard = {one.factory_id for one, reason in why.items() if reason in _STILL_HEARD}
-    unreceived, perhaps_begun = _out_of_queues(queues, [one for one in lying if not one.unsent], heard)
-    taken = unsent | unreceived
+    unreceived, came_back = _out_of_queues(queues, [one for one in lying if not one.unsent], heard)
+    resent = {one.attempt_id: one.factory_id in heard for one in lying if one.resent}
+    gone = unsent | unreceived
+    taken = gone - resent.keys()
+    perhaps_begun = came_back | {one for one in gone & resent.keys() if resent[one]}
     back = withdrawing.withdraw(
         connection,
         {
@@ -58,16 +64,20 @@ def recall_some(
             for one in lying
             if one.attempt_id in taken
         },
-        resent_too=True,
     )
     # A sender that died may have sent what was still in the outbox; the order takes it from the queue.
     cancelling.order_stop(connection, sorted(back & unsent))
     begun = read_standings(connection, sorted(perhaps_begun)).values()
-    lost = [(one, f"{one.factory_id} {reasons[one.factory_id]}, and a worker had it before") for one in begun]
+    lost = [(one, f"{one.factory_id} {reasons[one.factory_id]}, and {_doubt(one, resent)}") for one in begun]
     give_up_at_once(connection, lost, policy, chance)
     if back or lost:
         wake(connection, DISPATCH, SEND)
     return len(back) + len(lost)
+
+
+def _doubt(standing: Standing, resent: Collection[str]) -> str:
+    """Why it may have begun."""
+    return "its message was handed out before" if standing.attempt_id in resent else "a worker had it before"
 
 
 def why_recalled(holder: Holder, thresholds: Thresholds) -> str | None:

@@ -33,7 +33,7 @@ class LookedAfter:
     lying: int
     resent: int
     unread: tuple[str, ...] = ()
-    """The queues in which more lies than a factory of ours can hold."""
+    """The queues in which more lies than a factory of ours can hold, or into which nobody looked this time."""
 
 
 @dataclass(frozen=True)

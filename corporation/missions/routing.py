@@ -13,6 +13,14 @@ because what lies in Redis can no longer be ordered, cancelled or sent elsewhere
 QUEUE_LIMIT = 2000
 """The most messages we ever keep in one factory's queue, however fast it works."""
 
+LARGEST_ORDER_BYTES: Final = 256 * 1024
+"""An envelope as HQ takes it; what is sent of it is up to five and a half times as large (`message_frame.py`)."""
+
+MOST_HELD_BYTES: Final = 64 * LARGEST_ORDER_BYTES
+"""Bytes of the orders that a factory holds, beyond which it is sent no more: 16 MiB, which lie in Redis as 22 MiB as a
+rule and 88 at worst. HQ reads no more than 128 MiB of a key (`queue_look.py`), and nobody honest is to come near that.
+The last order may go beyond it, so one always fits where none is held."""
+
 LIVE: Final = frozenset({"online", "paused", "draining"})
 """The statuses of factories that are heard of: orders to the factory itself reach them (F-22)."""
 
@@ -31,6 +39,8 @@ class FactoryView:
     slots: int
     held: int
     """Attempts it holds now: queued, claimed and running."""
+    held_bytes: int = 0
+    """Bytes of their orders, as far as they were sent to it over Redis."""
     finished_per_second: float = 0.0
     queue: str = ""
     """The factory's private queue: what lies there reaches it and nobody else (ops/decisions/0008)."""
@@ -42,9 +52,17 @@ class FactoryView:
     """HQ has cut it off: it is given nothing at all."""
 
     @property
+    def is_laden(self) -> bool:
+        """Whether its orders are as many bytes as HQ ever keeps in Redis for one factory."""
+        return self.held_bytes >= MOST_HELD_BYTES
+
+    @property
     def room(self) -> int:
-        """How many more attempts it may be sent now; none without slots, however fast it was a moment ago."""
-        if self.slots < 1:
+        """How many more attempts it may be sent now; none without slots, however fast it was a moment ago.
+
+        None either while it is laden; it may become so before it has been sent as many.
+        """
+        if self.slots < 1 or self.is_laden:
             return 0
         return max(0, self.slots + queue_target(self.slots, self.finished_per_second) - self.held)
 
@@ -64,6 +82,8 @@ class Need:
     """An order to the factory itself: it goes to the control queue, needs no slot, and reaches who is paused (F-22)."""
     avoid: frozenset[str] = frozenset()
     """Factories where an earlier attempt of this mission failed or was lost: any other one is tried before them."""
+    size: int = 0
+    """Bytes of its order."""
 
 
 @dataclass(frozen=True)
@@ -216,6 +236,6 @@ def plan(needs: Sequence[Need], factories: Sequence[FactoryView]) -> list[tuple[
         answer = route(need, list(views.values()))
         if isinstance(answer, Assigned) and not need.system:
             view = views[answer.factory_id]
-            views[answer.factory_id] = replace(view, held=view.held + 1)
+            views[answer.factory_id] = replace(view, held=view.held + 1, held_bytes=view.held_bytes + need.size)
         answers.append((need, answer))
     return answers

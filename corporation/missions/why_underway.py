@@ -15,6 +15,7 @@ from corporation.missions.why_waiting import NO_BROKER, NO_ENGINE, STUCK_SECONDS
 from corporation.missions.wording import (
     clock_time,
     load_of,
+    nth_attempt,
     ordinal,
     positional,
     quoted,
@@ -191,8 +192,11 @@ def _about_attempt(facts: Facts, attempt: AttemptFacts) -> list[str]:
     lease = attempt.lease_expires_at
     ends = "ended" if lease <= now else "ends"
     lines = [
-        f"Attempt {attempt.number} of {mission.attempts_total} was given to {attempt.factory_id} "
-        f"{since(attempt.created_at, now)} ago; its lease {ends} at {clock_time(lease, now)}."
+        sentence(
+            f"{nth_attempt(attempt.number, mission)} was given to {attempt.factory_id} "
+            f"{since(attempt.created_at, now)} ago",
+            f"its lease {ends} at {clock_time(lease, now)}",
+        )
     ]
     if attempt.sends > 1:
         lines.append(f"Its message was handed out {attempt.sends} times.")

@@ -9,7 +9,7 @@ from corporation.missions import advising
 from corporation.missions.explanation import Advice, Explanation, FactoryFacts, Facts, Reason
 from corporation.missions.kinds import AGENT_KINDS
 from corporation.missions.known_causes import cause_of
-from corporation.missions.routing import LIVE, Held, may_run, might_run, obstacles, route
+from corporation.missions.routing import LIVE, FactoryView, Held, may_run, might_run, obstacles, route
 from corporation.missions.wording import (
     MOST_NAMED,
     clock_time,
@@ -19,6 +19,7 @@ from corporation.missions.wording import (
     how_it_ended,
     listed,
     need_of,
+    nth_attempt,
     place_in_line,
     positional,
     quoted,
@@ -100,7 +101,7 @@ def _all_paused(facts: Facts) -> Worded:
 
 def _no_live_factory(facts: Facts) -> Worded:
     if not facts.factories:
-        return "no factory has registered yet", [Advice("Start one", advising.START)]
+        return "no factory has registered yet", [advising.start_first()]
     need = facts.mission.need
     those = _able(facts)
     silent = [one for one in facts.factories if might_run(need, one.view)]
@@ -122,7 +123,7 @@ def _no_capable_factory(facts: Facts) -> Worded:
         return clause, [Advice("Update Corporation on HQ and on the factories to a version that does")]
     if need.system:
         clause = f"it is an order to {need.target} itself, which has no control worker to take it"
-        return clause, [Advice(f"Start the control worker of {need.target}", advising.START)]
+        return clause, [advising.start_control_worker(need.target or "it")]
     return _incapable(facts)
 
 
@@ -167,14 +168,23 @@ def _elsewhere(facts: Facts) -> list[Advice]:
 
 def _no_free_slot(facts: Facts) -> Worded:
     those = _able(facts)
-    busy = [one.view.factory_id for one in those if one.view.status == "online" and one.view.slots > 0]
-    idle = [one.view.factory_id for one in those if one.view.status == "online" and one.view.slots < 1]
+    online = [one.view for one in those if one.view.status == "online"]
+    busy = [view.factory_id for view in online if view.slots > 0]
+    idle = [view.factory_id for view in online if view.slots < 1]
+    laden = [view for view in online if view.slots > 0 and view.takes_messages and view.is_laden]
     advice = [Advice(f"Wait: it is sent as soon as {listed(busy)} has room")] if busy else []
     advice += advising.sooner(facts.mission) if facts.ahead else []
     advice += [advising.start_workers(idle[0])] if idle else []
-    advice += [advising.more_slots(busy[0])] if busy else []
+    # Where bytes are the bound, further slots would stay empty.
+    advice += [advising.lighter_orders(laden[0].factory_id)] if laden else []
+    advice += [advising.more_slots(busy[0])] if busy and not laden else []
     another = [] if facts.mission.need.target else [advising.start_another(facts.mission.need)]
-    return _who_has_it(facts, those), [*advice, *another]
+    return "; ".join([_who_has_it(facts, those), *map(_load_in_bytes, laden[:MOST_NAMED])]), [*advice, *another]
+
+
+def _load_in_bytes(view: FactoryView) -> str:
+    megabytes = view.held_bytes // 2**20
+    return f"{view.factory_id} holds {megabytes} MiB of orders, and HQ keeps no more in Redis for one factory"
 
 
 def _behind_others(facts: Facts) -> Worded:
@@ -224,7 +234,7 @@ def _backoff(facts: Facts, due: datetime, code_when_due: str) -> Explanation:
     last, left = facts.last, span((due - facts.now).total_seconds())
     clause = f"its next attempt is due in {left}"
     if last is not None:
-        ended = f"attempt {last.number} of {facts.mission.attempts_total} {how_it_ended(last.state)}"
+        ended = f"{nth_attempt(last.number, facts.mission)} {how_it_ended(last.state)}"
         clause = f"{ended} ({quoted(last.error)}), and the next one is due in {left}"
     cause = cause_of(last.error) if last else None
     then = None if code_when_due == "behind_others" else _WORDED[code_when_due](facts)

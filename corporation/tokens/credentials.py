@@ -36,6 +36,11 @@ OWNER = text("""
      WHERE c.credential_hash = :hash AND c.revoked_at IS NULL AND a.quarantined_at IS NULL
 """)
 
+SHUT_OUT = text("""
+    SELECT EXISTS (SELECT 1 FROM corporation.factory_credentials c JOIN corporation.factory_access a USING (factory_id)
+                    WHERE c.credential_hash = :hash AND c.revoked_at IS NULL AND a.quarantined_at IS NOT NULL)
+""")
+
 LIVE = text("""
     SELECT EXISTS (SELECT 1 FROM corporation.factory_credentials WHERE factory_id = :factory_id AND revoked_at IS NULL)
 """)
@@ -90,6 +95,11 @@ def find_owner(connection: Connection, credential: bytes) -> Owner | None:
     """The factory whose live credential this is; None for everything else, quarantine included. One indexed read."""
     row = connection.execute(OWNER, {"hash": _hash(credential)}).one_or_none()
     return Owner(row.factory_id, row.epoch) if row is not None else None
+
+
+def is_of_quarantined(connection: Connection, credential: bytes) -> bool:
+    """Whether this is the live credential of a factory in quarantine: right, and worth nothing until it is released."""
+    return bool(connection.execute(SHUT_OUT, {"hash": _hash(credential)}).scalar_one())
 
 
 def owner_of(connection: Connection, credential: bytes) -> str | None:

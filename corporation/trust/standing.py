@@ -6,6 +6,7 @@ from typing import Final
 
 from sqlalchemy import Connection, text
 
+from corporation.trust.broker_alarms import EVERY_SECONDS
 from corporation.trust.mailbox_roles import TOO_STRONG
 
 GUARDED: Final = ("mailbox.celery_taskmeta", "mailbox.factory_roles")
@@ -52,6 +53,15 @@ OLDEST = text("""
 """)
 
 
+# What the engine has told people lately of queues that cost it time, or are too full to be read.
+COSTLY_QUEUES = text("""
+    SELECT DISTINCT metadata ->> 'about' AS queue FROM corporation.notifications
+     WHERE kind IN ('redis_queue_slow', 'redis_queue_unread', 'redis_queue_swollen')
+       AND at > now() - CAST(:every AS double precision) * interval '1 second'
+     ORDER BY queue
+""")
+
+
 @dataclass(frozen=True)
 class Standing:
     """What the ledger says of its own rules, and of those who are let into the broker."""
@@ -71,6 +81,8 @@ class Standing:
     """Every factory in quarantine, and whether the broker follows that."""
     oldest: tuple[str, float] | None
     """The factory whose password was given out first, and how many days ago."""
+    costly: tuple[str, ...] = ()
+    """Keys in the broker that cost HQ time within the hour, or are too full to be read."""
 
 
 def read(connection: Connection) -> Standing:
@@ -86,6 +98,7 @@ def read(connection: Connection) -> Standing:
         waiting=tuple(users.waiting),
         quarantine={row.factory_id: row.is_shut_out for row in connection.execute(QUARANTINE)},
         oldest=(oldest.factory_id, oldest.days) if oldest else None,
+        costly=tuple(connection.scalars(COSTLY_QUEUES, {"every": EVERY_SECONDS})),
     )
 
 

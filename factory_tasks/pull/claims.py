@@ -12,6 +12,7 @@ import structlog
 from corporation.clock import chance
 from corporation.errors import CorporationError
 from corporation.federation.hq import Hq, HqRefusedError
+from corporation.federation.hq_token import QUARANTINED
 from factory_tasks.pull.orders import Answered, Claimed
 
 log = structlog.get_logger()
@@ -23,8 +24,12 @@ LONGEST_BACKOFF_SECONDS: Final = 60.0
 MOST_REFUSED: Final = 1_000
 """Attempts that were handed out and refused; the oldest are forgotten, long after their leases."""
 REJOIN: Final = (
-    "HQ does not accept this factory's credential: it is in quarantine, which only HQ's operator ends "
-    "(`corporation release`), or was removed; then join again with `corporation factory join`"
+    "HQ does not accept this factory's credential: it was removed, or has joined again; join again with "
+    "`corporation factory join`"
+)
+WAIT_FOR_RELEASE: Final = (
+    "HQ has put this factory in quarantine, which only HQ's operator ends (`corporation release`); joining again helps "
+    "nothing"
 )
 
 
@@ -153,7 +158,13 @@ class Claims:
     def _after_failure(self, error: CorporationError) -> float:
         self._failures += 1
         if self._failures == 1:
-            refused = isinstance(error, HqRefusedError) and error.status == 401
-            log.warning("claim_failed", error=str(error), **({"what_next": REJOIN} if refused else {}))
+            log.warning("claim_failed", error=str(error), **_advice(error))
         longest = min(LONGEST_BACKOFF_SECONDS, 0.5 * 2.0 ** min(self._failures, 10))
         return longest * (0.5 + chance() / 2)
+
+
+def _advice(error: CorporationError) -> dict[str, str]:
+    """What to do where HQ's 401 says that only people can help; nothing for any other error."""
+    if not isinstance(error, HqRefusedError) or error.status != 401:
+        return {}
+    return {"what_next": WAIT_FOR_RELEASE if error.cause == QUARANTINED else REJOIN}

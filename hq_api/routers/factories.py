@@ -26,7 +26,7 @@ from corporation.trust.key_announcement import FIELD, announcement
 from corporation.trust.keyring import public_keys
 from corporation.trust.redis_users import is_asked_to_rotate
 from hq_api.access import FACTORY, Principal
-from hq_api.auditing import act_of
+from hq_api.auditing import act_of, refusals_noted
 from hq_api.beat_form import MOST_RUNNING, BeatForm, beat_of, is_id, signs_of, snapshot_of
 from hq_api.dependencies import JsonObject, Ledger, ReadSettings, principal_with
 from hq_api.described_routes import reads
@@ -112,8 +112,9 @@ def remove_factory(
 
     Safe to call twice: then `deleted` is 0. It comes back by enrolling, or by a beat that an operator's token sends.
     """
-    if factory_id == settings.factory_id:
-        raise Refusal(409, "own_registration", "headquarters cannot remove itself; it would register again at once")
+    with refusals_noted(request, caller, "factory.remove", factory_id):
+        if factory_id == settings.factory_id:
+            raise Refusal(409, "own_registration", "headquarters cannot remove itself; it would register again at once")
     deleted = False
     if len(factory_id) <= LONGEST_ID and not UNSTORABLE.search(factory_id):
         with transaction(ledger) as connection:

@@ -16,7 +16,7 @@ from corporation.db import transaction
 from corporation.envelope import EnvelopeRefused, Problem
 from corporation.factories.access import epoch_of
 from corporation.tokens.comparison import is_one_of, may_be_guessed
-from corporation.tokens.credentials import Owner, find_owner, may_be_one
+from corporation.tokens.credentials import Owner, find_owner, is_of_quarantined, may_be_one
 from corporation.tokens.minting import FACTORY, LIFE_SECONDS, OPS, Grant, granted, mint
 from corporation.tokens.revocation import LONGEST_ID, is_revoked, revoke_token
 from corporation.trust import audit
@@ -104,6 +104,7 @@ def bootstrap_caller(request: Request, settings: ReadSettings, ledger: Ledger) -
             note_if_possible(request, act_of(request, NOBODY, "token.mint", None, outcome="refused"))
         if operators == (None, None):
             raise Refusal(503, "no_bootstrap_credential", "set UA_INTERNAL_API_TOKEN or UA_OPS_TOKEN on headquarters")
+        _refuse_quarantined(ledger, given)
         raise Unauthorized
     if known and may_be_guessed(given):
         limits.check(LOGIN_FAILURES, address)
@@ -161,6 +162,20 @@ def revoke(
         audit.write(connection, act_of(request, caller, "token.revoke", form.jti, outcome=outcome))
     log.info("token_revoked", jti=form.jti)
     return Json({"ok": True, "jti": form.jti})
+
+
+def _refuse_quarantined(ledger: Engine, given: bytes) -> None:
+    """401 with a reason, ours beside H-10: whoever shows the right credential may know that another one helps nothing.
+
+    Of one that was revoked, or never was one, nobody learns why.
+    """
+    if not may_be_one(given):
+        return
+    with transaction(ledger) as connection:
+        shut_out = is_of_quarantined(connection, given)
+    if shut_out:
+        message = "this factory is in quarantine, which only headquarters' operator ends; its credential is kept"
+        raise Refusal(401, "quarantined", message, {"WWW-Authenticate": "Bearer"})
 
 
 def _owner_of(ledger: Engine, given: bytes) -> Owner | None:

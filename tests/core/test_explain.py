@@ -71,6 +71,7 @@ def meant_for(target: str, **changes: Any) -> MissionFacts:
     return mission(need=Need(1, "vp_coder", target), **changes)
 
 
+EXIT_2 = "exit code 2: tests failed"
 BACKOFF = {"next_attempt_at": ago(-24), "attempt": 1}
 ORDER = {"kind": "system:pause_factory", "need": Need(1, None, None, routable=False), "broadcast": True}
 
@@ -144,6 +145,10 @@ WAITING: list[tuple[str, Facts, str]] = [
      "Attempt 1 of 3 was lost (lost: desk-7 was silent), and the next one is due in 24 s."),
     ("backoff", backing_off(attempt("timed_out", error="the time limit passed")),
      "Attempt 1 of 3 hit its time limit (the time limit passed), and the next one is due in 24 s."),
+    ("backoff",
+     facts(mission(next_attempt_at=ago(-24), attempt=2, attempts_total=4, withdrawn=1), factory("desk-7"),
+           attempts=[attempt("withdrawn", 1), attempt("failed", 2, error=EXIT_2)]),
+     "Attempt 2 (1st of 3 that count) failed (exit code 2: tests failed), and the next one is due in 24 s."),
 ]  # fmt: skip
 
 
@@ -225,6 +230,13 @@ def test_a_mission_that_a_factory_was_given_says_how_far_it_is(codes: list[str],
     assert answer.evidence or not known.attempts
 
 
+def test_an_attempt_is_counted_by_what_its_mission_uses_up_and_named_by_its_number() -> None:
+    about = mission("running", attempt=3, attempts_total=4, withdrawn=2)
+    evidence = explain(facts(about, factory("desk-7"), attempts=[attempt("running", 3)])).evidence
+
+    assert "Attempt 3 (1st of 2 that count) was given to desk-7 40 s ago; its lease ends at 08:12:20 UTC." in evidence
+
+
 def ended(state: str, error: str | None = None, **changes: Any) -> MissionFacts:
     return mission(state, error=error, finished_at=ago(5), **({"attempt": 1} | changes))
 
@@ -233,7 +245,6 @@ def failures(*errors: str, state: str = "failed") -> list[AttemptFacts]:
     return [attempt(state, number, error=error) for number, error in enumerate(errors, start=1)]
 
 
-EXIT_2 = "exit code 2: tests failed"
 ENDED: list[tuple[str | None, Facts, str]] = [
     (None, facts(ended("succeeded"), attempts=[attempt("succeeded")]),
      "It succeeded on desk-7 at attempt 1 of 3 after 30 s."),

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corporation.missions.routing import (
+    LARGEST_ORDER_BYTES,
+    MOST_HELD_BYTES,
     QUEUE_LIMIT,
     Assigned,
     FactoryView,
@@ -151,6 +153,8 @@ def test_a_targeted_mission_goes_to_its_target_however_busy_it_is() -> None:
         (need(), [factory_view("a", status="paused"), factory_view("b", status="offline")], "all_paused"),
         (need(), [factory_view(**FULL)], "no_free_slot"),
         (need(), [factory_view("a", **FULL), factory_view("b", status="paused")], "no_free_slot"),
+        (need(), [factory_view(held_bytes=MOST_HELD_BYTES)], "no_free_slot"),
+        (need(target="a"), [factory_view("a", held_bytes=MOST_HELD_BYTES), factory_view("b")], "no_free_slot"),
         (need(target="b"), [], "target_unknown"),
         (need(target="b"), [factory_view("a")], "target_unknown"),
         (need(target="a"), [factory_view("a", status="offline"), factory_view("b")], "target_offline"),
@@ -199,6 +203,49 @@ def test_room_is_never_negative_and_a_queue_never_over_its_limit(slots: int, spe
     assert 0 <= view.room <= slots + QUEUE_LIMIT
 
 
+@pytest.mark.parametrize(
+    ("held_bytes", "room"),
+    [(0, 300), (MOST_HELD_BYTES - 1, 300), (MOST_HELD_BYTES, 0), (MOST_HELD_BYTES + LARGEST_ORDER_BYTES, 0)],
+)
+def test_who_holds_as_many_bytes_as_hq_keeps_for_one_factory_has_no_room_however_many_slots_it_has(
+    held_bytes: int, room: int
+) -> None:
+    assert factory_view(slots=100, held_bytes=held_bytes).room == room
+
+
+@pytest.mark.parametrize(
+    ("held_bytes", "size", "sent"),
+    [
+        (0, 0, 300),
+        (0, 100, 300),
+        (0, LARGEST_ORDER_BYTES, 64),
+        (MOST_HELD_BYTES - 1, LARGEST_ORDER_BYTES, 1),
+        (MOST_HELD_BYTES - 10, 3, 4),
+        (0, 10 * MOST_HELD_BYTES, 1),
+    ],
+)
+def test_a_plan_stops_at_the_order_that_fills_a_factory_and_one_always_fits(
+    held_bytes: int, size: int, sent: int
+) -> None:
+    answers = plan(
+        [need(number, size=size) for number in range(1, 401)], [factory_view("a", slots=100, held_bytes=held_bytes)]
+    )
+
+    assert len(assigned(answers)) == sent
+
+
+def test_what_fills_one_factory_goes_to_another() -> None:
+    views = [factory_view("a", held_bytes=MOST_HELD_BYTES), factory_view("b", held=2)]
+
+    assert route(need(avoid=frozenset({"b"})), views) == Assigned("b", "factory.b")
+
+
+def test_an_order_to_the_factory_itself_reaches_one_that_is_laden_and_adds_nothing() -> None:
+    laden = factory_view("a", held_bytes=MOST_HELD_BYTES, control_queue="a.control")
+
+    assert route(ORDER, [laden]) == Assigned("a", "a.control")
+
+
 factories = st.lists(
     st.builds(
         factory_view,
@@ -207,6 +254,7 @@ factories = st.lists(
         labels=st.frozensets(st.sampled_from(LABELS)),
         slots=st.integers(0, 2),
         held=st.integers(0, 4),
+        held_bytes=st.sampled_from([0, MOST_HELD_BYTES - 2, MOST_HELD_BYTES]),
         control_queue=st.sampled_from([None, "it.control"]),
         takes_messages=st.sampled_from([True, True, False]),
         quarantined=st.sampled_from([False, False, True]),
@@ -223,6 +271,7 @@ needs = st.lists(
         routable=st.sampled_from([True, True, True, False]),
         system=st.sampled_from([False, False, True]),
         avoid=st.frozensets(st.sampled_from(["a", "b", "c"])),
+        size=st.integers(0, 2),
     ),
     max_size=12,
     unique_by=lambda one: one.mission_id,
@@ -232,6 +281,14 @@ needs = st.lists(
 def missions_given(answers: Any) -> Counter[str]:
     """How many missions each factory got, orders to itself not counted."""
     return Counter(answer.factory_id for wanted, answer in assigned(answers) if not wanted.system)
+
+
+def bytes_given(answers: Any) -> Counter[str]:
+    """How many bytes of orders each factory got with them."""
+    given_to: Counter[str] = Counter()
+    for wanted, answer in assigned(answers):
+        given_to[answer.factory_id] += 0 if wanted.system else wanted.size
+    return given_to
 
 
 def assigned(answers: Any) -> list[tuple[Need, Assigned]]:
@@ -248,6 +305,15 @@ def test_a_plan_never_gives_a_factory_more_than_it_has_room_for(wanted: list[Nee
     given_to = missions_given(plan(wanted, views))
 
     assert all(given_to[view.factory_id] <= view.room for view in views)
+
+
+@given(needs, factories)
+def test_a_plan_goes_beyond_the_most_bytes_of_a_factory_by_one_order_at_most(
+    wanted: list[Need], views: list[FactoryView]
+) -> None:
+    sizes = bytes_given(plan(wanted, views))
+
+    assert all(view.is_laden or view.held_bytes + sizes[view.factory_id] < MOST_HELD_BYTES + 2 for view in views)
 
 
 @given(needs, factories)
@@ -278,8 +344,11 @@ def test_a_queue_in_a_plan_reaches_only_the_factory_that_was_meant(
 @given(needs, factories)
 def test_nobody_waits_while_a_factory_that_could_take_it_has_room(wanted: list[Need], views: list[FactoryView]) -> None:
     answers = plan(wanted, views)
-    taken = missions_given(answers)
-    left = [replace(view, held=view.held + taken[view.factory_id]) for view in views]
+    taken, sizes = missions_given(answers), bytes_given(answers)
+    left = [
+        replace(view, held=view.held + taken[view.factory_id], held_bytes=view.held_bytes + sizes[view.factory_id])
+        for view in views
+    ]
 
     assert all(isinstance(route(one, left), Held) for one, answer in answers if isinstance(answer, Held))
 

@@ -12,7 +12,15 @@ from corporation import clock
 from corporation.federation import notes
 from corporation.federation.hq import HqRefusedError, HqUnavailableError
 from corporation.federation.processes import my_identity
-from factory_tasks.heartbeat import is_too_early, patience, say_goodbye, send_beat, wishes_in
+from factory_tasks.heartbeat import (
+    QUARANTINED_ADVICE,
+    REFUSED_ADVICE,
+    is_too_early,
+    patience,
+    say_goodbye,
+    send_beat,
+    wishes_in,
+)
 from factory_tasks.node import Node
 from factory_tasks.worker_signs import RESTART, is_kept_away
 
@@ -129,6 +137,15 @@ def test_a_refused_credential_is_said_once_with_what_to_do(here: Node, hq: Heard
     hq.error = refused(status)
 
     assert said() == 1, "after a time of peace it is news again"
+
+
+@pytest.mark.parametrize(("cause", "advice"), [("", REFUSED_ADVICE[401]), ("quarantined", QUARANTINED_ADVICE)])
+def test_a_factory_in_quarantine_is_not_told_to_join_again(here: Node, hq: HeardHq, cause: str, advice: str) -> None:
+    hq.error = HqRefusedError(401, "HQ answered 401", cause)
+    with capture_logs() as lines:
+        send_beat(here, "test")
+
+    assert [line["what_next"] for line in lines if line["event"] == "beat_refused"] == [advice]
 
 
 def test_a_refused_credential_keeps_no_mission_away(here: Node, hq: HeardHq) -> None:

@@ -22,6 +22,7 @@ from corporation.db import migrate, open_ledger, transaction
 from corporation.embedded.stack_state import StateFolder
 from corporation.settings import load_settings
 from corporation.trust import redis_users
+from corporation.trust.broker_alarms import alarm
 from corporation.trust.keyring import kid_of, new_key, public_of
 from corporation.trust.redis_acl import Acl
 from corporation.trust.redis_address import with_user
@@ -310,13 +311,28 @@ def test_what_the_ledger_says_is_judged_at_headquarters_as_a_whole() -> None:
     assert set(states(of_standing(WELL, is_headquarters=True)).values()) == {"on"}
     bad = Standing(
         ("mailbox.celery_taskmeta",), {"f_desk-7": "it is a superuser"}, False, 2, 2, ("desk-7",), {"desk-8": False},
-        ("desk-7", 200.0),
+        ("desk-7", 200.0), ("factory.desk-8",),
     )  # fmt: skip
     found = of_standing(bad, is_headquarters=True)
 
     assert set(states(found).values()) == {"off"}
     assert all(one.advice for one in found)
     assert {"Redis users made", "quarantine"}.isdisjoint(states(of_standing(bad, is_headquarters=False)))
+
+
+def test_the_ledger_knows_which_queues_cost_hq_time_within_the_hour(ledger: "Engine") -> None:
+    with transaction(ledger) as connection:
+        alarm(connection, "redis_queue_slow", "factory.desk-8", "slow", "it takes long")
+        alarm(connection, "redis_queue_unread", "factory.desk-8", "full", "it is not read")
+        alarm(connection, "redis_queue_slow", "factory.desk-9", "slow", "it took long")
+        connection.execute(
+            text(
+                "UPDATE corporation.notifications SET at = now() - interval '2 hours' "
+                "WHERE metadata ->> 'about' = 'factory.desk-9'"
+            )
+        )
+    with transaction(ledger) as connection:
+        assert read(connection).costly == ("factory.desk-8",)
 
 
 def test_the_ledger_knows_who_waits_and_whose_quarantine_is_not_followed(ledger: "Engine") -> None:

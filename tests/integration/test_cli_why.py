@@ -13,6 +13,7 @@ from unittest.mock import patch
 import pytest
 
 from corporation.cli import app, watch
+from corporation.missions import advising
 
 ANSWER: dict[str, Any] = {
     "job_id": "j-1",
@@ -23,7 +24,7 @@ ANSWER: dict[str, Any] = {
     "evidence": ["It was accepted 45 s ago, with priority 3."],
     "help": [
         {"what": "Wait: it is sent as soon as desk-9 has room", "command": None},
-        {"what": "Start another factory with vp_coder", "command": "corporation up --role worker"},
+        {"what": "Let another machine join as a factory", "command": "corporation join-code"},
     ],
     "candidates": [
         {"factory_id": "desk-9", "eligible": False, "reasons": ["no_free_slot"], "status": "online", "slots": 2,
@@ -106,7 +107,7 @@ def test_the_sentence_comes_first_then_the_evidence_the_help_and_the_factories(h
         "",
         "What would help",
         "  - Wait: it is sent as soon as desk-9 has room",
-        "  - Start another factory with vp_coder:  corporation up --role worker",
+        "  - Let another machine join as a factory:  corporation join-code",
         "",
         "Factories",
         "factory         could take it  status  runs    in queue  heard of  why not",
@@ -137,7 +138,7 @@ def test_an_unknown_mission_is_said_to_be_one(hq: Headquarters) -> None:
     hq.answers = {"/explain": (404, {"detail": "unknown_mission: no mission has this job_id"})}
     status, out, err = run(hq, "why", "nobody")
 
-    assert (status, out) == (69, "")
+    assert (status, out) == (66, "")
     assert "no mission has this job_id" in err
     assert run(hq, "why")[0] == 2
 
@@ -175,3 +176,15 @@ def test_who_watches_a_mission_wait_is_told_once_where_to_ask(
 
     assert status == 0
     assert out.splitlines() == ["Not running yet; to see why: corporation why j-1", "j-1 succeeded"]
+
+
+@pytest.mark.parametrize("command", [advising.JOIN, advising.LOOK_JOINED, advising.START_JOINED, advising.PUBLISH])
+def test_a_command_that_would_help_is_one_that_there_is(command: str) -> None:
+    """It said `corporation up --role worker`, which at HQ starts nothing that joins it."""
+    words = [word for word in command.split()[1:] if word.islower()]
+    out = StringIO()
+    with redirect_stdout(out), redirect_stderr(out):
+        status = app.run([*words, "--help"])
+
+    assert status == 0, out.getvalue()
+    assert " ".join(words) in out.getvalue()

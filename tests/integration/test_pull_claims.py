@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from corporation.clock import new_id
 from corporation.federation.hq import HqRefusedError, HqUnavailableError
-from factory_tasks.pull.claims import LONGEST_BACKOFF_SECONDS, PAUSED_SECONDS, REJOIN, Claims, Wish
+from factory_tasks.pull.claims import LONGEST_BACKOFF_SECONDS, PAUSED_SECONDS, REJOIN, WAIT_FOR_RELEASE, Claims, Wish
 from factory_tasks.pull.orders import Answered, read_claimed
 
 NOTHING: dict[str, Any] = {"attempts": [], "paused": False}
@@ -173,15 +173,18 @@ def test_a_headquarters_that_is_away_is_complained_of_once_and_asked_again(askin
     assert asking.claims._failures == 0
 
 
-def test_a_credential_that_is_not_taken_says_what_to_do_and_goes_on_asking(asking: Asking, wait_until: Wait) -> None:
-    """Somebody may join this factory again, or HQ may be restored, without anybody coming by."""
-    asking.hq.answers.put(HqRefusedError(401, "HQ answered 401", "Unauthorized"))
+@pytest.mark.parametrize(("cause", "advice"), [("Unauthorized", REJOIN), ("quarantined", WAIT_FOR_RELEASE)])
+def test_a_credential_that_is_not_taken_says_what_to_do_and_goes_on_asking(
+    asking: Asking, cause: str, advice: str
+) -> None:
+    """Somebody may join this factory again, release it, or HQ may be restored, without anybody coming by."""
+    asking.hq.answers.put(HqRefusedError(401, "HQ answered 401", cause))
     asking.answer(given())
     with capture_logs() as logs:
         asking.claims.start()
         assert asking.woken.wait(20)
 
-    assert logs[0]["what_next"] == REJOIN
+    assert logs[0]["what_next"] == advice
 
 
 def test_the_wait_grows_to_a_minute_and_never_beyond(asking: Asking) -> None:

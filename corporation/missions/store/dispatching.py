@@ -20,7 +20,8 @@ TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:lock)")
 # Orders to the factory itself take no slot: they lie in its control queue.
 READ_FACTORIES = text("""
     WITH held AS (
-      SELECT a.factory_id, count(*) AS n FROM corporation.attempts a JOIN corporation.factories f USING (factory_id)
+      SELECT a.factory_id, count(*) AS n, sum(a.order_bytes) AS size
+        FROM corporation.attempts a JOIN corporation.factories f USING (factory_id)
        WHERE a.state IN ('queued', 'claimed', 'running') AND a.queue <> f.slug || '.control' GROUP BY a.factory_id
     ), lately AS (
       SELECT factory_id, count(*) AS n FROM corporation.attempts
@@ -29,7 +30,7 @@ READ_FACTORIES = text("""
     SELECT f.factory_id, f.registration_status, f.paused, f.draining, f.capabilities, f.slots, f.queues,
            access.quarantined_at IS NOT NULL AS quarantined,
            extract(epoch FROM now() - f.last_seen_at) AS silent_seconds,
-           coalesce(held.n, 0) AS held, coalesce(lately.n, 0) AS finished
+           coalesce(held.n, 0) AS held, coalesce(held.size, 0) AS held_bytes, coalesce(lately.n, 0) AS finished
       FROM corporation.factories f
       LEFT JOIN held USING (factory_id) LEFT JOIN lately USING (factory_id)
       LEFT JOIN corporation.factory_access access USING (factory_id)
@@ -41,7 +42,9 @@ _DUE = """
     SELECT m.id, m.mission_kind, m.target_factory_id, m.attempt,
            CASE WHEN m.attempt > 0 THEN
              (SELECT array_agg(DISTINCT a.factory_id) FROM corporation.attempts a
-               WHERE a.mission_id = m.id AND a.state IN ('failed', 'timed_out', 'lost')) END AS avoid
+               WHERE a.mission_id = m.id AND a.state IN ('failed', 'timed_out', 'lost')) END AS avoid,
+           -- Asked for apart, so that it is read of those that are taken, and not of all that are sorted.
+           (SELECT octet_length(own.envelope::text) FROM corporation.missions own WHERE own.id = m.id) AS size
       FROM corporation.missions m
      WHERE m.state = 'waiting'
        AND (m.next_attempt_at IS NULL OR m.next_attempt_at <= now())
@@ -77,18 +80,19 @@ TAKE_ORDERS = text(f"""
 ASSIGN = text("""
     WITH given AS (
       SELECT * FROM unnest(CAST(:mission_ids AS bigint[]), CAST(:attempts AS integer[]), CAST(:attempt_ids AS uuid[]),
-                           CAST(:factory_ids AS text[]), CAST(:queues AS text[]))
-             WITH ORDINALITY AS t(mission_id, attempt, attempt_id, factory_id, queue, place)
+                           CAST(:factory_ids AS text[]), CAST(:queues AS text[]), CAST(:sizes AS integer[]))
+             WITH ORDINALITY AS t(mission_id, attempt, attempt_id, factory_id, queue, size, place)
     ), moved AS (
       UPDATE corporation.missions m
          SET state = 'queued', state_reason = NULL, attempt = m.attempt + 1, attempt_id = g.attempt_id,
              factory_id = g.factory_id, next_attempt_at = NULL, updated_at = now(), event_seq = m.event_seq + 1
         FROM given g
        WHERE m.id = g.mission_id AND m.state = 'waiting' AND m.attempt = g.attempt
-      RETURNING m.id, m.attempt, m.attempt_id, m.factory_id, m.mission_kind, m.event_seq, g.queue, g.place
+      RETURNING m.id, m.attempt, m.attempt_id, m.factory_id, m.mission_kind, m.event_seq, g.queue, g.size,
+                g.place
     ), tried AS (
-      INSERT INTO corporation.attempts (id, mission_id, number, factory_id, queue, lease_expires_at)
-      SELECT attempt_id, id, attempt, factory_id, queue,
+      INSERT INTO corporation.attempts (id, mission_id, number, factory_id, queue, order_bytes, lease_expires_at)
+      SELECT attempt_id, id, attempt, factory_id, queue, size,
              now() + CAST(:lease_seconds AS double precision) * interval '1 second' FROM moved
     ), told AS (
       INSERT INTO corporation.mission_events (mission_id, seq, type, attempt, factory_id, detail)
@@ -155,6 +159,8 @@ class Due:
     attempt: int
     avoid: frozenset[str] = frozenset()
     """The factories where an attempt of it failed or was lost."""
+    size: int = 0
+    """Bytes of its order."""
 
 
 @dataclass(frozen=True)
@@ -196,6 +202,7 @@ def _view(row: Row[Any]) -> FactoryView:
         labels=labels,
         slots=row.slots,
         held=row.held,
+        held_bytes=row.held_bytes,
         finished_per_second=row.finished / QUEUE_SECONDS,
         queue=private_queue(row.factory_id),
         control_queue=listens if listens in row.queues else None,
@@ -227,7 +234,8 @@ def _able(able: Sequence[tuple[str, str]], limit: int) -> dict[str, Any]:
 
 def _due(rows: Iterable[Row[Any]]) -> list[Due]:
     return [
-        Due(row.id, row.mission_kind, row.target_factory_id, row.attempt, frozenset(row.avoid or ())) for row in rows
+        Due(row.id, row.mission_kind, row.target_factory_id, row.attempt, frozenset(row.avoid or ()), row.size)
+        for row in rows
     ]
 
 
@@ -241,6 +249,7 @@ def assign(connection: Connection, assignments: Sequence[Assignment], lease_seco
             "attempt_ids": [a.attempt_id for a in assignments],
             "factory_ids": [a.to.factory_id for a in assignments],
             "queues": [a.to.queue for a in assignments],
+            "sizes": [a.due.size for a in assignments],
             "lease_seconds": lease_seconds,
         },
     )

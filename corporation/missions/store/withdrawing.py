@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-# As a rule only what was sent once: of an attempt that was handed out again, nobody knows what became of the first
+# Only what was sent once: of an attempt that was handed out again, nobody knows what became of the first
 # message, and one that swallows its messages must come to an end. The total grows with the number, so that as many
 # attempts are left as before (`attempts_are_bounded` counts numbers).
 WITHDRAW = text("""
@@ -17,7 +17,7 @@ WITHDRAW = text("""
              attempts_total = m.attempts_total + 1, updated_at = now(), event_seq = m.event_seq + 1
         FROM given g JOIN corporation.attempts a ON a.id = g.attempt_id
        WHERE m.id = a.mission_id AND m.attempt_id = a.id AND m.state = 'queued'
-         AND a.state = 'queued' AND (a.sends = 1 OR CAST(:resent_too AS boolean))
+         AND a.state = 'queued' AND a.sends = 1
       RETURNING m.id, m.attempt, a.id AS attempt_id, m.factory_id, m.event_seq, g.reason
     ), closed AS (
       UPDATE corporation.attempts a SET state = 'withdrawn', finished_at = now(), error = b.reason
@@ -41,18 +41,26 @@ HOLDERS = text("""
       LEFT JOIN corporation.factory_access access USING (factory_id)
 """)
 
-# One whose report lies uncollected in the mailbox was received, whatever its message says.
+# One whose report lies uncollected in the mailbox was received, whatever its message says. Each queue has its turn: of
+# one that cannot be read nothing is ever taken back, and it must not hide the others behind its rows.
 TAKE = text("""
-    SELECT a.id, a.queue, a.factory_id, o.id IS NOT NULL AS unsent
+    WITH theirs AS MATERIALIZED (
+      SELECT m.id, row_number() OVER (PARTITION BY a.queue ORDER BY m.id) AS turn
+        FROM corporation.attempts a JOIN corporation.missions m ON m.attempt_id = a.id
+        LEFT JOIN corporation.outbox o ON o.attempt_id = a.id AND o.topic = 'attempt'
+       WHERE (o.id IS NOT NULL OR CAST(:sent_too AS boolean)) AND a.state = 'queued' AND m.state = 'queued'
+         AND NOT EXISTS (SELECT 1 FROM mailbox.celery_taskmeta t WHERE t.task_id = a.id::text
+                            AND t.collected_at IS NULL AND t.status IN ('SUCCESS', 'FAILURE', 'REVOKED'))
+         AND (a.factory_id, m.mission_kind LIKE 'system:%') IN
+             (SELECT * FROM unnest(CAST(:factory_ids AS text[]), CAST(:orders AS boolean[])))
+    ), fair AS MATERIALIZED (
+      SELECT id FROM theirs ORDER BY turn, id LIMIT CAST(:limit AS bigint)
+    )
+    SELECT a.id, a.queue, a.factory_id, a.sends > 1 AS resent, o.id IS NOT NULL AS unsent
       FROM corporation.attempts a JOIN corporation.missions m ON m.attempt_id = a.id
       LEFT JOIN corporation.outbox o ON o.attempt_id = a.id AND o.topic = 'attempt'
-     WHERE (o.id IS NOT NULL OR CAST(:sent_too AS boolean)) AND a.state = 'queued' AND m.state = 'queued'
-       AND NOT EXISTS (SELECT 1 FROM mailbox.celery_taskmeta t WHERE t.task_id = a.id::text
-                          AND t.collected_at IS NULL AND t.status IN ('SUCCESS', 'FAILURE', 'REVOKED'))
-       AND (a.factory_id, m.mission_kind LIKE 'system:%') IN
-           (SELECT * FROM unnest(CAST(:factory_ids AS text[]), CAST(:orders AS boolean[])))
+     WHERE m.id IN (SELECT id FROM fair) AND a.state = 'queued' AND m.state = 'queued'
      ORDER BY m.id
-     LIMIT :limit
        FOR NO KEY UPDATE OF m
 """)
 
@@ -89,17 +97,19 @@ class Lying:
     queue: str
     factory_id: str
     unsent: bool
+    resent: bool
+    """It was handed out more than once: nobody knows what became of the message before."""
 
 
-def withdraw(connection: Connection, reasons: Mapping[str, str], *, resent_too: bool = False) -> set[str]:
+def withdraw(connection: Connection, reasons: Mapping[str, str]) -> set[str]:
     """End these attempts (id → why) as withdrawn and let their missions wait, due at once; who was is returned.
 
-    The missions must be locked. Left alone is an attempt that is not queued any more or, unless `resent_too`, was sent
-    more than once; so calling twice changes nothing.
+    The missions must be locked. Left alone is an attempt that is not queued any more or was sent more than once; so
+    calling twice changes nothing.
     """
     if not reasons:
         return set()
-    values = {"attempt_ids": list(reasons), "reasons": list(reasons.values()), "resent_too": resent_too}
+    values = {"attempt_ids": list(reasons), "reasons": list(reasons.values())}
     return {str(row.attempt_id) for row in connection.execute(WITHDRAW, values)}
 
 
@@ -121,11 +131,13 @@ def holders(connection: Connection) -> list[Holder]:
 def take_lying(connection: Connection, of: Sequence[Holder], limit: int, *, sent_too: bool) -> list[Lying]:
     """Up to `limit` attempts that are queued for these factories, their missions locked in the order of all.
 
-    Without `sent_too` only those whose message is still in the outbox.
+    The queues take turns, so that none has more than its share while another has some left. Without `sent_too` only
+    those whose message is still in the outbox.
     """
     holding = {"factory_ids": [one.factory_id for one in of], "orders": [one.orders for one in of]}
     values = {**holding, "limit": limit, "sent_too": sent_too}
-    return [Lying(str(row.id), row.queue, row.factory_id, row.unsent) for row in connection.execute(TAKE, values)]
+    rows = connection.execute(TAKE, values)
+    return [Lying(str(row.id), row.queue, row.factory_id, row.unsent, row.resent) for row in rows]
 
 
 def unsend(connection: Connection, attempt_ids: Collection[str]) -> set[str]:

@@ -163,6 +163,16 @@ def test_an_act_that_hq_refuses_is_written_down_with_the_reason(api: Api, what: 
     assert (act["actor"], act["note"], act["detail"]) == ("ops", "odd", {"code": "own_registration"})
 
 
+def test_a_removal_of_itself_that_hq_refuses_is_written_down_with_the_reason(api: Api) -> None:
+    itself = api.settings.factory_id
+    answer = api.ops.delete(f"{BEATS}/{itself}")
+
+    [act] = acts(api)
+    assert (answer.status_code, answer.json()["detail"].partition(":")[0]) == (409, "own_registration")
+    assert (act["action"], act["target"], act["outcome"]) == ("factory.remove", itself, "refused")
+    assert act["detail"] == {"code": "own_registration"}
+
+
 def test_an_act_on_nobody_is_none(api: Api) -> None:
     assert api.ops.post(FACTORY + "rotate", json={"target_factory_id": "nobody"}).status_code == 404
     assert acts(api) == []

@@ -104,6 +104,21 @@ def test_operators_and_other_factories_are_not_shut_out_with_it(api: Api) -> Non
         assert client.post(BEATS, json={"factory_id": "desk-8"}).status_code == 200
 
 
+def test_whoever_shows_the_right_credential_hears_that_it_is_in_quarantine_and_nobody_hears_more(api: Api) -> None:
+    """Its log can say whom to ask; who guesses, or has one that was revoked, learns nothing (H-10)."""
+    credential = credential_of(api)
+    order(api, "quarantine")
+    shut = mint(api, credential)
+    guessed = mint(api, credentials.new_credential(lambda size: b"g" * size))
+    api.ops.delete(f"{BEATS}/desk-7").raise_for_status()
+    removed = mint(api, credential)
+
+    assert (shut.status_code, shut.json()["detail"].partition(":")[0]) == (401, "quarantined")
+    assert shut.headers["www-authenticate"] == "Bearer"
+    for other in (guessed, removed):
+        assert (other.status_code, other.json()) == (401, {"detail": "Unauthorized"})
+
+
 def test_nobody_joins_out_of_a_quarantine_and_the_code_stays_good(api: Api) -> None:
     order(api, "quarantine")
     code = api.ops.post(ACCESS + "join-codes", json={"factory_id": "desk-7"}).json()["join_code"]

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
@@ -11,6 +11,11 @@ from uuid import uuid4
 import httpx
 import pytest
 from served_api import PUBLISH, Api, token
+
+from corporation.db import transaction
+from corporation.missions.evict import evict_some
+from corporation.missions.queues import TakenBack, Whereabouts
+from corporation.missions.retry import RetryPolicy
 
 Order = Callable[..., dict[str, Any]]
 CLAIM = "/api/v1/factory/missions/claim"
@@ -243,6 +248,46 @@ def test_a_late_result_is_refused_and_kept_once(api: Api, desk: httpx.Client, or
     for number in range(10):
         assert result_of(desk, attempt, status="FAILED", error=f"no {number}").status_code == 409
     assert events_of(api, "late").count("late_result") == 5
+
+
+class NobodyAsks:
+    """Queues of which nothing is to be known: what was claimed lies in none."""
+
+    def look_into(self, queue: str) -> Whereabouts:
+        """Never called."""
+        raise AssertionError(queue)
+
+    def withdraw(self, queue: str, attempt_ids: Collection[str]) -> TakenBack:
+        """Never called."""
+        raise AssertionError((queue, attempt_ids))
+
+    def incarnation(self) -> str:
+        """Never called."""
+        raise AssertionError
+
+
+def test_what_a_factory_brings_home_after_its_quarantine_is_refused_and_kept(
+    api: Api, desk: httpx.Client, order: Order
+) -> None:
+    """Its processes ran on meanwhile, and what they did was given up at once."""
+    publish(api, order, "ran-on")
+    [attempt] = claim(desk)
+    path = f"/api/v1/factory/missions/{attempt['attempt_id']}"
+    desk.post(path + "/start", json={}).raise_for_status()
+    api.ops.post("/api/v1/ops/factory/quarantine", json={"target_factory_id": "desk-7"}).raise_for_status()
+    assert result_of(desk, attempt).status_code == 401
+    with transaction(api.engine) as connection:
+        assert evict_some(connection, NobodyAsks(), RetryPolicy(), lambda: 0.5, 10) == 1
+    api.ops.post("/api/v1/ops/factory/release", json={"target_factory_id": "desk-7"}).raise_for_status()
+    assert result_of(desk, attempt).status_code == 401, "a token from before"
+
+    with api.as_token(token("factory", factory_id="desk-7", jti=None, epoch=1)) as released:
+        assert released.post(path + "/start", json={}).status_code == 409
+        assert released.post(path + "/progress", json={"percent": 90}).status_code == 409
+        answer = result_of(released, attempt, result={"summary": "mine"})
+    assert (answer.status_code, answer.json()["detail"].partition(":")[0]) == (409, "not_current")
+    assert state_of(api, "ran-on") == "waiting"
+    assert events_of(api, "ran-on")[-1] == "late_result"
 
 
 def test_who_may_not_speak_for_an_attempt(api: Api, desk: httpx.Client, order: Order) -> None:

@@ -99,6 +99,46 @@ def test_only_the_most_urgent_go_when_there_is_room_for_some(ledger: LedgerAtWor
     assert ledger.dispatch() == 0
 
 
+LARGE = "x" * 250_000
+
+
+def test_no_more_bytes_are_sent_to_a_factory_than_hq_reads_of_its_keys_however_many_slots_it_has(
+    ledger: LedgerAtWork,
+) -> None:
+    ledger.beat(slots=200)
+    ledger.publish(*(f"j-{number}" for number in range(80)), task=LARGE)
+    taken = ledger.dispatch()
+    ledger.send()
+
+    assert (taken, ledger.dispatch()) == (68, 0), "16 MiB of orders, the last one beyond it"
+    ledger.explain()
+    assert ledger.mission("j-79").state_reason == "no_free_slot"
+    ledger.report(ledger.attempt_of("j-0"))
+    ledger.collect()
+    assert ledger.dispatch() == 1
+
+
+def test_what_it_runs_counts_as_what_lies_in_its_queue_and_other_factories_take_the_rest(ledger: LedgerAtWork) -> None:
+    """Its worker acknowledges a message when the mission has ended: until then it holds it in Redis."""
+    ledger.beat(slots=200)
+    ledger.publish(*(f"j-{number}" for number in range(70)), task=LARGE)
+    ledger.dispatch()
+    ledger.send()
+    ledger.hear(*(ledger.attempt_of(f"j-{number}") for number in range(40)))
+    assert ledger.dispatch() == 0
+    ledger.beat("desk-8")
+
+    assert ledger.dispatch() == 2
+    assert held(ledger) == {"desk-7": 68, "desk-8": 2}
+
+
+def test_many_small_orders_are_held_up_by_nothing(ledger: LedgerAtWork) -> None:
+    ledger.beat(slots=50)
+    ledger.publish(*(f"j-{number}" for number in range(150)))
+
+    assert ledger.dispatch() == 150
+
+
 def test_an_end_makes_room_for_the_next(ledger: LedgerAtWork) -> None:
     ledger.publish("a", "b", "c", "d")
     ledger.beat(slots=1)

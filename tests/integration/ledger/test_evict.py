@@ -12,7 +12,7 @@ from corporation.factories import access
 from corporation.missions.collect import collect_some
 from corporation.missions.evict import evict_some
 from corporation.missions.outbox import BrokerUnavailableError
-from corporation.missions.outcomes import Done
+from corporation.missions.outcomes import Cancelled, Done, Failed, Lost, Outcome, Stop, to_report
 from corporation.missions.queues import TakenBack
 
 QUEUE = "factory.desk-7"
@@ -150,6 +150,65 @@ def test_who_is_let_back_in_hears_that_nobody_counts_on_what_it_ran(ledger: Ledg
 
     assert ledger.hear(attempt) == {}, "it is to stop"
     assert ledger.state() == "waiting"
+
+
+OUTCOMES = [Done({"summary": "mine"}), Failed("boom"), Stop("no"), Lost("died"), Cancelled("stopped")]
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES, ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("meanwhile", ["it waits", "another runs it", "another has done it"])
+def test_what_the_processes_of_a_released_factory_still_bring_home_is_kept_and_changes_nothing(
+    ledger: LedgerAtWork, outcome: Outcome, meanwhile: str
+) -> None:
+    """They ran on behind the closed door, and report once it is open."""
+    [attempt] = running(ledger, "j-1")
+    quarantine(ledger)
+    ledger.evict()
+    if meanwhile != "it waits":
+        ledger.beat("desk-8")
+        ledger.dispatch()
+        ledger.send()
+        ledger.hear(ledger.attempt_of(), factory_id="desk-8")
+    if meanwhile == "another has done it":
+        ledger.report(ledger.attempt_of(), Done({"summary": "theirs"}))
+        ledger.collect()
+    release(ledger)
+    before = ledger.mission()
+    ledger.report(attempt, outcome)
+    ledger.collect()
+    after = ledger.mission()
+
+    told = [
+        (row.state, row.attempt, row.factory_id, row.result, row.error, row.next_attempt_at) for row in (before, after)
+    ]
+    assert told[0] == told[1]
+    first = ledger.attempts()[0]
+    assert (first.state, first.adopted, first.outcome["outcome"]) == ("lost", False, to_report(outcome)["outcome"])
+    assert ledger.events().count("late_result") == 1
+    assert [one.state for one in ledger.attempts()].count("lost") == 1
+
+
+def test_a_released_factory_may_run_its_own_mission_again_and_only_the_new_attempt_counts(
+    ledger: LedgerAtWork,
+) -> None:
+    """Nobody else was there: the old process and the new one work side by side, and one of them is heard."""
+    [old] = running(ledger, "j-1")
+    quarantine(ledger)
+    ledger.evict()
+    release(ledger)
+    ledger.beat()
+    assert ledger.dispatch() == 1
+    ledger.send()
+    new = ledger.attempt_of()
+    ledger.broker.take(QUEUE)
+
+    assert ledger.hear(old, new).keys() == {new}
+    ledger.report(old, Done({"summary": "old"}))
+    ledger.collect()
+    assert ledger.state() == "running"
+    ledger.report(new, Done({"summary": "new"}))
+    ledger.collect()
+    assert (ledger.state(), ledger.mission().result["summary"]) == ("succeeded", "new")
 
 
 def test_a_queue_that_could_not_be_asked_takes_nothing_away_from_what_may_lie_there(

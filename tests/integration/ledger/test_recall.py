@@ -146,16 +146,63 @@ def test_a_message_that_a_sender_holds_is_left_to_it_and_taken_from_the_queue_af
     assert ledger.broker.lying_in(QUEUE) == set()
 
 
-def test_what_was_handed_out_twice_is_taken_back_too_for_nobody_would_come_for_it(ledger: LedgerAtWork) -> None:
-    ledger.hand_out("j-1", max_retries=1)
-    ledger.broker.forget()
-    ledger.look(everything=True)
-    ledger.send()
-    assert ledger.attempts()[0].sends == 2
+def handed_out_twice(ledger: LedgerAtWork, **changes: int) -> str:
+    """A worker took the message, did the work and acknowledged it; its report lies on its disk, for HQ is away.
+
+    HQ finds the message nowhere, has heard nothing, and sends it again.
+    """
+    [attempt] = ledger.hand_out("j-1", **changes)
+    ledger.broker.take(QUEUE)
+    ledger.broker.acknowledge(attempt)
+    assert ledger.look(everything=True).resent == 1
+    return attempt
+
+
+@pytest.mark.parametrize("is_sent", [True, False])
+def test_what_was_handed_out_twice_may_have_begun_and_is_tried_again_at_once(
+    ledger: LedgerAtWork, is_sent: bool
+) -> None:
+    """It does not stay where it is either: nobody would come for it."""
+    attempt = handed_out_twice(ledger)
+    if is_sent:
+        ledger.send()
     ledger.sql(AWAY["draining"])
 
     assert ledger.recall() == 1
-    assert ledger.state() == "waiting"
+    assert (ledger.state(), [one.state for one in ledger.attempts()]) == ("waiting", ["lost"])
+    ledger.send()
+    assert ledger.broker.lying_in(QUEUE) == set()
+    ledger.beat("desk-8")
+    assert ledger.dispatch() == 1
+    ledger.report(attempt)
+    ledger.collect()
+    assert (ledger.events()[-1], ledger.state()) == ("late_result", "queued")
+
+
+@pytest.mark.parametrize("is_sent", [True, False])
+def test_what_was_handed_out_twice_and_may_be_tried_once_is_not_done_twice(ledger: LedgerAtWork, is_sent: bool) -> None:
+    """S-30: called unreceived it went to desk-8, and was done there as well."""
+    handed_out_twice(ledger, max_retries=0)
+    if is_sent:
+        ledger.send()
+    ledger.sql(AWAY["draining"])
+
+    assert ledger.recall() == 1
+    assert ledger.mission().error == "lost: desk-7 is being drained, and its message was handed out before"
+    ledger.beat("desk-8")
+    assert ledger.dispatch() == 0
+
+
+def test_what_was_handed_out_twice_to_a_factory_that_fell_silent_waits_for_its_lease(ledger: LedgerAtWork) -> None:
+    attempt = handed_out_twice(ledger)
+    ledger.send()
+    ledger.sql(AWAY["offline"])
+
+    assert ledger.recall() == 0
+    assert (ledger.state(), ledger.broker.lying_in(QUEUE)) == ("queued", set())
+    ledger.lapse(attempt)
+    assert ledger.rescue() == 1
+    assert [one.state for one in ledger.attempts()] == ["lost"]
 
 
 @pytest.mark.parametrize("what", ["paused", "draining", "says that it drains"])
@@ -214,6 +261,33 @@ def test_no_more_than_asked_for_is_taken_back_at_once(ledger: LedgerAtWork) -> N
     ledger.sql(AWAY["paused"])
 
     assert [ledger.recall(2), ledger.recall(2), ledger.recall(2)] == [2, 1, 0]
+
+
+def test_a_factory_whose_queue_cannot_be_read_hides_nothing_that_lies_with_the_others(ledger: LedgerAtWork) -> None:
+    """Its rows come first and stay there: nothing is ever taken back of them."""
+    ledger.hand_out("j-1", "j-2", "j-3")
+    ledger.beat("desk-8")
+    ledger.publish("k-1", "k-2", context={"target_factory_id": "desk-8"})
+    ledger.dispatch()
+    ledger.send()
+    ledger.broker.overfull = {QUEUE}
+    ledger.sql(AWAY["draining"])
+
+    assert [ledger.recall(2), ledger.recall(2), ledger.recall(2)] == [1, 1, 0]
+    assert {ledger.state(job) for job in ("k-1", "k-2")} == {"waiting"}
+    assert {ledger.state(job) for job in ("j-1", "j-2", "j-3")} == {"queued"}
+
+
+def test_the_oldest_of_each_factory_comes_first(ledger: LedgerAtWork) -> None:
+    ledger.hand_out("j-1", "j-2", "j-3")
+    ledger.beat("desk-8")
+    ledger.publish("k-1", context={"target_factory_id": "desk-8"})
+    ledger.dispatch()
+    ledger.send()
+    ledger.sql(AWAY["draining"])
+
+    assert ledger.recall(3) == 3
+    assert [ledger.state(job) for job in ("j-1", "j-2", "j-3", "k-1")] == ["waiting", "waiting", "queued", "waiting"]
 
 
 def test_a_sweep_takes_back_and_says_whether_there_may_be_more(ledger: LedgerAtWork) -> None:

@@ -444,6 +444,7 @@ def test_queues_are_not_filled_again_where_nobody_could_look(ledger: LedgerAtWor
     ledger.broker.lose("factory.desk-7")
     ledger.broker.overfull = {"factory.desk-7"}
     with transaction(ledger.engine) as connection:
-        [row] = rebuild_queues(connection, ledger.broker, LEASE, dry_run=False)
+        control, own = rebuild_queues(connection, ledger.broker, LEASE, dry_run=False)
 
-    assert (row.queue, row.resent) == ("factory.desk-7", 0)
+    assert (own.queue, own.resent, own.unread) == ("factory.desk-7", 0, True)
+    assert (control.queue, control.unread) == ("desk-7.control", False)
