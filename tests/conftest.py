@@ -20,6 +20,8 @@ import pytest
 
 if TYPE_CHECKING:
     from warm_starts import WarmStarts
+    from xdist.remote import Producer
+    from xdist.scheduler import LoadScopeScheduling
 
     from corporation.embedded.server_process import Server
 
@@ -44,18 +46,19 @@ def _bare_environment() -> None:  # pyright: ignore[reportUnusedFunction]
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where several test processes share the work, the tests that share a module's servers stay in one of them.
-
-    They begin with the longest, and keep their order otherwise.
-    """
+    """Where several test processes share the work, they begin with the longest; the order stays as it is otherwise."""
     if hasattr(config, "workerinput"):
         from order import place_of
 
         items.sort(key=lambda item: place_of(item.nodeid))
-    for item in items:
-        names = getattr(item, "fixturenames", ())
-        if "module_servers" in names and not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling | None:
+    """With `--dist loadscope` the tests that share a module's servers stay in one process; `order.py` says which."""
+    from order import scheduling
+
+    return scheduling(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

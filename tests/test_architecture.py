@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -39,8 +40,31 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+@pytest.fixture(autouse=True, scope="module")
+def _read_once() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
+    """Each module is read and parsed once for all rules, and forgotten after the last one."""
+    yield
+    for each in (text_of, tree_of, nodes_of):
+        each.cache_clear()
+
+
+@cache
+def text_of(path: Path) -> str:
+    return path.read_text()
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(text_of(path))
+
+
+@cache
+def nodes_of(path: Path) -> list[ast.AST]:
+    return list(ast.walk(tree_of(path)))
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return (node for node in nodes_of(path) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
 
 
 def lines_without_docstring(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
@@ -51,55 +75,59 @@ def lines_without_docstring(function: ast.FunctionDef | ast.AsyncFunctionDef) ->
     return whole - ((first.end_lineno or first.lineno) - first.lineno + 1)
 
 
-def calls(tree: ast.Module) -> Iterator[tuple[ast.Call, str, str]]:
+def calls(path: Path) -> Iterator[tuple[ast.Call, str, str]]:
     """Every call of the form `owner.name(…)`."""
-    for node in ast.walk(tree):
+    for node in nodes_of(path):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             owner = node.func.value
             yield node, str(getattr(owner, "id", getattr(owner, "attr", ""))), node.func.attr
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_a_module_is_short_and_says_what_it_is_for(path: Path) -> None:
-    text = path.read_text()
+def test_a_module_is_short_and_says_what_it_is_for() -> None:
+    silent = [name_of(path) for path in MODULES if not ast.get_docstring(tree_of(path))]
+    long = [name_of(path) for path in MODULES if len(text_of(path).splitlines()) > 400]
 
-    assert ast.get_docstring(ast.parse(text)), f"{name_of(path)}: begin with one sentence that says what it is for"
-    assert len(text.splitlines()) <= 400, f"{name_of(path)}: over 400 lines; split it by step"
-
-
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_a_module_is_named_after_what_it_does(path: Path) -> None:
-    words = set(path.stem.split("_"))
-
-    assert not words & SOUP, f"{name_of(path)}: {words & SOUP} says nothing; name the step or the thing"
+    assert not silent, f"begin with one sentence that says what it is for: {silent}"
+    assert not long, f"over 400 lines; split it by step: {long}"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_a_function_fits_on_a_page(path: Path) -> None:
+def test_a_module_is_named_after_what_it_does() -> None:
+    empty = {name_of(path): words for path in MODULES if (words := set(path.stem.split("_")) & SOUP)}
+
+    assert not empty, f"such words say nothing; name the step or the thing: {empty}"
+
+
+def test_a_function_fits_on_a_page() -> None:
     long = [
         f"{name_of(path)}:{function.lineno} {function.name}"
-        for function in functions(ast.parse(path.read_text()))
+        for path in MODULES
+        for function in functions(path)
         if lines_without_docstring(function) > 50
     ]
 
     assert not long, f"over 50 lines, split them by step: {long}"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_what_is_public_has_a_docstring(path: Path) -> None:
-    if "migrations/versions" in name_of(path):
-        return
-    tree = ast.parse(path.read_text())
-    public = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef)]
-    for owner in [node for node in public if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]:
-        public += [node for node in owner.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+def test_what_is_public_has_a_docstring() -> None:
     bare = [
         f"{name_of(path)}:{node.lineno} {node.name}"
-        for node in public
-        if not node.name.startswith("_") and not ast.get_docstring(node) and not is_a_property_of_a_protocol(node)
+        for path in MODULES
+        if "migrations/versions" not in name_of(path)
+        for node in public(tree_of(path))
+        if not ast.get_docstring(node) and not is_a_property_of_a_protocol(node)
     ]
 
     assert not bare, f"say what is true afterwards: {bare}"
+
+
+def public(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
+    """What a module gives to others: its functions and classes, and the methods of those."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            yield node
+            if isinstance(node, ast.ClassDef):
+                methods = (each for each in node.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef))
+                yield from (each for each in methods if not each.name.startswith("_"))
 
 
 def is_a_property_of_a_protocol(node: ast.AST) -> bool:
@@ -108,13 +136,12 @@ def is_a_property_of_a_protocol(node: ast.AST) -> bool:
     return len(body) == 1 and isinstance(body[0], ast.Expr) and getattr(body[0].value, "value", None) is ...
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_only_the_clock_looks_at_time_and_chance(path: Path) -> None:
-    if name_of(path) == "corporation/clock.py" or name_of(path) in STANDS_ALONE:
-        return
+def test_only_the_clock_looks_at_time_and_chance() -> None:
     looks = [
         f"{name_of(path)}:{call.lineno} {owner}.{name}()"
-        for call, owner, name in calls(ast.parse(path.read_text()))
+        for path in MODULES
+        if name_of(path) not in {"corporation/clock.py", *STANDS_ALONE}
+        for call, owner, name in calls(path)
         if (owner in {"datetime", "date", "time"} and name in CLOCKS | {"monotonic"})
         or (owner in {"uuid", "random"} and name in CHANCE)
     ]
@@ -122,14 +149,12 @@ def test_only_the_clock_looks_at_time_and_chance(path: Path) -> None:
     assert not looks, f"take `now`, `chance` or `new_id` as an argument, or ask corporation.clock: {looks}"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_only_the_edges_read_the_environment(path: Path) -> None:
-    name = name_of(path)
-    if name in MAY_READ_ENVIRONMENT or name.startswith(MAY_READ_ENVIRONMENT_BELOW):
-        return
+def test_only_the_edges_read_the_environment() -> None:
     reads = [
-        f"{name}:{node.lineno}"
-        for node in ast.walk(ast.parse(path.read_text()))
+        f"{name_of(path)}:{node.lineno}"
+        for path in MODULES
+        if name_of(path) not in MAY_READ_ENVIRONMENT and not name_of(path).startswith(MAY_READ_ENVIRONMENT_BELOW)
+        for node in nodes_of(path)
         if isinstance(node, ast.Attribute)
         and node.attr in {"environ", "getenv"}
         and getattr(node.value, "id", "") == "os"
@@ -138,54 +163,53 @@ def test_only_the_edges_read_the_environment(path: Path) -> None:
     assert not reads, f"take Settings as an argument: {reads}"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_nothing_below_the_edge_commits(path: Path) -> None:
-    if name_of(path) == "corporation/db.py":
-        return
+def test_nothing_below_the_edge_commits() -> None:
     commits = [
         f"{name_of(path)}:{call.lineno}"
-        for call, owner, name in calls(ast.parse(path.read_text()))
+        for path in MODULES
+        if name_of(path) != "corporation/db.py"
+        for call, owner, name in calls(path)
         if name == "commit" and owner in {"connection", "session", "db"}
     ]
 
     assert not commits, f"one transaction per request or tick, opened by corporation.db.transaction: {commits}"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_nothing_reaches_the_broker_but_through_the_outbox(path: Path) -> None:
-    if name_of(path) == "factory_tasks/broker.py":
-        return
+def test_nothing_reaches_the_broker_but_through_the_outbox() -> None:
     sends = [
         f"{name_of(path)}:{call.lineno} .{name}()"
-        for call, _, name in calls(ast.parse(path.read_text()))
+        for path in MODULES
+        if name_of(path) != "factory_tasks/broker.py"
+        for call, _, name in calls(path)
         if name in {"delay", "apply_async", "send_task"}
     ]
 
     assert not sends, f"write an outbox row; the engine sends it: {sends}"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_headquarters_never_builds_a_result_object_from_a_row_a_factory_wrote(path: Path) -> None:
-    text = path.read_text()
+def test_headquarters_never_builds_a_result_object_from_a_row_a_factory_wrote() -> None:
+    builders = [name_of(path) for path in MODULES if "AsyncResult(" in text_of(path)]
 
-    assert "AsyncResult(" not in text, f"{name_of(path)}: read the mailbox with SQL and json, it is hostile input"
+    assert not builders, f"read the mailbox with SQL and json, it is hostile input: {builders}"
 
 
-@pytest.mark.parametrize("path", TESTS, ids=name_of)
-def test_no_test_sleeps(path: Path) -> None:
+def test_no_test_sleeps() -> None:
     """A sleep is only the pause of a loop that looks for something; an event that nobody else knows is a sleep too."""
-    if name_of(path) in MAY_SLEEP:
-        return
-    tree = ast.parse(path.read_text())
-    loops = [node for node in ast.walk(tree) if isinstance(node, ast.While) and not isinstance(node.test, ast.Constant)]
-    pauses = {call for loop in loops for call in ast.walk(loop)}
     sleeps = [
-        f"{name_of(path)}:{call.lineno}"
-        for call in ast.walk(tree)
-        if isinstance(call, ast.Call) and is_a_sleep(call) and call not in pauses
+        f"{name_of(path)}:{call.lineno}" for path in TESTS if name_of(path) not in MAY_SLEEP for call in sleeps_in(path)
     ]
 
     assert not sleeps, f"wait for something, with `wait_until` or a signal: {sleeps}"
+
+
+def sleeps_in(path: Path) -> list[ast.Call]:
+    text = path.read_text()
+    if "sleep" not in text and "Event" not in text:
+        return []  # no form of it comes without one of the two
+    nodes = list(ast.walk(ast.parse(text)))
+    loops = [node for node in nodes if isinstance(node, ast.While) and not isinstance(node.test, ast.Constant)]
+    pauses = {call for loop in loops for call in ast.walk(loop)}
+    return [node for node in nodes if isinstance(node, ast.Call) and is_a_sleep(node) and node not in pauses]
 
 
 def is_a_sleep(call: ast.Call) -> bool:

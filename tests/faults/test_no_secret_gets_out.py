@@ -21,8 +21,6 @@ import pytest
 from canary import MARK, leaks_below, leaks_in_database, leaks_in_redis, secret, shows
 from fake_infisical import FakeInfisical
 
-pytestmark = pytest.mark.xdist_group("no_secret")  # its servers are started once
-
 FINAL = {"succeeded", "failed", "timed_out", "cancelled"}
 PLANTED = {
     name: secret(name.lower().replace("_", "-"))

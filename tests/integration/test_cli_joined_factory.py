@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from warm_starts import WarmStarts
 
 from corporation.cli.membership import Membership, joined, keep
 from corporation.embedded.stack_environment import Stack
@@ -15,6 +17,7 @@ from corporation.embedded.stack_facts import facts_of
 from corporation.embedded.stack_shape import Shape
 from corporation.embedded.stack_state import StateFolder
 
+Run = Callable[..., subprocess.CompletedProcess[str]]
 KEYS = ("Kw8Ww7H9xdaPf2JneQ57NtXgJ4OzuUPK2jvppJbs4tc=",)
 MEMBERSHIP = Membership(
     "desk-7",
@@ -48,18 +51,20 @@ def ran(folder: StateFolder) -> StateFolder:
     return folder
 
 
-def run(*arguments: str, folder: StateFolder, **given: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "corporation.cli", *arguments, "--state", str(folder.path)],
-        env={"PATH": os.environ["PATH"], "UA_DOTENV_PATH": os.devnull, **given},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+@pytest.fixture
+def run(warm: WarmStarts) -> Run:
+    """Runs a command on the folder of a factory, without its imports."""
+
+    def asked(*arguments: str, folder: StateFolder, **given: str) -> subprocess.CompletedProcess[str]:
+        words = ["-m", "corporation.cli", *arguments, "--state", str(folder.path)]
+        return warm.run(words, {"PATH": os.environ["PATH"], "UA_DOTENV_PATH": os.devnull, **given})
+
+    return asked
 
 
-def test_a_worker_started_by_hand_gets_what_the_factory_proves_itself_with_and_whom_it_trusts(ran: StateFolder) -> None:
+def test_a_worker_started_by_hand_gets_what_the_factory_proves_itself_with_and_whom_it_trusts(
+    ran: StateFolder, run: Run
+) -> None:
     ended = run("env", "--json", folder=ran, UA_FACTORY_CREDENTIAL="another", UA_OPS_TOKEN="of-hq")
     variables = json.loads(ended.stdout)
 
@@ -73,7 +78,7 @@ def test_a_worker_started_by_hand_gets_what_the_factory_proves_itself_with_and_w
     assert f"`corporation factory up --state {ran.path}`" in ended.stderr
 
 
-def test_a_factory_without_redis_gets_no_broker_of_an_earlier_run(ran: StateFolder) -> None:
+def test_a_factory_without_redis_gets_no_broker_of_an_earlier_run(ran: StateFolder, run: Run) -> None:
     keep(ran, replace(MEMBERSHIP, redis_url=""))
     variables = json.loads(run("env", "--json", folder=ran).stdout)
 
@@ -81,14 +86,14 @@ def test_a_factory_without_redis_gets_no_broker_of_an_earlier_run(ran: StateFold
     assert not {"UA_REDIS_URL", "UA_REDIS_PASSWORD_FILE"} & variables.keys()
 
 
-def test_before_its_first_run_the_person_is_told_how_a_factory_is_started(folder: StateFolder) -> None:
+def test_before_its_first_run_the_person_is_told_how_a_factory_is_started(folder: StateFolder, run: Run) -> None:
     ended = run("env", folder=folder)
 
     assert ended.returncode == 78
     assert f"never ran from {folder.path}; run `corporation factory up --state {folder.path}`" in ended.stderr
 
 
-def test_doctor_looks_at_a_factory_that_has_joined_and_never_ran(folder: StateFolder) -> None:
+def test_doctor_looks_at_a_factory_that_has_joined_and_never_ran(folder: StateFolder, run: Run) -> None:
     ended = run("doctor", folder=folder)
 
     assert "nothing is set up" not in ended.stdout
@@ -97,20 +102,20 @@ def test_doctor_looks_at_a_factory_that_has_joined_and_never_ran(folder: StateFo
 
 
 @pytest.mark.parametrize("command", [["audit"], ["quarantine", "x"], ["release", "x"], ["rotate", "x"], ["factories"]])
-def test_what_is_an_operators_is_sent_to_hq(ran: StateFolder, command: list[str]) -> None:
+def test_what_is_an_operators_is_sent_to_hq(ran: StateFolder, command: list[str], run: Run) -> None:
     ended = run(*command, folder=ran)
 
     assert ended.returncode == 78
     assert f"{ran.path} is the folder of the factory desk-7: run this at HQ" in ended.stderr
 
 
-def test_an_operator_who_has_the_token_may_stand_in_any_folder(ran: StateFolder) -> None:
+def test_an_operator_who_has_the_token_may_stand_in_any_folder(ran: StateFolder, run: Run) -> None:
     ended = run("audit", folder=ran, UA_OPS_TOKEN="a-token-of-hq-that-is-long-enough")
 
     assert (ended.returncode, "is not reached" in ended.stderr) == (69, True)
 
 
-def test_a_second_run_is_shown_how_to_look_at_the_first_and_how_to_end_it(folder: StateFolder) -> None:
+def test_a_second_run_is_shown_how_to_look_at_the_first_and_how_to_end_it(folder: StateFolder, run: Run) -> None:
     with folder.held():
         ended = run("factory", "up", folder=folder)
 

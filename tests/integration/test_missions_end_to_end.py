@@ -15,8 +15,6 @@ import pytest
 
 from ops.bench.cluster import ROOT, Cluster
 
-pytestmark = pytest.mark.xdist_group("end_to_end")  # its servers are started once
-
 FINAL = {"succeeded", "failed", "timed_out", "cancelled"}
 
 

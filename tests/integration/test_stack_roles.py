@@ -42,6 +42,7 @@ GIVEN = {
 }
 POLLED = GIVEN | {"TELEGRAM_ALLOWED_USER_IDS": "7"}
 Until = Callable[..., Any]
+Ask = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def environment() -> dict[str, str]:
@@ -58,6 +59,16 @@ def run(*arguments: str, given: Mapping[str, str] | None = None) -> subprocess.C
         timeout=LIMIT_SECONDS,
         check=False,
     )
+
+
+@pytest.fixture
+def ask(warm: WarmStarts) -> Ask:
+    """Runs a command beside a node without its imports; what starts a node itself is a fresh process."""
+
+    def asked(*arguments: str, given: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        return warm.run([*COMMAND[1:], *arguments], environment() | dict(given or {}), LIMIT_SECONDS)
+
+    return asked
 
 
 class Running:
@@ -94,18 +105,17 @@ class Running:
 
 @contextmanager
 def up(
-    role: str | None,
+    role: str,
     state: Path,
     output: Path,
     wait_until: Until,
     given: Mapping[str, str],
     until: str = "Everything is ready",
 ) -> Generator[Running]:
-    """The stack of `role`, or of `given`, ready; it is killed at the end, hard, and nothing of it may survive that."""
-    arguments = ["--role", role] if role else []
+    """The stack of `role`, ready; it is killed at the end, hard, and nothing of it may survive that."""
     with output.open("w") as file:
         process = subprocess.Popen(
-            [*COMMAND, "up", *arguments, "--state", str(state)],
+            [*COMMAND, "up", "--role", role, "--state", str(state)],
             env=environment() | dict(given),
             stdout=file,
             stderr=file,
@@ -148,12 +158,12 @@ def test_headquarters_alone(tmp_path: Path, wait_until: Until) -> None:
 
 
 def test_a_worker_joins_headquarters_with_what_env_prints_and_does_its_missions(
-    tmp_path: Path, wait_until: Until
+    tmp_path: Path, wait_until: Until, ask: Ask
 ) -> None:
     """H-21: the worker holds its own credential, and never the operator's token."""
     hq_state, state = tmp_path / "hq", tmp_path / "worker"
     with up("hq", hq_state, tmp_path / "hq-out", wait_until, {}):
-        printed = run("env", "--json", "--state", str(hq_state))
+        printed = ask("env", "--json", "--state", str(hq_state))
         joining = json.loads(printed.stdout)
         facts = json.loads((hq_state / "env.json").read_text())
         assert {"UA_OPS_TOKEN", "UA_OPS_JWT_SECRET", "UA_DATABASE_URL"}.isdisjoint(joining)
@@ -170,27 +180,17 @@ def test_a_worker_joins_headquarters_with_what_env_prints_and_does_its_missions(
             assert "api" not in worker.holders(MODEL_KEYS["OPENAI_API_KEY"])
             context = {"tutorial_run_path": "youtube-tutorial-creation/first-mission", "repo_name": "joined"}
             order = ("publish", "Join", "--kind", "bootstrap_repo", "--context", json.dumps(context), "--watch")
-            done = run(*order, "--state", str(hq_state))
+            done = ask(*order, "--state", str(hq_state))
             assert done.returncode == 0, done.stdout + done.stderr
             assert (state / "repositories" / "joined" / ".git").is_dir()
-            doctor = run("doctor", "--json", "--state", str(state), given=joining)
+            doctor = ask("doctor", "--json", "--state", str(state), given=joining)
             assert doctor.returncode == 0, doctor.stdout
             stranger = joining | {"UA_FACTORY_CREDENTIAL": secret("strangers")}
-            assert run("doctor", "--state", str(state), given=stranger).returncode == 78
+            assert ask("doctor", "--state", str(state), given=stranger).returncode == 78
 
         once = run("up", "--role", "worker", "--once", "--state", str(state), given=given)
         assert once.returncode == 0, once.stdout + once.stderr
         assert left_in(state) == []
-
-
-def test_a_standalone_node(tmp_path: Path, wait_until: Until) -> None:
-    state = tmp_path / "node"
-    with up("standalone", state, tmp_path / "out", wait_until, POLLED) as node:
-        assert set(node.environments()) == {"api", "control", "beat", "flower"}
-        assert "STANDALONE_NODE: gateway full · UI yes · Telegram no (UA_STANDALONE_ENABLE" in node.text
-        assert node.holders(GIVEN["UA_OPS_JWT_SECRET"]) <= {"api"}
-        assert node.holders(GIVEN["TELEGRAM_BOT_TOKEN"]) == set()
-        assert run("doctor", "--state", str(state)).returncode == 0
 
 
 def test_the_beat_of_a_standalone_node_sends_nothing_and_complains_of_nothing(tmp_path: Path) -> None:
@@ -206,28 +206,38 @@ def test_the_beat_of_a_standalone_node_sends_nothing_and_complains_of_nothing(tm
     assert (node.hq, sent, logged) == (None, [False, False], [])
 
 
-def test_a_kill_in_the_middle_of_a_start_leaves_nothing_and_the_next_start_works(
-    tmp_path: Path, wait_until: Until
+def test_a_standalone_node_starts_after_a_kill_in_the_middle_of_a_start_and_ends_with_zero_by_sigterm(
+    tmp_path: Path, wait_until: Until, ask: Ask
 ) -> None:
+    """Neither the kill nor the end leaves anything."""
     state = tmp_path / "node"
-    with up("standalone", state, tmp_path / "out", wait_until, GIVEN, until="Ledger: migrated") as node:
+    with up("standalone", state, tmp_path / "killed", wait_until, GIVEN, until="Ledger: migrated") as node:
         wait_until(node.environments, 30, "a first process")
 
-    assert run("up", "--role", "standalone", "--once", "--state", str(state), given=GIVEN).returncode == 0
-    assert left_in(state) == []
-
-
-def test_sigterm_ends_a_node_with_zero_and_leaves_nothing(tmp_path: Path, wait_until: Until) -> None:
-    """Here a standalone one by its environment, which polls Telegram."""
-    state = tmp_path / "node"
-    polled = POLLED | {"UA_STANDALONE_ENABLE_TELEGRAM_POLL": "1", "FACTORY_ROLE": "STANDALONE_NODE"}
-    with up(None, state, tmp_path / "out", wait_until, polled) as node:
-        assert set(node.environments()) == {"api", "control", "beat", "telegram", "flower"}
-        assert "STANDALONE_NODE: gateway full · UI yes · Telegram yes" in node.text
+    with up("standalone", state, tmp_path / "out", wait_until, POLLED) as node:
+        assert set(node.environments()) == {"api", "control", "beat", "flower"}
+        assert "STANDALONE_NODE: gateway full · UI yes · Telegram no (UA_STANDALONE_ENABLE" in node.text
+        assert node.holders(GIVEN["UA_OPS_JWT_SECRET"]) <= {"api"}
+        assert node.holders(GIVEN["TELEGRAM_BOT_TOKEN"]) == set()
+        assert ask("doctor", "--state", str(state)).returncode == 0
         node.process.send_signal(signal.SIGTERM)
 
         assert node.process.wait(60) == 0
         assert left_in(state) == []
+
+
+def test_a_standalone_node_by_its_environment_polls_telegram_and_a_start_only_to_try_it_leaves_nothing(
+    tmp_path: Path,
+) -> None:
+    state = tmp_path / "node"
+    polled = POLLED | {"UA_STANDALONE_ENABLE_TELEGRAM_POLL": "1", "FACTORY_ROLE": "STANDALONE_NODE"}
+    once = run("up", "--once", "--state", str(state), given=polled)
+
+    assert once.returncode == 0, once.stdout + once.stderr
+    ready = set(re.findall(r"^ready +(\S+)", once.stdout, re.MULTILINE))
+    assert ready - {"valkey", "postgresql"} == {"api", "control", "beat", "telegram", "flower"}
+    assert "STANDALONE_NODE: gateway full · UI yes · Telegram yes" in once.stdout
+    assert left_in(state) == []
 
 
 @pytest.mark.parametrize(

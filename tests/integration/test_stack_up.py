@@ -11,12 +11,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
+import pytest
 import redis
 from leftovers import left_in
+from warm_starts import WarmStarts
 
 COMMAND = [sys.executable, "-m", "corporation.cli"]
 LIMIT_SECONDS = 240
 BUNDLE = '{"tutorial_run_path": "youtube-tutorial-creation/first-mission", "repo_name": "second-mission"}'
+
+
+Ask = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def environment() -> dict[str, str]:
@@ -34,6 +39,12 @@ def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.fixture
+def ask(warm: WarmStarts) -> Ask:
+    """Runs a command beside a stack without its imports; what starts a stack itself is a fresh process."""
+    return lambda *arguments: warm.run([*COMMAND[1:], *arguments], environment(), LIMIT_SECONDS)
+
+
 def test_the_first_mission_comes_home_and_nothing_is_left(tmp_path: Path) -> None:
     state = tmp_path / "state"
 
@@ -46,7 +57,9 @@ def test_the_first_mission_comes_home_and_nothing_is_left(tmp_path: Path) -> Non
     assert left_in(state) == []
 
 
-def test_a_running_stack_can_be_used_and_killed_without_a_trace(tmp_path: Path, wait_until: Callable[..., Any]) -> None:
+def test_a_running_stack_can_be_used_and_killed_without_a_trace(
+    tmp_path: Path, wait_until: Callable[..., Any], ask: Ask
+) -> None:
     state = tmp_path / "state"
     output = tmp_path / "output"
     with output.open("w") as file:
@@ -57,7 +70,7 @@ def test_a_running_stack_can_be_used_and_killed_without_a_trace(tmp_path: Path, 
         wait_until(
             lambda: "Next, in another terminal" in output.read_text() or launcher.poll() is not None, LIMIT_SECONDS
         )
-        use(state, launcher)
+        use(state, launcher, ask)
     finally:
         launcher.kill()
         launcher.wait(30)
@@ -65,14 +78,14 @@ def test_a_running_stack_can_be_used_and_killed_without_a_trace(tmp_path: Path, 
     wait_until(lambda: not left_in(state), LIMIT_SECONDS)
 
 
-def use(state: Path, launcher: subprocess.Popen[bytes]) -> None:
-    second = run("up", "--state", str(state))
+def use(state: Path, launcher: subprocess.Popen[bytes], ask: Ask) -> None:
+    second = ask("up", "--state", str(state))
     assert (second.returncode, str(launcher.pid) in second.stderr) == (75, True)
 
-    doctor = run("doctor", "--json", "--state", str(state))
+    doctor = ask("doctor", "--json", "--state", str(state))
     assert doctor.returncode == 0, doctor.stdout
     assert "'corporation_hq' owns nothing" in doctor.stdout
-    nobody_is_the_owner(state)
+    nobody_is_the_owner(state, ask)
     order = (
         "publish",
         "Again",
@@ -86,15 +99,15 @@ def use(state: Path, launcher: subprocess.Popen[bytes]) -> None:
         "--state",
         str(state),
     )
-    watched = run(*order, "--watch")
+    watched = ask(*order, "--watch")
     assert watched.returncode == 0, watched.stdout + watched.stderr
     published, *_, last = (json.loads(line) for line in watched.stdout.splitlines())
     assert last["mission"]["state"] == "succeeded"
 
-    repeated = json.loads(run(*order).stdout)
+    repeated = json.loads(ask(*order).stdout)
     assert (repeated["job_id"], repeated["created"]) == (published["job_id"], False)
-    assert run("rebuild-queues", "--yes", "--state", str(state)).returncode == 0
-    assert run("streams", "tail", "results", "--state", str(state)).returncode == 0
+    assert ask("rebuild-queues", "--yes", "--state", str(state)).returncode == 0
+    assert ask("streams", "tail", "results", "--state", str(state)).returncode == 0
     everybody_is_somebody_and_does_what_he_may(state)
 
 
@@ -113,7 +126,7 @@ def everybody_is_somebody_and_does_what_he_may(state: Path) -> None:
     )
 
 
-def nobody_is_the_owner(state: Path) -> None:
+def nobody_is_the_owner(state: Path, ask: Ask) -> None:
     """E10: processes log in as a role that owns nothing, and the owner's password is in no file but its own."""
     facts = json.loads((state / "env.json").read_text())
     owners = (state / "postgres" / "password").read_text().strip()
@@ -124,7 +137,7 @@ def nobody_is_the_owner(state: Path) -> None:
         names = {row[0] for row in db.execute(query).fetchall()}
     assert address.username == "corporation_hq"
     assert {"corporation_hq"} <= names <= {"corporation_hq", f"f_{facts['factory_id']}"}
-    printed = [run("env", "--role", role, "--state", str(state)).stdout for role in ("factory", "hq")]
+    printed = [ask("env", "--role", role, "--state", str(state)).stdout for role in ("factory", "hq")]
     assert "//corporation_hq:" in printed[1]
     assert f"//f_{facts['factory_id']}:" in printed[0]
     assert "corporation_hq" not in printed[0]

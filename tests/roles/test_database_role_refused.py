@@ -14,8 +14,6 @@ from warm_starts import WarmStarts
 
 from corporation.db import migrate
 
-pytestmark = pytest.mark.xdist_group("database_role")  # its servers are started once
-
 REFUSED = ("api", "engine", "missions", "control", "beat", "telegram")
 BOT = {"TELEGRAM_BOT_TOKEN": secret("bot"), "TELEGRAM_ALLOWED_USER_IDS": "7"}
 

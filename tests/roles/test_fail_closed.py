@@ -14,9 +14,6 @@ from canary import MARK, secret
 from fake_infisical import Behaviour, FakeInfisical
 from warm_starts import Started, WarmStarts
 
-# All in one test process: a second one would start the thirty-six nodes of this module again.
-pytestmark = pytest.mark.xdist_group("fail_closed")
-
 ROOT = Path(__file__).resolve().parent.parent.parent
 STRICT = ("vps", "standalone_node")
 LIMIT_SECONDS = 30

@@ -9,8 +9,6 @@ from canary import secret
 from fake_telegram import FakeTelegram
 from role_node import Node
 
-pytestmark = pytest.mark.xdist_group("matrix")  # its servers are started once
-
 HQ, WORKER, STANDALONE = ROLES = "HEADQUARTERS", "LOCAL_WORKER", "STANDALONE_NODE"
 FLEET = "/api/v1/missions"
 BOT_TOKEN = f"4712:{secret('telegram')}"

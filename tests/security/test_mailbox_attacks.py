@@ -19,8 +19,6 @@ from corporation.trust.mailbox_roles import CONNECTIONS, UnusableRoleError
 if TYPE_CHECKING:
     from corporation.embedded.server_process import Server
 
-pytestmark = pytest.mark.xdist_group("mailbox_attacks")
-
 FILL = "UPDATE mailbox.celery_taskmeta SET status = 'SUCCESS', result = '{}' WHERE task_id = %s"
 LOCK = f"SELECT pg_advisory_lock({DISPATCH_LOCK})"
 

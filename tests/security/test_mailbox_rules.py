@@ -18,8 +18,6 @@ from factory_tasks.mailbox import FILL, READ
 if TYPE_CHECKING:
     from corporation.embedded.server_process import Server
 
-pytestmark = pytest.mark.xdist_group("mailbox_rules")
-
 DEFINERS: Final = """
     SELECT proname FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace
      WHERE nspname IN ('corporation', 'mailbox') AND prosecdef

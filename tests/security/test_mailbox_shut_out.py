@@ -18,8 +18,6 @@ from corporation.trust.mailbox_roles import dismiss
 if TYPE_CHECKING:
     from corporation.embedded.server_process import Server
 
-pytestmark = pytest.mark.xdist_group("mailbox_shut_out")
-
 COUNT = "SELECT count(*) FROM mailbox.celery_taskmeta"
 FILL = "UPDATE mailbox.celery_taskmeta SET status = 'SUCCESS', result = '{}' WHERE task_id = %s"
 JOIN = "INSERT INTO corporation.factories (factory_id, source) VALUES ('desk-7', 'enrolment')"

@@ -15,6 +15,7 @@ import pytest
 from leftovers import left_in
 from served_api import OPS_TOKEN, Api, forgetful, registered, served, settings_for
 from structlog.testing import capture_logs
+from warm_starts import WarmStarts
 
 from corporation.cli import checkout
 from corporation.cli.exits import Refusal
@@ -28,6 +29,7 @@ from corporation.embedded.stack_state import StateFolder
 from corporation.errors import SettingsError
 
 HQ_ID = "hq-east"
+FACTORY = ("-m", "corporation.cli", "factory")
 BEATS = "/api/v1/factory/registrations"
 Told = pytest.CaptureFixture[str]
 
@@ -73,7 +75,7 @@ def environment() -> dict[str, str]:
 
 def run(*arguments: str, state: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "corporation.cli", "factory", *arguments, "--state", str(state)],
+        [sys.executable, *FACTORY, *arguments, "--state", str(state)],
         env=environment(),
         capture_output=True,
         text=True,
@@ -431,18 +433,22 @@ def test_the_operator_renames_and_removes_it_and_is_told_what_that_means(api: Ap
     ("broker", "way"), [("as told", "redis"), ("", "https"), ("redis://:x@127.0.0.1:1/0", "https")]
 )
 def test_a_machine_joins_runs_is_online_and_ends(
-    api: Api, state: Path, capsys: Told, monkeypatch: pytest.MonkeyPatch, broker: str, way: str
+    api: Api, state: Path, capsys: Told, monkeypatch: pytest.MonkeyPatch, broker: str, way: str, warm: WarmStarts
 ) -> None:
     """Also one that was told of no Redis, and one whose Redis is away when it starts."""
     join_as(api, state, code_from(capsys))
     monkeypatch.delenv("UA_OPS_TOKEN")
     if broker != "as told":
         keep(StateFolder(state), replace(joined(StateFolder(state)), redis_url=broker))
+
+    def ask(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return warm.run([*FACTORY, *arguments, "--state", str(state)], environment(), 120)
+
     started = run("up", "--detach", state=state)
     try:
         assert (started.returncode, started.stderr) == (0, ""), started.stderr
         assert "desk-7 is online" in started.stdout
-        seen = run("status", "--json", state=state)
+        seen = ask("status", "--json")
         found = json.loads(seen.stdout)
         assert (seen.returncode, found["online"], found["transport"], found["problems"]) == (0, True, way, [])
         # Headquarters beats too, once a minute.
@@ -450,15 +456,15 @@ def test_a_machine_joins_runs_is_online_and_ends(
         [row] = [one for one in rows if one["factory_id"] == "desk-7"]
         assert ("transport:http" in row["capabilities"]) is (way == "https")
         assert row["registration_status"] == "online"
-        again = run("up", "--detach", state=state)
+        again = ask("up", "--detach")
         assert (again.returncode, "runs already" in again.stderr) == (75, True)
         assert f"`corporation factory down --state {state}`" in again.stderr
     finally:
-        ended = run("down", state=state)
+        ended = ask("down")
     assert ended.returncode == 0
     assert f"has ended; `corporation factory up --state {state}`" in ended.stdout
     assert left_in(state) == []
-    assert run("status", state=state).returncode == 1
+    assert ask("status").returncode == 1
 
 
 def test_while_a_factory_is_not_let_in_the_reason_is_told_once_a_minute(
