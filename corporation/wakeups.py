@@ -12,6 +12,8 @@ RECALL = "corporation_recall"
 """A factory must not, or will not, come for what lies in its queue."""
 COLLECT = "corporation_collect"
 """A factory reported; sent by a trigger on the mailbox."""
+REBUILD = "corporation_rebuild"
+"""Somebody waits for a rebuild of the queues."""
 PUBLISH = "corporation_publish"
 """A mission ended or a dead letter was kept; sent by triggers on both (migration 0004)."""
 

@@ -34,6 +34,7 @@ from hq_api.gates import HealthOnly, hide_operators_addresses
 from hq_api.long_poll import Waiting
 from hq_api.metrics import HistoryCount
 from hq_api.own_health import OwnHealth
+from hq_api.rebuild_waiting import Patience
 from hq_api.routers import (
     adoption,
     attempts,
@@ -62,6 +63,7 @@ from hq_api.routers import (
 )
 from hq_api.self_registration import SelfRegistration
 from hq_api.server_log import hide_queries
+from hq_api.stream_counts import StreamCounting
 
 LEDGER_CONNECTIONS: Final = 10
 NO_TOKEN: Final = (
@@ -84,6 +86,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.router.lifespan_context = _lifespan
     app.state.settings = settings
     key = settings.mission_signing_key
+    app.state.rebuild_patience = Patience()
     app.state.signer = signer_of(key.get_secret_value()) if key else None
     responses.install(app)
     rate_limits.install(app, settings)
@@ -149,6 +152,7 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     app.state.redis = open_link(settings.redis_url)
     app.state.ledger = open_ledger(settings.database_url, LEDGER_CONNECTIONS) if settings.database_url else None
     app.state.history_count = HistoryCount()
+    app.state.stream_counting = StreamCounting()
     app.state.health = OwnHealth(settings.database_url, app.state.redis)
     app.state.broker_sight = BrokerSight(app.state.health.broker_answers)
     app.state.waiting = Waiting(settings.database_url)

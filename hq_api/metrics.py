@@ -14,7 +14,6 @@ from sqlalchemy import Connection
 
 from corporation import clock
 from corporation.delegation.keys import StreamKeys
-from corporation.delegation.watching import StreamsStatus, look
 from corporation.factories.signs_of_life import NEVER_SECONDS
 from corporation.factories.staleness import Thresholds, judge_status
 from corporation.missions.store import dead_letters, dispatching, measuring, telling
@@ -22,6 +21,7 @@ from corporation.missions.store.dispatching import FactoryRow
 from corporation.missions.store.measuring import BUCKETS, History
 from corporation.roles import private_queue
 from corporation.trust.redis_users import refused_commands
+from hq_api.stream_counts import StreamCounting, StreamCounts
 
 STATUSES: Final = ("online", "paused", "draining", "stale", "offline", "quarantined")
 HISTORY_SECONDS: Final = 30.0
@@ -44,9 +44,9 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Broker:
-    """What Redis says: the streams, and how many messages lie in each factory's queue."""
+    """What Redis says: counts of the mission stream, and how many messages lie in each factory's queue."""
 
-    streams: StreamsStatus
+    stream: StreamCounts
     depths: Mapping[str, int]
 
 
@@ -80,8 +80,10 @@ def read_ledger(connection: Connection, count: HistoryCount, thresholds: Thresho
     )
 
 
-def read_broker(client: redis.Redis, keys: StreamKeys, factory_ids: Iterable[str], now_ms: int) -> Broker | None:
-    """Everything that Redis knows, or None when it does not answer."""
+def read_broker(
+    client: redis.Redis, counting: StreamCounting, keys: StreamKeys, factory_ids: Iterable[str], now_ms: int
+) -> Broker | None:
+    """Everything that Redis counts, or None when it does not answer."""
     queues = [private_queue(factory_id) for factory_id in factory_ids]
     try:
         pipeline = client.pipeline(transaction=False)
@@ -89,7 +91,7 @@ def read_broker(client: redis.Redis, keys: StreamKeys, factory_ids: Iterable[str
             pipeline.llen(queue)
         lengths = pipeline.execute(raise_on_error=False)
         depths = {queue: length for queue, length in zip(queues, lengths, strict=True) if isinstance(length, int)}
-        return Broker(look(client, keys, now_ms), depths)
+        return Broker(counting.count(client, keys, now_ms), depths)
     except (redis.RedisError, OSError):
         return None
 
@@ -163,25 +165,24 @@ def _of_redis(broker: Broker | None) -> list[Metric]:
     up = GaugeMetricFamily("ua_redis_up", "Whether Redis answers", value=broker is not None)
     if broker is None:
         return [up]
-    streams = broker.streams
+    stream = broker.stream
     known: dict[str, tuple[str, float | None]] = {
-        "ua_stream_pending": ("Entries of the mission stream that are delivered and not acknowledged", streams.pending),
-        "ua_stream_lag": ("Entries of the mission stream that nobody was given yet", streams.lag),
-        "ua_stream_length": ("Entries of the mission stream", streams.missions.length),
-        "ua_stream_oldest_age_seconds": ("Age of the oldest entry that nobody was given yet", _or_zero(streams)),
+        "ua_stream_pending": ("Entries of the mission stream that are delivered and not acknowledged", stream.pending),
+        "ua_stream_lag": ("Entries of the mission stream that nobody was given yet", stream.lag),
+        "ua_stream_length": ("Entries of the mission stream", stream.length),
+        "ua_stream_oldest_age_seconds": (
+            "At most so old is the oldest entry that nobody was given yet",
+            stream.oldest_waiting_seconds,
+        ),
         "ua_stream_oldest_pending_seconds": (
             "Since the oldest unacknowledged entry was delivered",
-            streams.oldest_pending_seconds or 0.0,
+            stream.oldest_pending_seconds or 0.0,
         ),
     }
     gauges = [
         GaugeMetricFamily(name, help_, value=value) for name, (help_, value) in known.items() if value is not None
     ]
     return [up, *gauges, _labelled("ua_queue_depth", "Messages in a factory's queue", "queue", broker.depths)]
-
-
-def _or_zero(streams: StreamsStatus) -> float:
-    return streams.oldest_waiting_seconds or 0.0
 
 
 def _labelled(name: str, help_: str, label: str, values: Mapping[str, float]) -> Metric:

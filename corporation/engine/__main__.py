@@ -18,6 +18,7 @@ from corporation.delegation.publisher import Masked
 from corporation.engine.collector import Collector
 from corporation.engine.dispatcher import Dispatcher
 from corporation.engine.doorkeeper import build_doorkeeper
+from corporation.engine.rebuilder import Rebuilder
 from corporation.engine.rescuer import Rescuer
 from corporation.engine.sender import Sender
 from corporation.engine.sweeper import Sweeper
@@ -33,7 +34,7 @@ from corporation.missions.retry import RetryPolicy
 from corporation.settings import Settings
 from corporation.trust.keyring import why_keys_are_refused
 
-LOOPS = ("dispatcher", "sender", "collector", "rescuer", "sweeper", "importer", "publisher", "doorkeeper")
+LOOPS = ("dispatcher", "sender", "collector", "rescuer", "rebuilder", "sweeper", "importer", "publisher", "doorkeeper")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,6 +88,7 @@ def build_loops(settings: Settings, ledger: Engine, broker: Broker, only: Sequen
             sweep_seconds=min(2.0, lease / 8),
             thresholds=thresholds,
         ),
+        Rebuilder(ledger, broker, lease),
         Sweeper(ledger, thresholds, float(settings.factory_sweep_seconds)),
     ]
     return [loop for loop in loops if not only or loop.name in only]

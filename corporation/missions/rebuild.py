@@ -1,15 +1,22 @@
 """`corporation rebuild-queues`: after Redis lost its data, the queues are filled again from the ledger."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, Final
 
 from sqlalchemy import Connection
 
 from corporation.missions.orphans import orphans_among
+from corporation.missions.outbox import BrokerUnavailableError
 from corporation.missions.queues import Queues
 from corporation.missions.rescue import hand_out_again
-from corporation.missions.store import leases, resending
+from corporation.missions.store import leases, rebuild_wishes, resending
+from corporation.missions.store.rebuild_wishes import Answer, Wish
 from corporation.roles import control_queue, private_queue
+from corporation.trust import audit
+
+COUNTS: Final = ("resent", "lying", "held", "orphans_removed")
+"""What is summed up over all queues."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,37 @@ class _Found:
     orphans: frozenset[str]
     foreign: int
     unread: bool
+
+
+def carry_out_one(connection: Connection, queues: Queues, lease_seconds: float) -> bool:
+    """The oldest wish for a rebuild that somebody waits for is done, written down and answered; False without one.
+
+    A broker that is away is an answer too, and then nothing was handed out.
+    """
+    wish = rebuild_wishes.take(connection)
+    if wish is None:
+        return False
+    rebuild_wishes.answer(connection, wish.id, _carried_out(connection, queues, lease_seconds, wish))
+    return True
+
+
+def _carried_out(connection: Connection, queues: Queues, lease_seconds: float, wish: Wish) -> Answer:
+    try:
+        # The wish stays ours, whatever became of the rest.
+        with connection.begin_nested():
+            rows = rebuild_queues(connection, queues, lease_seconds, dry_run=wish.dry_run)
+    except BrokerUnavailableError as error:
+        return Answer(None, str(error))
+    document = document_of(rows)
+    if not wish.dry_run:
+        counts = {name: document[name] for name in COUNTS}
+        audit.write(connection, audit.Act(wish.asked_by, "queues.rebuild", None, wish.origin, detail=counts))
+    return Answer(document, None)
+
+
+def document_of(rows: Sequence[Rebuilt]) -> dict[str, Any]:
+    """What is answered to who asked: the sums, and every queue."""
+    return {"ok": True, **{name: total(rows, name) for name in COUNTS}, "queues": [asdict(row) for row in rows]}
 
 
 def rebuild_queues(connection: Connection, queues: Queues, lease_seconds: float, *, dry_run: bool) -> list[Rebuilt]:

@@ -131,17 +131,15 @@ def _engine(missions: str, told: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def _api(missions: str, told: Sequence[str]) -> tuple[str, ...]:
-    """It asks whether the broker is there, how much lies where, and takes back what lies there for nobody.
+def _api(missions: str, _told: Sequence[str]) -> tuple[str, ...]:
+    """It asks whether the broker is there and how much lies where, and sees nothing of what lies there.
 
-    It can put nothing into a queue: that is the engine's alone.
+    Strangers reach this process; whatever has to be read, taken back or sent is the engine's. XINFO STREAM would show
+    an entry of each end of a stream.
     """
     return (
-        "+info",
-        _selector(["factory.*"], "+llen +memory|usage +lrange +lrem"),
-        _selector(["unacked:*"], _MEASURES, mode="%R"),
-        _selector(["corporation:incarnation"], "+get", mode="%R"),
-        _selector([missions, *told], "+xrange +xpending +xinfo|stream +xinfo|groups +xinfo|consumers", mode="%R"),
+        _selector(["factory.*"], "+llen", mode="%R"),
+        _selector([missions], "+xlen +xpending +xinfo|groups", mode="%R"),
     )
 
 

@@ -32,5 +32,6 @@ def read_metrics(
         known = metrics.read_ledger(connection, request.app.state.history_count, thresholds)
     factory_ids = [factory_id for factory_id, _, _ in known.statuses]
     now_ms = round(utc_now().timestamp() * 1000)
-    broker = metrics.read_broker(request.app.state.redis, keys_of(settings), factory_ids, now_ms)
+    state = request.app.state
+    broker = metrics.read_broker(state.redis, state.stream_counting, keys_of(settings), factory_ids, now_ms)
     return Response(metrics.exposition(known, broker), media_type=CONTENT_TYPE_LATEST)

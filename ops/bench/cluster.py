@@ -62,10 +62,11 @@ class Cluster:
         self._start("api", ["-m", "hq_api"], self._hq())
         self.wait(self._healthy)
 
-    def start_engine(self, name: str = "engine") -> None:
-        """Every loop of the engine has ticked when this returns."""
+    def start_engine(self, name: str = "engine", only: Sequence[str] = ()) -> None:
+        """Every loop of the engine, or those named, has ticked when this returns."""
         ready = self._fresh(name)
-        self._start(name, ["-m", "corporation.engine", "--ready-file", str(ready)], self._hq())
+        loops = [word for loop in only for word in ("--only", loop)]
+        self._start(name, ["-m", "corporation.engine", "--ready-file", str(ready), *loops], self._hq())
         self.wait(ready.exists)
 
     def start_worker(

@@ -117,3 +117,19 @@ def test_hqs_users_follow_the_names_of_the_streams() -> None:
 
     assert {"m", "m:exhausted:*", "m:results", "d"} <= keys_of(rules)
     assert not any("ua:missions" in rule for rule in rules)
+
+
+def test_the_api_counts_and_reads_nothing() -> None:
+    """What strangers reach holds no right that shows, takes or puts anything."""
+    assert hq_rules(HqUser.api, mission_stream="m", dead_letter_stream="d", has_setinfo=False) == (
+        "resetkeys",
+        "resetchannels",
+        "clearselectors",
+        "-@all",
+        "+hello",
+        "+auth",
+        "+ping",
+        "+client|setname",
+        "(%R~factory.* +llen)",
+        "(%R~m +xlen +xpending +xinfo|groups)",
+    )

@@ -46,7 +46,7 @@ def rebuilt(cluster: FaultyCluster) -> dict[str, Any]:
 def test_queues_filled_again_twice_at_once_do_each_mission_once(
     cluster: FaultyCluster, settled: Callable[..., None], wait_until: Callable[..., Any]
 ) -> None:
-    """While no engine is there to see it everything is lost, then half of it, and then an old copy comes back."""
+    """While no rescuer is there to see it everything is lost, then half of it, and then an old copy comes back."""
     cluster.publish(*(cluster.order(f"m-{number}", max_retries=0, sleep=0.05) for number in range(FEWER)))
     wait_until(lambda: len(cluster.effects()) >= 10, 60, "the first missions are done")
     cluster.kill("engine")
@@ -54,8 +54,11 @@ def test_queues_filled_again_twice_at_once_do_each_mission_once(
         old = broker.lrange(QUEUE, 0, -1)
         assert old
         broker.flushall()
+        for name in ("rebuilder", "another"):
+            cluster.start_engine(name, only=["rebuilder"])
         first = [one.result() for one in [pool.submit(rebuilt, cluster) for _ in range(2)]]
         assert 0 < sum(one["resent"] for one in first) < FEWER
+        cluster.kill("rebuilder")
         cluster.start_engine()
         wait_until(lambda: len(cluster.effects()) >= 30, 60, "half of the missions are done")
 

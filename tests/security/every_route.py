@@ -11,7 +11,7 @@ sys.path.append(str(Path(__file__).parent.parent / "contracts" / "http"))
 
 from served_api import JWT_SECRET as JWT_SECRET
 from served_api import OPS_TOKEN as OPS_TOKEN
-from served_api import PUBLISH, Api, registered, served, settings_for, token
+from served_api import PUBLISH, Api, rebuilding, registered, served, settings_for, token
 
 from hq_api.api_description import SCOPES, describe
 from hq_api.app import create_app
@@ -73,7 +73,8 @@ class Known:
 def inhabited(database_url: str, redis_url: str, wait: Callable[..., Any], folder: Path) -> Iterator[tuple[Api, Known]]:
     """A served headquarters with a factory, missions in several states, an attempt and dead letters."""
     changes = {"UA_REDIS_URL": redis_url, "UA_ARTIFACT_ROOT": str(folder), "UA_API_PUBLISHER_PER_MINUTE": "1000000"}
-    with served(settings_for(database_url, **changes)) as api:
+    settings = settings_for(database_url, **changes)
+    with served(settings) as api, rebuilding(settings):
         registered(api, wait)
         yield api, populate(api)
 

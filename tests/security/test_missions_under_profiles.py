@@ -266,6 +266,23 @@ def test_hq_knows_how_much_waits_where(worker: SealedCluster) -> None:
     assert 'factory.bench"' in numbers
 
 
+def test_what_redis_lost_is_handed_out_again_by_who_may(worker: SealedCluster, settled: Callable[..., None]) -> None:
+    """The operator asks the API, which may look into no queue; the engine does it, control queues included."""
+    gate = worker.folder / "rebuilt"
+    worker.publish(*(worker.order(f"rebuilt-{number}", gate=str(gate)) for number in (1, 2, 3)))
+    worker.wait(lambda: sum(job.startswith("rebuilt-") for job, _ in worker.effects()) == 2)
+    with worker.client as client:
+        client.headers["authorization"] = f"Bearer {client.headers.pop('x-ua-ops-token')}"
+        seen = client.post("/api/v1/ops/queues/rebuild", json={"dry_run": True}).raise_for_status().json()
+        done = client.post("/api/v1/ops/queues/rebuild").raise_for_status().json()
+    gate.touch()
+    settled(worker)
+
+    assert {row["queue"] for row in seen["queues"]} >= {private_queue(FACTORY), control_queue(FACTORY)}
+    assert (done["ok"], done["resent"], done["orphans_removed"]) == (True, 0, 0)
+    assert [len(worker.story(f"rebuilt-{number}").effects) for number in (1, 2, 3)] == [1, 1, 1]
+
+
 def test_hqs_own_workers_and_a_factorys_beat_do_their_work(cluster: SealedCluster) -> None:
     cluster.start_hq_worker()
     cluster.wait(lambda: cluster.value("SELECT 1 FROM corporation.factories WHERE factory_id = 'bench-hq'"))

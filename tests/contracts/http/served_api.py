@@ -19,6 +19,10 @@ from websockets.sync.client import ClientConnection, connect
 
 from corporation.clock import utc_now
 from corporation.db import open_ledger
+from corporation.engine.rebuilder import Rebuilder
+from corporation.loops.forever import Running
+from corporation.loops.running import run
+from corporation.missions.brokers import load_broker
 from corporation.settings import Settings, load_settings
 from hq_api import rate_limits
 from hq_api.app import create_app
@@ -151,6 +155,22 @@ def served(settings: Settings, **server_options: Any) -> Iterator[Api]:
         thread.join(15)
         listener.close()
         engine.dispose()
+
+
+@contextmanager
+def rebuilding(settings: Settings) -> Iterator[None]:
+    """Within the block an engine does the rebuilds that this headquarters is asked for."""
+    stop = threading.Event()
+    ledger = open_ledger(settings.database_url or "", 2)
+    loop = Running(Rebuilder(ledger, load_broker(settings), float(settings.attempt_lease_seconds)), stop)
+    thread = threading.Thread(target=run, args=([loop], settings.database_url, stop, None))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(15)
+        ledger.dispose()
 
 
 def settings_for(database_url: str, **changes: str) -> Settings:

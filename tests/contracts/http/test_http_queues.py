@@ -1,5 +1,6 @@
 """`POST /api/v1/ops/queues/rebuild`: what Redis lost is handed out again, once, and nothing that it did not lose."""
 
+import socket
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 import redis
 import stranger
 from builders import rules
-from served_api import PUBLISH, Api, served, settings_for, token
+from served_api import OPS_TOKEN, PUBLISH, Api, rebuilding, served, settings_for, token
 
 from corporation.clock import new_id
 from corporation.db import transaction
@@ -17,7 +18,9 @@ from corporation.missions.dispatch import dispatch_some
 from corporation.missions.outbox import send_some
 from corporation.missions.queues import Queues, TakenBack, Whereabouts
 from corporation.missions.rebuild import rebuild_queues, total
+from corporation.missions.store import rebuild_wishes
 from factory_tasks.queue_look import MOST_ENTRIES
+from hq_api.rebuild_waiting import Patience
 
 REBUILD = "/api/v1/ops/queues/rebuild"
 QUEUE = "factory.desk-7"
@@ -51,9 +54,22 @@ class Interrupted:
 
 @pytest.fixture
 def connected(shared_url: str, redis_url: str) -> Iterator[Api]:
-    """A served headquarters whose Redis is there, and empty."""
-    with served(settings_for(shared_url, UA_REDIS_URL=redis_url)) as api:
+    """A served headquarters whose engine does rebuilds, and whose Redis is there, and empty."""
+    settings = settings_for(shared_url, UA_REDIS_URL=redis_url)
+    with served(settings) as api, rebuilding(settings):
         yield api
+
+
+@pytest.fixture
+def without_engine(shared_url: str, redis_url: str) -> Iterator[Api]:
+    """The same without an engine, and with little patience."""
+    with served(settings_for(shared_url, UA_REDIS_URL=redis_url)) as api:
+        api.app.state.rebuild_patience = Patience(0.2, 1.0)
+        yield api
+
+
+def wishes(api: Api) -> list[Any]:
+    return api.sql("SELECT * FROM corporation.queue_rebuilds")
 
 
 def send(api: Api) -> None:
@@ -195,11 +211,72 @@ def test_a_queue_that_is_too_full_to_be_read_is_said(connected: Api, redis_url: 
 
 
 def test_a_redis_that_is_away_is_a_503_that_says_when_to_come_back(api: Api) -> None:
-    answer = api.ops.post(REBUILD, json={})
+    with rebuilding(api.settings):
+        answer = api.ops.post(REBUILD, json={})
 
     assert answer.status_code == 503
     assert answer.json()["detail"].startswith("broker_unavailable: ")
+    assert answer.json()["detail"].endswith("; nothing was handed out, send the same request again")
     assert int(answer.headers["retry-after"]) >= 1
+    assert wishes(api) == api.ops.get("/api/v1/ops/audit", params={"action": "queues.rebuild"}).json()["acts"] == []
+
+
+def test_without_an_engine_the_wish_is_withdrawn_and_that_is_said(without_engine: Api) -> None:
+    """A wish that nobody waits for must not be done hours later."""
+    answer = without_engine.ops.post(REBUILD, json={})
+
+    assert answer.status_code == 503
+    assert answer.json()["detail"].startswith("engine_away: HQ's engine did not do it within 0.2 s, and the wish was")
+    assert "corporation up" in answer.json()["detail"]
+    assert int(answer.headers["retry-after"]) >= 1
+    assert wishes(without_engine) == []
+
+
+def test_who_is_not_first_waits_longer_and_is_told_the_same(without_engine: Api) -> None:
+    """An engine may be at the one that came before."""
+    with transaction(without_engine.engine) as connection:
+        rebuild_wishes.ask(connection, "somebody", "rest", 60.0, dry_run=True)
+    answer = without_engine.ops.post(REBUILD, json={})
+
+    assert answer.json()["detail"].startswith("engine_away: HQ's engine did not do it within 1 s")
+    assert [row.asked_by for row in wishes(without_engine)] == ["somebody"]
+
+
+def test_what_an_engine_is_at_for_long_is_neither_withdrawn_nor_waited_for(
+    without_engine: Api, wait_until: Callable[..., Any]
+) -> None:
+    with transaction(without_engine.engine) as connection, ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(without_engine.ops.post, REBUILD, json={})
+        wish = wait_until(lambda: rebuild_wishes.take(connection), what="the wish")
+        answer = asked.result()
+        rebuild_wishes.answer(connection, wish.id, rebuild_wishes.Answer({"ok": True}, None))
+
+    assert (answer.status_code, answer.json()["detail"].split(":")[0]) == (503, "rebuild_underway")
+    assert [row.answer for row in wishes(without_engine)] == [{"ok": True}]
+
+
+def test_who_goes_away_takes_the_wish_along(without_engine: Api, wait_until: Callable[..., Any]) -> None:
+    without_engine.app.state.rebuild_patience = Patience(60.0, 60.0)
+    with socket.create_connection(("127.0.0.1", without_engine.port)) as caller:
+        lines = (f"POST {REBUILD} HTTP/1.1", "Host: hq", f"Authorization: Bearer {OPS_TOKEN}", "Content-Length: 0")
+        caller.sendall("\r\n".join([*lines, "", ""]).encode())
+        wait_until(lambda: wishes(without_engine), what="the wish")
+
+    wait_until(lambda: not wishes(without_engine), what="the end of the wish")
+
+
+def test_two_engines_do_each_wish_once(connected: Api, redis_url: str) -> None:
+    sent(connected, "j-1", "j-2", "j-3")
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+    with rebuilding(connected.settings), ThreadPoolExecutor(6) as pool:
+        done = [one.result() for one in [pool.submit(rebuild, connected) for _ in range(6)]]
+
+    assert sorted(one["resent"] for one in done) == [0, 0, 0, 0, 0, 3]
+    assert (outbox(connected), wishes(connected)) == (3, [])
+    acts = connected.ops.get("/api/v1/ops/audit", params={"action": "queues.rebuild"}).json()["acts"]
+    assert [act["outcome"] for act in acts] == ["done"] * 6
+    assert {act["origin"] for act in acts} == {"rest 127.0.0.1"}
 
 
 def test_a_body_may_be_left_out_and_a_slip_in_it_does_nothing(connected: Api) -> None:

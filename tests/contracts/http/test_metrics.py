@@ -118,12 +118,30 @@ def test_what_strangers_wrote_into_redis_does_not_keep_the_numbers_back(with_red
         no_stream = samples(with_redis)
 
     assert (value(hostile, "ua_redis_up"), value(hostile, "ua_stream_lag")) == (1, 1)
-    assert value(hostile, "ua_stream_oldest_age_seconds") == 0
+    assert ("ua_stream_oldest_age_seconds", frozenset()) not in hostile, "nobody was given an entry, so nothing says"
     assert value(no_stream, "ua_redis_up") == 1
     assert ("ua_stream_lag", frozenset()) not in no_stream
 
 
-def test_a_lag_that_redis_does_not_know_is_counted(with_redis: Api, redis_url: str) -> None:
+def test_what_waits_is_no_older_than_the_last_look_at_which_nothing_waited(with_redis: Api, redis_url: str) -> None:
+    """However old the last delivered entry is: no entry is read for that."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.xgroup_create(STREAM, "ua_workers", id="0", mkstream=True)
+        client.xadd(STREAM, {"envelope": "{}"}, id="1780000000000-0")
+        client.xreadgroup("ua_workers", "worker_x", {STREAM: ">"})
+        client.xadd(STREAM, {"envelope": "{}"})
+        at_first = samples(with_redis)
+        client.xreadgroup("ua_workers", "worker_x", {STREAM: ">"})
+        nothing = samples(with_redis)
+        client.xadd(STREAM, {"envelope": "{}"})
+        later = samples(with_redis)
+
+    assert value(at_first, "ua_stream_oldest_age_seconds") > 1000
+    assert value(nothing, "ua_stream_oldest_age_seconds") == 0
+    assert 0 <= value(later, "ua_stream_oldest_age_seconds") < 60
+
+
+def test_where_redis_does_not_know_the_lag_it_is_at_most_what_lies_there(with_redis: Api, redis_url: str) -> None:
     """Where entries were removed from the middle, Redis would have to count and says nil."""
     with redis.Redis.from_url(redis_url) as client:
         client.xgroup_create(STREAM, "ua_workers", id="0", mkstream=True)

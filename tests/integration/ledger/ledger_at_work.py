@@ -28,16 +28,23 @@ from corporation.missions.submit import Receipt, Submission, submit
 POLICY = RetryPolicy()
 AT_ONCE = RetryPolicy(base_seconds=0)
 
-EMPTY = text("""
-    TRUNCATE corporation.missions, corporation.mission_aliases, corporation.attempts, corporation.mission_events,
-             corporation.outbox, corporation.mission_log, corporation.factories, mailbox.celery_taskmeta,
-             mailbox.factory_roles,
-             corporation.dead_letters, corporation.stream_outbox, corporation.factory_access,
-             corporation.factory_echoes, corporation.factory_events, corporation.notifications,
-             corporation.factory_costs, corporation.bootstrap_jobs, corporation.audit_log, corporation.redis_users
-     RESTART IDENTITY
-""")
-
+_KEPT_BY_THE_LEDGER = (
+    *("missions", "mission_aliases", "attempts", "mission_events", "outbox", "mission_log", "factories"),
+    *("dead_letters", "stream_outbox", "factory_access", "factory_echoes", "factory_events", "notifications"),
+    *("factory_costs", "bootstrap_jobs", "audit_log", "redis_users", "queue_rebuilds"),
+)
+_FILLED = (*(f"corporation.{name}" for name in _KEPT_BY_THE_LEDGER), "mailbox.celery_taskmeta", "mailbox.factory_roles")
+# Without the triggers of foreign keys the order does not matter. Measured: TRUNCATE takes many times as long.
+EMPTY = text(f"""
+    DO $$ BEGIN
+        SET LOCAL session_replication_role = replica;
+        {"".join(f"DELETE FROM {table};" for table in _FILLED)}
+        PERFORM setval(s.oid::regclass, 1, false)
+           FROM pg_class s JOIN pg_depend d ON d.objid = s.oid AND d.deptype = 'i'
+          WHERE s.relkind = 'S' AND d.refobjid = ANY ('{{{",".join(_FILLED)}}}'::regclass[]);
+    END $$
+""")  # noqa: S608 - our own names
+"""Afterwards no row is left, and the numbers begin at one again."""
 
 # What the result backend does: one guarded statement, once per attempt.
 FILL = """

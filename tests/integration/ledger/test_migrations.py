@@ -19,6 +19,7 @@ TABLES = {
     "mission_log",
     "missions",
     "outbox",
+    "queue_rebuilds",
 }
 
 
