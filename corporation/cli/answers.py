@@ -97,7 +97,11 @@ def detail_of(response: httpx.Response) -> str:
         body = response.json()
     except (ValueError, RecursionError):
         return ""
-    detail = body.get("detail") if isinstance(body, dict) else None
+    return words_of(body.get("detail") if isinstance(body, dict) else None)
+
+
+def words_of(detail: object) -> str:
+    """The words of what HQ calls the detail of an error, the first ten of a list; an empty text for none."""
     if isinstance(detail, list):
         return "; ".join(_item(item) for item in detail[:10])
     return str(detail)[:1000] if detail else ""

@@ -27,6 +27,9 @@ StateDirOption = Annotated[Path | None, typer.Option("--state-dir", metavar="DIR
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
 
+_WHAT_NEXT = "name the folder of its stack with --state, or put HQ's ops token into UA_OPS_TOKEN"
+
+
 @dataclass(frozen=True)
 class Connection:
     """An HQ and the right to talk to it; `token_from` says in errors where the token was found, never the token."""
@@ -76,7 +79,7 @@ def connection_in(environ: Mapping[str, str], folder: StateFolder, token_from: s
     here = str(facts.get("hq_base_url") or "")
     token = _token(facts) if base_url == here else ""
     if not token:
-        raise Refusal(exits.CONFIG, f"There is no token for {base_url}; put HQ's ops token into UA_OPS_TOKEN")
+        raise Refusal(exits.CONFIG, f"There is no token for {base_url}; {_WHAT_NEXT}")
     if not folder.is_held():
         raise Refusal(
             exits.CONFIG,

@@ -1,6 +1,5 @@
 """`corporation publish --batch`: many missions from a file or a pipe; what became of each is said, however it ends."""
 
-import json
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import Any, Final
 import typer
 
 from corporation.cli import exits
+from corporation.cli.answers import words_of
 from corporation.cli.client import HqClient, Json
 from corporation.cli.exits import Refusal
 from corporation.cli.output import say, say_json, working
@@ -165,7 +165,13 @@ def _and_more(count: int) -> str:
 
 def _why(entry: Json) -> str:
     detail = entry.get("detail")
-    return detail if isinstance(detail, str) else json.dumps(detail)
+    return words_of([_in_its_line(item) for item in _objects(detail)] if isinstance(detail, list) else detail)
+
+
+def _in_its_line(item: Json) -> Json:
+    """What is wrong, placed in the line and not in the call that carried it: `body`, `missions` and a number lead."""
+    loc = item.get("loc")
+    return item | {"loc": loc[3:]} if isinstance(loc, list) and loc[:2] == ["body", "missions"] else item
 
 
 def _objects(value: object) -> list[Json]:

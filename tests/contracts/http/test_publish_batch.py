@@ -151,7 +151,7 @@ def test_what_was_refused_is_named_by_its_line_and_corrected_without_doubles(sai
     ended = said("--batch", file(line("a"), "", wrong, line("c")))
 
     assert (ended.returncode, api.stored()) == (65, 2)
-    assert "Line 3 was refused (422): " in ended.stdout
+    assert "Line 3 was refused (422): mission_kind: Known kinds are " in ended.stdout
     assert "2 accepted, 0 existing, 1 rejected, 0 unsent" in ended.stdout
     assert "Correct the lines" in ended.stdout
 
