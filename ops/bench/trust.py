@@ -5,6 +5,8 @@
 Off: one password for everybody, the owner of the tables for everybody, nothing signed. On: each process its own user of
 Redis with the profile of its role, HQ and the factory their own roles of PostgreSQL under row level security, every
 mission signed by HQ and verified by the worker. Afterwards Redis must have refused nobody (`ACL LOG` is empty).
+
+Trust costs processor time; where each fsync takes long, the disk hides it. A TMPDIR in memory shows it best.
 """
 
 import argparse
