@@ -1,6 +1,6 @@
 """What trust costs: missions a second with and without it, on the same servers, in the same run, in turns.
 
-`ops/bench/trust [--missions 2000] [--rounds 3] [--workers 2] [--slots 1] [--json]`
+`ops/bench/trust [--missions 1000] [--rounds 10] [--workers 2] [--slots 1] [--json]`
 
 Off: one password for everybody, the owner of the tables for everybody, nothing signed. On: each process its own user of
 Redis with the profile of its role, HQ and the factory their own roles of PostgreSQL under row level security, every
@@ -133,8 +133,8 @@ def _made(place: Path, name: str) -> Path:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="ops/bench/trust", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--missions", type=int, default=2000)
-    parser.add_argument("--rounds", type=int, default=3, help="of each, in turns")
+    parser.add_argument("--missions", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=10, help="of each, in turns")
     parser.add_argument("--workers", type=int, default=2, help="worker processes of the factory")
     parser.add_argument("--slots", type=int, default=1, help="pool processes of each worker")
     parser.add_argument("--json", action="store_true")
