@@ -100,7 +100,7 @@ def test_an_old_copy_of_what_hq_took_back_is_not_run(factory: Factory, redis_url
     assert wanted.report()["outcome"] == "done"
     wait_until(lambda: "not_begun" in factory.log(), 20, "HQ has said that it wants this one no more")
     assert not withdrawn.told.exists()
-    assert factory.spool.unreported() == []
+    wait_until(lambda: factory.spool.unreported() == [], 20, "its report is marked as told")
 
 
 def test_a_stop_that_hq_did_not_sign_stops_nothing(factory: Factory, redis_url: str, wait_until: Wait) -> None:
