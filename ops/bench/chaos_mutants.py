@@ -96,7 +96,7 @@ MUTANTS: Final[Mapping[str, Mutant]] = {
     ),
     "mark-before-tell": Mutant(engine=mistakes.mark_before_telling, faults=_often("kill_engine", 6, 0.7), missions=200),
     "answer-before-commit": Mutant(
-        api=mistakes.answer_before_the_commit, faults=_often("kill_api", 3, 0.3), missions=200
+        api=mistakes.answer_before_the_commit, faults=_often("kill_api", 6, 0.7), missions=200
     ),
     "key-not-unique": Mutant(
         engine=mistakes.know_no_keys,
