@@ -25,3 +25,16 @@ class LedgerUnavailableError(CorporationError):
     """The ledger does not answer; nothing was stored, and the same request may be sent again."""
 
     code = "ledger_unavailable"
+
+
+class GivenServerError(CorporationError):
+    """A server that a variable names cannot be used; the message says which variable, and what to do."""
+
+    code = "given_server"
+
+    def __init__(self, message: str, *, is_away: bool = False, refuses_us: bool = False) -> None:
+        self.is_away = is_away
+        """Whether it may come by itself: nobody answered, so nobody refused us either."""
+        self.refuses_us = refuses_us
+        """Whether it does not know our user, or its password."""
+        super().__init__(message)

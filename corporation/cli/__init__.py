@@ -1,6 +1,7 @@
 """The command line: what a person or a script can ask of a running Corporation.
 
-`app.py`: the commands wired together, and how an ending becomes an exit status · `exits.py`: the exit statuses ·
+`app.py`: runs a command, and makes of its ending an exit status · `commands.py`: the table of commands, each loaded
+when it is asked for · `options.py`: the options that many share · `exits.py`: the exit statuses ·
 `output.py`: everything that is printed · `reading.py`: files and standard input, bounded · `connection.py`: which HQ,
 with which token · `client.py`: HQ's REST API · `answers.py`: what an HTTP status means to a person · `publish.py` (+
 `envelope_options.py`, `publish_batch.py` many at once, `publish_lines.py` what a line is),

@@ -1,75 +1,34 @@
-"""The commands wired together, and how every ending becomes one sentence and one exit status."""
+"""Runs one of the commands in `commands.py`, and makes of every ending one sentence and one exit status."""
 
 import os
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib.metadata import version as version_of
 from typing import Final
 
 import typer
 from typer.exceptions import TyperException
 
-from corporation.cli import dead_letters, exits, factories, factory, keys, missions, streams, update_manifest
-from corporation.cli.audit import audit
-from corporation.cli.capabilities import capabilities
-from corporation.cli.connection import JsonOption
-from corporation.cli.doctor import doctor
-from corporation.cli.environment import env
+from corporation.cli import exits
+from corporation.cli.commands import LazyGroup
 from corporation.cli.exits import Refusal
-from corporation.cli.factory_access import quarantine, release
-from corporation.cli.joining import join_code
-from corporation.cli.migrate import migrate
-from corporation.cli.output import say, say_json, warn
-from corporation.cli.publish import publish
-from corporation.cli.queues import rebuild_queues
-from corporation.cli.rotate import rotate
-from corporation.cli.up import up
-from corporation.cli.why import why
-from corporation.cli.workload import workload
-from corporation.embedded.stack_given import GivenServerError
+from corporation.cli.output import warn
 from corporation.embedded.stack_state import StackRunsAlready, StateFolderError
-from corporation.errors import CorporationError, LedgerUnavailableError, SettingsError
+from corporation.errors import CorporationError, GivenServerError, LedgerUnavailableError, SettingsError
 
 app = typer.Typer(
     name="corporation",
+    cls=LazyGroup,
     help="Run a fleet of machines that do delegated work: missions in, exactly one outcome home.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.command()(up)
-app.command()(publish)
-app.command()(why)
-app.add_typer(missions.app, name="missions")
-app.add_typer(streams.app, name="streams")
-app.add_typer(dead_letters.app, name="dead-letters")
-app.command("join-code")(join_code)
-app.add_typer(factories.app, name="factories")
-app.command()(workload)
-app.add_typer(factory.app, name="factory")
-app.command()(quarantine)
-app.command()(release)
-app.command()(rotate)
-app.command()(audit)
-app.add_typer(keys.app, name="keys")
-app.add_typer(update_manifest.app, name="update-manifest")
-app.command()(rebuild_queues)
-app.command()(env)
-app.command()(capabilities)
-app.command()(migrate)
-app.command()(doctor)
-
 _SECRET_OPTIONS: Final = ("--token", "--ops-token", "--password", "--secret")
 
 
-@app.command()
-def version(as_json: JsonOption = False) -> None:
-    """Print the version of Corporation."""
-    number = version_of("corporation")
-    if as_json:
-        say_json({"version": number})
-    else:
-        say(number)
+@app.callback()
+def root() -> None:
+    """Does nothing of its own; without it Typer takes this, whose commands are all in `LazyGroup`, for empty."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

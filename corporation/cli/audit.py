@@ -9,9 +9,10 @@ import typer
 from corporation import clock
 from corporation.cli import exits
 from corporation.cli.client import HqClient, Json
-from corporation.cli.connection import JsonOption, StateOption, find_connection, state_folder
+from corporation.cli.connection import find_connection, state_folder
 from corporation.cli.exits import Refusal
 from corporation.cli.factories_control import seconds_of
+from corporation.cli.options import JsonOption, StateOption
 from corporation.cli.output import say, say_json, say_table, working
 
 COLUMNS: Final = ("when (UTC)", "who", "did", "to", "from", "why", "outcome")

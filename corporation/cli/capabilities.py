@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from corporation.bootstrap import Runtime, bootstrap
-from corporation.cli.connection import JsonOption, StateOption, effective, state_folder
+from corporation.cli.connection import effective, state_folder
+from corporation.cli.options import JsonOption, StateOption
 from corporation.cli.output import say, say_json, warn
 from corporation.embedded.stack_state import StateFolder
 from corporation.roles import FactoryRole, FactoryRuntimePolicy

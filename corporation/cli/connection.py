@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import httpx
-import typer
 
 import corporation
 from corporation.cli import exits
@@ -19,13 +18,6 @@ from corporation.embedded.stack_shape import ROLES, Shape
 from corporation.embedded.stack_state import StateFolder, StateFolderError, default_state_folder
 from corporation.secrets import load_secrets
 from corporation.settings import names_of
-
-_STATE_HELP = "The state folder of `corporation up` (default: .corporation in the project)."
-StateOption = Annotated[Path | None, typer.Option("--state", "--state-dir", metavar="DIR", help=_STATE_HELP)]
-StateDirOption = Annotated[Path | None, typer.Option("--state-dir", metavar="DIR", help=_STATE_HELP)]
-"""For the command whose `--state` may also mean states of missions (`state_option.py`)."""
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
-
 
 _WHAT_NEXT = "name the folder of its stack with --state, or put HQ's ops token into UA_OPS_TOKEN"
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from corporation.cli import exits
-from corporation.cli.connection import JsonOption, StateOption, state_folder
+from corporation.cli.connection import state_folder
+from corporation.cli.options import JsonOption, StateOption
 from corporation.cli.output import say, say_json, working
 from corporation.embedded.stack_state import StateFolder
 

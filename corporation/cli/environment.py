@@ -8,9 +8,10 @@ from typing import Annotated, Final
 import typer
 
 from corporation.cli import exits
-from corporation.cli.connection import JsonOption, StateOption, state_folder, with_secrets
+from corporation.cli.connection import state_folder, with_secrets
 from corporation.cli.exits import Refusal
 from corporation.cli.membership import Membership, kept, state_words
+from corporation.cli.options import JsonOption, StateOption
 from corporation.cli.output import say, say_json, warn
 from corporation.embedded.stack_environment import Stack, inherited_from, operators_variables, variables_of
 from corporation.embedded.stack_facts import from_facts, with_given

@@ -9,10 +9,11 @@ import typer
 
 from corporation.cli import exits
 from corporation.cli.client import HqClient, Json
-from corporation.cli.connection import JsonOption, StateOption, find_connection, state_folder
+from corporation.cli.connection import find_connection, state_folder
 from corporation.cli.exits import Refusal
 from corporation.cli.factories_control import drain, pause, resume
 from corporation.cli.factory_access import quarantine, release, remove, rename
+from corporation.cli.options import JsonOption, StateOption
 from corporation.cli.output import say, say_fields, say_json, say_table, working
 from corporation.cli.time_words import how_long
 

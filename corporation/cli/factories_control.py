@@ -9,8 +9,9 @@ import typer
 from corporation import clock
 from corporation.cli import exits
 from corporation.cli.client import HqClient, Json
-from corporation.cli.connection import JsonOption, StateOption, find_connection, state_folder
+from corporation.cli.connection import find_connection, state_folder
 from corporation.cli.exits import Refusal
+from corporation.cli.options import JsonOption, StateOption
 from corporation.cli.output import say, say_json, working
 
 POLL_SECONDS: Final = 0.5

@@ -10,11 +10,12 @@ from typing import Annotated, Any, Final
 import typer
 
 from corporation.cli import exits
-from corporation.cli.connection import JsonOption, StateOption, state_folder, with_secrets
+from corporation.cli.connection import state_folder, with_secrets
 from corporation.cli.exits import Refusal
 from corporation.cli.factory_join import join
 from corporation.cli.factory_running import down, up
 from corporation.cli.factory_status import status
+from corporation.cli.options import JsonOption, StateOption
 from corporation.cli.output import say, say_json, say_table
 from corporation.embedded.stack_environment import variables_of
 from corporation.embedded.stack_facts import from_facts

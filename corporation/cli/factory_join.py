@@ -13,7 +13,7 @@ import typer
 
 from corporation.cli import checkout, exits
 from corporation.cli.answers import detail_of, refusal_of
-from corporation.cli.connection import JsonOption, with_secrets
+from corporation.cli.connection import with_secrets
 from corporation.cli.exits import Refusal
 from corporation.cli.membership import (
     FactoryStateOption,
@@ -26,6 +26,7 @@ from corporation.cli.membership import (
     state_words,
     why_unusable,
 )
+from corporation.cli.options import JsonOption
 from corporation.cli.output import say, say_json, warn, working
 from corporation.roles import FactoryRole, read_role
 from corporation.settings import Settings, load_settings, names_of

@@ -10,8 +10,9 @@ from typing import Any, Final
 import typer
 
 from corporation.cli import exits
-from corporation.cli.connection import JsonOption, with_secrets
+from corporation.cli.connection import with_secrets
 from corporation.cli.membership import FactoryStateOption, Membership, factory_folder, joined, state_words, why_unusable
+from corporation.cli.options import JsonOption
 from corporation.cli.output import say, say_fields, say_json, working
 from corporation.cli.own_row import AtHq
 from corporation.embedded.stack_state import StateFolder

@@ -8,7 +8,8 @@ import typer
 
 from corporation.cli import checkout
 from corporation.cli.client import HqClient, Json
-from corporation.cli.connection import JsonOption, StateOption, find_connection, state_folder
+from corporation.cli.connection import find_connection, state_folder
+from corporation.cli.options import JsonOption, StateOption
 from corporation.cli.output import say, say_json, warn, working
 
 CLONE: Final = "corporation"

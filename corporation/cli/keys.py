@@ -7,8 +7,9 @@ from typing import Annotated, Final
 import typer
 
 from corporation.cli import exits
-from corporation.cli.connection import JsonOption, StateOption, effective, state_folder, with_secrets
+from corporation.cli.connection import effective, state_folder, with_secrets
 from corporation.cli.exits import Refusal
+from corporation.cli.options import JsonOption, StateOption
 from corporation.cli.output import say, say_json, say_table
 from corporation.settings import load_settings
 from corporation.trust.keyring import kid_of, new_key, public_keys, public_of, why_keys_are_refused

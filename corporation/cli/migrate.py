@@ -6,8 +6,9 @@ from typing import Annotated, Final
 import typer
 
 from corporation.cli import exits
-from corporation.cli.connection import JsonOption, StateOption, effective, state_folder, with_secrets
+from corporation.cli.connection import effective, state_folder, with_secrets
 from corporation.cli.exits import Refusal
+from corporation.cli.options import JsonOption, StateOption
 from corporation.cli.output import say, say_json, working
 from corporation.embedded.connection_causes import cause_of
 from corporation.settings import load_settings

@@ -8,7 +8,8 @@ import typer
 from corporation.cli.adopting import adopt, say_late_results
 from corporation.cli.cancelling import cancel
 from corporation.cli.client import HqClient, Json
-from corporation.cli.connection import JsonOption, StateDirOption, StateOption, find_connection, state_folder
+from corporation.cli.connection import find_connection, state_folder
+from corporation.cli.options import JsonOption, StateDirOption, StateOption
 from corporation.cli.output import say, say_fields, say_json, say_table, working
 from corporation.cli.state_option import STATES, states_and_folder
 from corporation.cli.watch import event_line, follow

@@ -11,9 +11,10 @@ import typer
 from corporation import clock
 from corporation.cli import exits
 from corporation.cli.client import HqClient, Json
-from corporation.cli.connection import JsonOption, StateOption, find_connection, state_folder
+from corporation.cli.connection import find_connection, state_folder
 from corporation.cli.envelope_options import Order, envelope_of
 from corporation.cli.exits import Refusal
+from corporation.cli.options import JsonOption, StateOption
 from corporation.cli.output import say, say_json, warn, working
 from corporation.cli.publish_batch import publish_all
 from corporation.cli.publish_lines import LONGEST_KEY

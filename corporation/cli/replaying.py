@@ -8,9 +8,10 @@ import typer
 
 from corporation.cli import exits
 from corporation.cli.client import HqClient, Json
-from corporation.cli.connection import JsonOption, StateOption, find_connection, state_folder
+from corporation.cli.connection import find_connection, state_folder
 from corporation.cli.dead_letters import find
 from corporation.cli.exits import Refusal
+from corporation.cli.options import JsonOption, StateOption
 from corporation.cli.output import say, say_json, say_table, working
 
 Cause = Literal["conflict", "failed", "timed_out"]

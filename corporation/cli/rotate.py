@@ -7,8 +7,9 @@ import typer
 
 from corporation.cli import exits
 from corporation.cli.client import HqClient
-from corporation.cli.connection import JsonOption, StateOption, find_connection, state_folder
+from corporation.cli.connection import find_connection, state_folder
 from corporation.cli.exits import Refusal
+from corporation.cli.options import JsonOption, StateOption
 from corporation.cli.output import say, say_json, working
 
 

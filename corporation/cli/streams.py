@@ -13,14 +13,9 @@ import typer
 
 from corporation import clock
 from corporation.cli import exits
-from corporation.cli.connection import (
-    JsonOption,
-    StateOption,
-    effective,
-    state_folder,
-    with_secrets,
-)
+from corporation.cli.connection import effective, state_folder, with_secrets
 from corporation.cli.exits import Refusal
+from corporation.cli.options import JsonOption, StateOption
 from corporation.cli.output import say, say_fields, say_json, say_table, visible, working
 from corporation.cli.replaying import replay_dlq
 from corporation.cli.stop_requests import StopRequests

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from corporation.cli.connection import StateOption, state_folder
+from corporation.cli.connection import state_folder
+from corporation.cli.options import StateOption
 from corporation.embedded.stack_shape import Shape
 
 

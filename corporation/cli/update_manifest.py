@@ -10,8 +10,9 @@ import typer
 
 from corporation import strict_json
 from corporation.cli import exits
-from corporation.cli.connection import JsonOption, StateOption, effective, state_folder, with_secrets
+from corporation.cli.connection import effective, state_folder, with_secrets
 from corporation.cli.exits import Refusal
+from corporation.cli.options import JsonOption, StateOption
 from corporation.cli.output import say, say_fields, say_json
 from corporation.clock import utc_now
 from corporation.settings import load_settings

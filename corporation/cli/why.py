@@ -6,7 +6,8 @@ from typing import Annotated, Final
 import typer
 
 from corporation.cli.client import HqClient, Json
-from corporation.cli.connection import JsonOption, StateOption, find_connection, state_folder
+from corporation.cli.connection import find_connection, state_folder
+from corporation.cli.options import JsonOption, StateOption
 from corporation.cli.output import say, say_json, say_table, working
 from corporation.missions.wording import positional
 

@@ -7,7 +7,8 @@ import typer
 
 from corporation import clock
 from corporation.cli.client import HqClient, Json
-from corporation.cli.connection import JsonOption, StateOption, find_connection, state_folder
+from corporation.cli.connection import find_connection, state_folder
+from corporation.cli.options import JsonOption, StateOption
 from corporation.cli.output import say, say_json, say_table, working
 from corporation.cli.time_words import how_long
 

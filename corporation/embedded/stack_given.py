@@ -10,26 +10,13 @@ import redis.exceptions
 from corporation.broker_link import open_own_link
 from corporation.embedded.connection_causes import cause_of
 from corporation.embedded.stack_addresses import DATABASE_NAMES, REDIS_NAMES, first_set
-from corporation.errors import CorporationError
+from corporation.errors import GivenServerError
 from corporation.settings import load_settings
 from corporation.shown_address import shown
 
 CONNECT_SECONDS: Final = 5
 OURS_INSTEAD: Final = "start it, correct it, or unset {name} to get our own"
 NONE_INSTEAD: Final = "start it, or correct {name}: a worker has no server of its own"
-
-
-class GivenServerError(CorporationError):
-    """A server that a variable names cannot be used; the message says which variable, and what to do."""
-
-    code = "given_server"
-
-    def __init__(self, message: str, *, is_away: bool = False, refuses_us: bool = False) -> None:
-        self.is_away = is_away
-        """Whether it may come by itself: nobody answered, so nobody refused us either."""
-        self.refuses_us = refuses_us
-        """Whether it does not know our user, or its password."""
-        super().__init__(message)
 
 
 def given_redis(environ: Mapping[str, str], advice: str = OURS_INSTEAD) -> str:

@@ -8,11 +8,12 @@ from corporation.embedded.ports import free_port
 from corporation.embedded.postgres import application_url, factory_url, start_postgres
 from corporation.embedded.server_process import PortTakenError, Server, ServerError
 from corporation.embedded.stack_addresses import MAILBOX_NAMES, REDIS_NAMES, first_set
-from corporation.embedded.stack_given import NONE_INSTEAD, GivenServerError, given_database, given_redis
+from corporation.embedded.stack_given import NONE_INSTEAD, given_database, given_redis
 from corporation.embedded.stack_restarts import pause_before
 from corporation.embedded.stack_state import StateFolder
 from corporation.embedded.stack_users import OwnUsers
 from corporation.embedded.valkey import knows_setinfo, passwords_of, start_valkey
+from corporation.errors import GivenServerError
 from corporation.settings import load_settings
 from corporation.shown_address import shown
 

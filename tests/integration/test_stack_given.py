@@ -7,9 +7,9 @@ import pytest
 from canary import secret, shows
 
 from corporation.embedded.ports import free_port
-from corporation.embedded.stack_given import GivenServerError, given_database, given_redis
+from corporation.embedded.stack_given import given_database, given_redis
 from corporation.embedded.stack_servers import DataServer, reach_servers
-from corporation.errors import SettingsError
+from corporation.errors import GivenServerError, SettingsError
 
 
 def test_nothing_given_means_our_own() -> None:
