@@ -1,9 +1,11 @@
 """Logs: one line an event to standard error, with every loaded secret masked and control characters escaped."""
 
+import io
 import logging
 import sys
 from collections.abc import Callable, MutableMapping
-from typing import Any
+from contextlib import suppress
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -13,7 +15,7 @@ from corporation.masking import Mask
 def configure_logs(mask: Mask, *, level: int = logging.INFO) -> None:
     """From now on this process logs to standard error as JSON lines, or readably on a terminal; safe to call twice.
 
-    No value of a line holds what `mask` hides.
+    No value of a line holds what `mask` hides. A line that cannot be written is lost, and whoever logs it goes on.
     """
     readable = sys.stderr.isatty()
     structlog.configure(
@@ -26,9 +28,27 @@ def configure_logs(mask: Mask, *, level: int = logging.INFO) -> None:
             structlog.dev.ConsoleRenderer() if readable else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", Unfailing(sys.stderr))),
         cache_logger_on_first_use=False,
     )
+
+
+class Unfailing(io.TextIOBase):
+    """What is written reaches `file`, or is lost when that takes nothing: a full disk of logs must end no loop."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        """As many characters as `text` has, whatever became of them."""
+        with suppress(OSError):
+            self._file.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """What could be written is written."""
+        with suppress(OSError):
+            self._file.flush()
 
 
 def masked_by(mask: Mask) -> Callable[..., MutableMapping[str, Any]]:

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,6 +44,20 @@ def _logs_as_they_were() -> Iterator[None]:  # pyright: ignore[reportUnusedFunct
 
 def test_every_secret_of_the_settings_is_known_also_the_passwords_inside_addresses() -> None:
     assert secrets_of(settings()) == sorted([REDIS, LEDGER, TOKEN, SIGNING], key=len, reverse=True)
+
+
+def test_a_full_disk_of_logs_ends_nobody_and_what_comes_after_it_is_logged_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with open("/dev/full", "w", buffering=1) as full, monkeypatch.context() as context:  # noqa: PTH123
+        context.setattr("sys.stderr", full)
+        logger().error("lost")
+        with suppress(OSError):
+            full.close()
+    with (tmp_path / "log").open("w") as file, monkeypatch.context() as context:
+        context.setattr("sys.stderr", file)
+        logger().error("kept")
+    assert "kept" in (tmp_path / "log").read_text()
 
 
 def test_a_secret_too_short_to_be_told_from_a_word_is_not_masked() -> None:
