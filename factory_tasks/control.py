@@ -1,15 +1,47 @@
-"""Tasks of the control worker, which no long mission ever blocks: the heartbeat that beat asks for, and stopping."""
+"""Tasks of the control worker, which no long mission ever blocks: the heartbeat that beat asks for, and stopping.
+
+An order with which a control worker died is its successor's, before that takes any; mission workers need not live.
+"""
+
+from typing import Any
 
 import structlog
+from celery import Celery, signals
 
 import celeryconfig
 from corporation.federation import notes
+from corporation.roles import control_queue
 from factory_tasks.app import app
 from factory_tasks.heartbeat import is_too_early, send_beat
 from factory_tasks.node import node
 from factory_tasks.stop_orders import read_order, write_down
+from factory_tasks.taken_messages import put_back_orders
 
 log = structlog.get_logger()
+
+_waits_for_redis: list[Celery] = []
+"""The app, if Redis was away when the orders of the control worker before this one were to be put back."""
+
+
+@signals.celeryd_after_setup.connect
+def take_over(instance: Any, **_: Any) -> None:
+    """Where this worker hears orders, those with which its predecessor died lie in their queue again."""
+    queue = control_queue(node().settings.factory_id)
+    if queue in instance.app.amqp.queues.consume_from:
+        _waits_for_redis[:] = [] if _put_back(instance.app) else [instance.app]
+
+
+@signals.worker_ready.connect
+def take_over_late(**_: Any) -> None:
+    """The same where Redis was away before; what this worker has taken by now may lie there twice, and runs once."""
+    while _waits_for_redis:
+        _put_back(_waits_for_redis.pop())
+
+
+def _put_back(app: Celery) -> bool:
+    here = node()
+    at_work = {one.attempt_id for one in here.spool.running()}
+    return put_back_orders(app, at_work, control_queue(here.settings.factory_id))
 
 
 @app.task(name=celeryconfig.HEARTBEAT_TASK, ignore_result=True, acks_late=False)

@@ -35,6 +35,19 @@ def put_back(app: Celery, at_work: Collection[str]) -> bool:
     return _put_back(app, at_work, lambda client, qos: client.hgetall(qos.unacked_key))
 
 
+def put_back_orders(app: Celery, at_work: Collection[str], control: str) -> bool:
+    """As `put_back`, of what was taken from the queue `control` alone: all that a control worker may know about.
+
+    What mission workers have in hand is theirs: they live while a control worker starts.
+    """
+
+    def orders(client: Any, qos: Any) -> dict[bytes, bytes | None]:
+        entries: dict[bytes, bytes] = client.hgetall(qos.unacked_key)
+        return {tag: entry for tag, entry in entries.items() if _queue_of(entry) == control}
+
+    return _put_back(app, at_work, orders)
+
+
 def put_back_forgotten(app: Celery, at_work: Collection[str]) -> bool:
     """As `put_back`, of what was taken FORGOTTEN_SECONDS ago or earlier.
 
@@ -66,6 +79,15 @@ def _put_back(app: Celery, at_work: Collection[str], taken: Callable[[Any, Any],
     if tags:
         log.warning("messages_put_back", count=len(tags))
     return True
+
+
+def _queue_of(entry: bytes) -> str | None:
+    """The queue that a message as kombu keeps it was taken from; None for what is none of ours."""
+    try:
+        document: Any = json.loads(entry)
+        return str(document[2])
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+        return None
 
 
 def _attempt_of(entry: bytes) -> str | None:
