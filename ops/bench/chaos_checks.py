@@ -22,10 +22,15 @@ AFTERMATH_MS: Final = 30_000
 SPOOLED_MS: Final = 2_500
 """Work that was done so long before its process was killed must be in the spool."""
 DEATHS: Final = frozenset(
-    {"kill_child", "kill_worker", "kill_parent", "kill_pull", "fill_disk", "stop_worker", "term_worker"}
+    {
+        *("kill_child", "kill_worker", "kill_parent", "kill_pull", "fill_disk"),
+        *("stop_worker", "stop_beside", "term_worker", "term_beside"),
+    }
 )
 """Faults by which a process may die with the attempt that it runs."""
-BREAKS: Final = frozenset({"kill_valkey", "rewind_valkey", "partition"})
+BREAKS: Final = frozenset(
+    {"kill_valkey", "rewind_valkey", "freeze_valkey", "refuse_writes", "cut_clients", "partition"}
+)
 """Faults by which a worker loses its connection to Redis with messages in hand."""
 QUARANTINED: Final = "quarantined:"
 QUARANTINE_AFTER: Final = 3

@@ -6,30 +6,27 @@ import random
 import resource
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from corporation.embedded.postgres import start_postgres
-from corporation.embedded.valkey import start_valkey
-from corporation.roles import private_queue
-from ops.bench.chaos_aof import AppendOnlyFile
 from ops.bench.chaos_history import Disturbance
 from ops.bench.chaos_ledger import AWAY, Servers
 from ops.bench.chaos_marks import Tail, uptime_ms
 from ops.bench.chaos_plan import ALONE, KILLS, Fault
-from ops.bench.chaos_system import BEAT, BRIDGE, CONTROL, ENGINES, FACTORIES, FACTORY_OF, PULL, System
+from ops.bench.chaos_proxy import Proxy, Way
+from ops.bench.chaos_server_faults import Later, ServerFaults
+from ops.bench.chaos_system import BEATS, BRIDGE, CONTROLS, ENGINES, FACTORIES, FACTORY_OF, PULL, System
 
 SMALL_DISK: Final = "24m"
 SMALL_FILE_BYTES: Final = 4096
 """Where no disk can be made, no file of the worker may grow beyond this."""
-EVERYBODY: Final = frozenset({"everybody"})
 
 
 @dataclass
 class Faults:
-    """Strikes; `later` holds what has still to be made good, the soonest first.
+    """Strikes; `later` holds what has still to be made good, and `below` is what strikes the servers.
 
     Call it from the main thread, which is the one that may start servers.
     """
@@ -41,21 +38,22 @@ class Faults:
     chance: random.Random
     done: dict[str, int] = field(default_factory=dict[str, int])
     disturbances: list[Disturbance] = field(default_factory=list[Disturbance])
-    later: list[tuple[int, str, Callable[[], None]]] = field(default_factory=list[tuple[int, str, Callable[[], None]]])
+    later: Later = field(default_factory=Later)
     stopped: set[str] = field(default_factory=set[str])
     kills: int = 0
     durable: bool = True
     """Whether PostgreSQL, started again, outlives a power failure too."""
     disk: Path | None = None
     """Where the spool of `beta` has a small disk of its own."""
-    aof: AppendOnlyFile = field(init=False)
+    below: ServerFaults = field(init=False)
 
     def __post_init__(self) -> None:
-        self.aof = AppendOnlyFile(self.place / "valkey")
+        self.below = ServerFaults(self.system, self.servers, self.place, self.later, self.durable)
 
     def strike(self, fault: Fault) -> bool:
         """Do the fault; False when its victim is not there or idle right now, and then nothing was done."""
-        strike: Callable[[Fault], frozenset[str] | None] = getattr(self, f"_{fault.kind}")
+        strike: Callable[[Fault], frozenset[str] | None]
+        strike = getattr(self.below, fault.kind, None) or getattr(self, f"_{fault.kind}")
         touches = None
         with contextlib.suppress(*AWAY):
             touches = strike(fault)
@@ -72,18 +70,11 @@ class Faults:
 
     def make_good(self, *, everything: bool = False) -> None:
         """What is due is made good: processes start again, ways open, disks have room."""
-        now = uptime_ms()
-        self.aof.look(now)
-        due = [one for one in self.later if everything or one[0] <= now]
-        self.later = [one for one in self.later if one not in due]
-        for _, _, action in sorted(due, key=lambda one: one[0]):
-            action()
-
-    def _after(self, seconds: float, what: str, action: Callable[[], None]) -> None:
-        self.later.append((uptime_ms() + round(seconds * 1000), what, action))
+        self.below.aof.look(uptime_ms())
+        self.later.act(everything=everything)
 
     def _start_again(self, name: str, seconds: float) -> None:
-        self._after(seconds, name, lambda: self.system.start(name))
+        self.later.after(seconds, lambda: self.system.start(name))
 
     # Kills.
 
@@ -141,13 +132,13 @@ class Faults:
         return self._kill_one_of((PULL,), fault, group=fault.how != ALONE)
 
     def _kill_control(self, fault: Fault) -> frozenset[str] | None:
-        return self._kill_one_of((CONTROL,), fault)
+        return self._kill_one_of(_named(fault, CONTROLS), fault)
 
     def _kill_beat(self, fault: Fault) -> frozenset[str] | None:
-        return self._kill_one_of((BEAT,), fault)
+        return self._kill_one_of(_named(fault, BEATS), fault)
 
-    def _kill_one_of(self, names: Any, fault: Fault, *, group: bool = True) -> frozenset[str] | None:
-        up = [name for name in names if name not in self.stopped and self.system.ready(name)]
+    def _kill_one_of(self, names: Sequence[str], fault: Fault, *, group: bool = True) -> frozenset[str] | None:
+        up = self._up(names)
         if not up:
             return None
         name = self.chance.choice(up)
@@ -166,11 +157,25 @@ class Faults:
         return frozenset({FACTORY_OF[name]})
 
     def _stop_engine(self, fault: Fault) -> frozenset[str] | None:
-        up = [name for name in ENGINES if name not in self.stopped and self.system.ready(name)]
+        return self._stop_one_of(ENGINES, fault)
+
+    def _stop_api(self, fault: Fault) -> frozenset[str] | None:
+        return self._stop_one_of(("api",), fault)
+
+    def _stop_beside(self, fault: Fault) -> frozenset[str] | None:
+        return self._stop_one_of((fault.how,), fault)
+
+    def _stop_one_of(self, names: Sequence[str], fault: Fault) -> frozenset[str] | None:
+        up = self._up(names)
         if not up:
             return None
-        self._stop(self.chance.choice(up), fault.seconds)
-        return frozenset({"hq"})
+        name = self.chance.choice(up)
+        self._stop(name, fault.seconds)
+        return frozenset({FACTORY_OF.get(name, "hq")})
+
+    def _up(self, names: Sequence[str]) -> list[str]:
+        """Those who work, and are not held."""
+        return [name for name in names if name not in self.stopped and self.system.ready(name)]
 
     def _stop(self, name: str, seconds: float) -> None:
         def go_on() -> None:
@@ -180,14 +185,7 @@ class Faults:
 
         self.stopped.add(name)
         self.system.signal_group(name, signal.SIGSTOP)
-        self._after(seconds, f"{name} goes on", go_on)
-
-    def _lapse(self, fault: Fault) -> frozenset[str] | None:
-        """Every running attempt has been silent for too long, as far as the ledger knows."""
-        changed = self.servers.execute(
-            "UPDATE corporation.attempts SET lease_expires_at = now() - interval '1 second' WHERE state = 'running'"
-        )
-        return EVERYBODY if changed else None
+        self.later.after(seconds, go_on)
 
     def _second_engine(self, fault: Fault) -> frozenset[str] | None:
         """The second engine starts, or ends as a supervisor would end it."""
@@ -215,11 +213,14 @@ class Faults:
     def _term_api(self, fault: Fault) -> frozenset[str] | None:
         return self._term("api", fault)
 
+    def _term_beside(self, fault: Fault) -> frozenset[str] | None:
+        return self._term(fault.how, fault)
+
     def _term(self, name: str, fault: Fault) -> frozenset[str] | None:
-        if name in self.stopped or not self.system.ready(name):
+        if not self._up((name,)):
             return None
         self._end_softly(name, fault.seconds)
-        return frozenset({"hq"})
+        return frozenset({FACTORY_OF.get(name, "hq")})
 
     def _end_softly(self, name: str, seconds: float) -> None:
         process = self.system.processes.pop(name)
@@ -227,78 +228,38 @@ class Faults:
 
         def start_when_gone() -> None:
             if process.poll() is None:
-                self._after(0.2, f"{name} is going", start_when_gone)
+                self.later.after(0.2, start_when_gone)
             else:
                 self.system.start(name)
 
-        self._after(seconds, f"{name} is going", start_when_gone)
+        self.later.after(seconds, start_when_gone)
 
-    # Servers.
-
-    def _copy_messages(self, fault: Fault) -> frozenset[str] | None:
-        """What lies in the queues lies there twice, as after a reply that was lost; it touches nobody."""
-        with self.servers.redis() as client:
-            for queue in map(private_queue, FACTORIES):
-                for body in client.lrange(queue, 0, -1):
-                    client.lpush(queue, body)
-        return frozenset()
-
-    def _kill_valkey(self, fault: Fault) -> frozenset[str] | None:
-        if self.system.valkey.process.poll() is not None:
-            return None
-        os.killpg(self.system.valkey.pid, signal.SIGKILL)
-        self.system.valkey.process.wait()
-        self._after(fault.seconds, "valkey", self._start_valkey)
-        return frozenset({"redis"})
-
-    def _rewind_valkey(self, fault: Fault) -> frozenset[str] | None:
-        """Redis dies and comes back without its last seconds: as after a power failure, or from a backup."""
-        if self._kill_valkey(fault) is None:
-            return None
-        self.aof.rewind(uptime_ms() - round(float(fault.how) * 1000))
-        return frozenset({"redis"})
-
-    def _start_valkey(self) -> None:
-        self.system.valkey = start_valkey(self.place / "valkey", port=self.system.valkey.port)
-
-    def _flush_valkey(self, fault: Fault) -> frozenset[str] | None:
-        if self.system.valkey.process.poll() is not None:
-            return None
-        with self.servers.redis() as client:
-            client.flushall()
-        return frozenset({"redis"})
-
-    def _stop_postgres(self, fault: Fault) -> frozenset[str] | None:
-        if self.system.postgres.process.poll() is not None:
-            return None
-        self.system.postgres.process.send_signal(signal.SIGQUIT)  # an immediate stop: recovery when it starts
-        self.system.postgres.process.wait()
-        self._after(fault.seconds, "postgres", self._start_postgres)
-        return EVERYBODY
-
-    def _start_postgres(self) -> None:
-        folder, port = self.place / "postgres", self.system.postgres.port
-        self.system.postgres = start_postgres(folder, port=port, durable=self.durable)
-
-    def _cut_sessions(self, fault: Fault) -> frozenset[str] | None:
-        self.servers.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
-        )
-        return EVERYBODY
-
-    # The far factory.
+    # The factories that are far away.
 
     def _partition(self, fault: Fault) -> frozenset[str] | None:
-        way: Any = fault.how
         name = self.chance.choice(["redis", "postgres", "api", "all"])
         cuts = list(self.system.cuts.values()) if name == "all" else [self.system.cuts[name]]
+        return frozenset({"beta"}) if self._cut(cuts, fault) else None
+
+    def _cut_pull(self, fault: Fault) -> frozenset[str] | None:
+        return frozenset({FACTORY_OF[PULL]}) if self._cut([self.system.pull_cut], fault) else None
+
+    def _cut(self, cuts: Sequence[Proxy], fault: Fault) -> bool:
+        way: Any = fault.how
         if any(cut.way != "open" for cut in cuts):
+            return False
+        _change(cuts, way)
+        self.later.after(fault.seconds, lambda: _change(cuts, "open"))
+        return True
+
+    def _fill_log(self, fault: Fault) -> frozenset[str] | None:
+        """The disk of the log of one of HQ's processes takes nothing more; it writes no other files."""
+        if not self._up((fault.how,)):
             return None
-        for cut in cuts:
-            cut.change(way)
-        self._after(fault.seconds, "partition", lambda: [cut.change("open") for cut in cuts] and None)
-        return frozenset({"beta"})
+        pids = [pid for pid in _all_pids() if self.system.worker_of(pid) == fault.how]
+        _limit_files(pids, 1)
+        self.later.after(fault.seconds, lambda: _limit_files(pids, resource.RLIM_INFINITY))
+        return frozenset({"hq"})
 
     def _set_clock(self, fault: Fault) -> frozenset[str] | None:
         """It touches nobody: no clock of a factory decides anything (I11)."""
@@ -312,12 +273,21 @@ class Faults:
         if self.disk is not None:
             ballast = self.disk / "ballast"
             _fill(ballast)
-            self._after(fault.seconds, "disk", lambda: ballast.unlink(missing_ok=True))
+            self.later.after(fault.seconds, lambda: ballast.unlink(missing_ok=True))
         else:
             pids = [pid for pid in _all_pids() if self.system.worker_of(pid) == worker]
             _limit_files(pids, SMALL_FILE_BYTES)
-            self._after(fault.seconds, "disk", lambda: _limit_files(pids, resource.RLIM_INFINITY))
+            self.later.after(fault.seconds, lambda: _limit_files(pids, resource.RLIM_INFINITY))
         return frozenset({"beta"})
+
+
+def _change(cuts: Sequence[Proxy], way: Way) -> None:
+    for cut in cuts:
+        cut.change(way)
+
+
+def _named(fault: Fault, names: Sequence[str]) -> Sequence[str]:
+    return (fault.how,) if fault.how else names
 
 
 def _fill(ballast: Path) -> None:

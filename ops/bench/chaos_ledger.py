@@ -80,8 +80,10 @@ class Servers:
 
     @contextmanager
     def ledger(self) -> Iterator["psycopg.Connection[Any]"]:
-        """A connection of our own, which commits each statement; times are in UTC."""
-        with psycopg.connect(self.database_url, autocommit=True, connect_timeout=2) as connection:
+        """A connection of our own, which commits each statement, and waits for no lock for long."""
+        # Whoever lets a lock go again is the one who asks here.
+        bounded: Any = {"autocommit": True, "connect_timeout": 2, "options": "-c lock_timeout=2000"}
+        with psycopg.connect(self.database_url, **bounded) as connection:
             yield connection
 
     @contextmanager
@@ -123,7 +125,7 @@ class Servers:
     def unacknowledged(self) -> list[tuple[str, str]]:
         """Factory and attempt of every mission's message that was taken and not acknowledged; raises one of AWAY.
 
-        What a control worker died with is said again by the next beat, and no mission waits for it.
+        An order with which a control worker died is put back by the next; a beat is said again anyway.
         """
         found: list[tuple[str, str]] = []
         with self.redis() as broker:

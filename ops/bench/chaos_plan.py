@@ -6,8 +6,8 @@ is struck as often as a fast one.
 """
 
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import cycle, islice
 from typing import Any, Final, Literal
 
@@ -39,19 +39,29 @@ Kind = Literal[
     "term_engine",
     "term_api",
     "copy_messages",
+    "term_beside",
+    "stop_beside",
+    "stop_api",
+    "cut_pull",
+    "freeze_valkey",
+    "refuse_writes",
+    "cut_clients",
+    "lock_ledger",
+    "take_sessions",
+    "fill_log",
 ]
 
 KILLS: Final[Mapping[Kind, int]] = {
-    "kill_child": 9,
-    "kill_parent": 7,
+    "kill_child": 8,
+    "kill_parent": 6,
     "kill_engine": 7,
     "kill_worker": 6,
     "kill_client": 3,
     "kill_api": 2,
     "kill_bridge": 2,
     "kill_pull": 2,
-    "kill_control": 1,
-    "kill_beat": 1,
+    "kill_control": 2,
+    "kill_beat": 2,
 }
 """Of 40 kills so many are of each kind: `kill_worker` is the whole group, `kill_parent` leaves its pool behind."""
 
@@ -72,17 +82,34 @@ ON_TOP: Final[Mapping[Kind, int]] = {
     "term_engine": 1,
     "term_api": 1,
     "copy_messages": 2,
+    "term_beside": 3,
+    "stop_beside": 3,
+    "stop_api": 1,
+    "cut_pull": 2,
+    "freeze_valkey": 1,
+    "refuse_writes": 1,
+    "cut_clients": 1,
+    "lock_ledger": 1,
+    "take_sessions": 1,
+    "fill_log": 1,
 }
 """What comes on top of each 40 kills; at least one of each in every run."""
 
-PARTITIONS: Final = ("drop_up", "drop_down", "drop_both", "reset", "delay")
-"""How the way of a factory is cut: one way, both ways, connections torn down, or all of it a third of a second late."""
+PARTITIONS: Final = ("drop_up", "drop_down", "drop_both", "reset", "delay", "slow")
+"""How the way of a factory is cut: one way, both ways, torn down, a third of a second late, or a trickle."""
+ASIDE: Final = ("bridge", "alpha-control", "alpha-beat", "gamma-1", "hq-control", "hq-beat")
+"""Who is stopped and ended beside engine, API and workers."""
+WRITERS: Final = ("engine", "api", "bridge")
+"""Whose log may be full; what else they write is in PostgreSQL and Redis."""
 CLOCKS: Final = ("+7200", "-86400", "-10", "+259200", "+0")
 """By how many seconds the clock of a factory is wrong from then on; three days are more than Redis keeps a message."""
 REWINDS: Final = ("1", "3", "8")
 """How many seconds are missing in the file with which Redis comes back, as after a power failure or from a backup."""
 LONG_STOP_SECONDS: Final = 24.0
 """Longer than the shortest lease that the rules allow (20 s)."""
+LONG_CUT_SHARE: Final = 0.15
+"""By then a factory over HTTPS is cut off for so long, and is not cut again before it is back."""
+NEXT_CUT_SHARE: Final = 0.4
 ALONE: Final = "alone"
 """Of the processes of a factory over HTTPS only the first is killed; the others have to notice."""
 LAST_CLIENT: Final = 0.6
@@ -216,9 +243,9 @@ class Plan:
         kinds = [*spread(KILLS, self.kills), *on_top(self.kills)]
         chance.shuffle(kinds)
         shares = sorted(chance.uniform(0.03, 0.92) for _ in kinds)
-        ways = cycle(chance.sample(PARTITIONS, len(PARTITIONS)))
-        faults = [_fault(kind, share, chance, ways) for kind, share in zip(kinds, shares, strict=True)]
-        return _one_long_stop(faults)
+        hows = _hows(chance)
+        faults = [_fault(kind, share, chance, hows) for kind, share in zip(kinds, shares, strict=True)]
+        return _one_long_cut(_one_long_stop(faults))
 
     def _wish(self, serial: int) -> Wish:
         chance = random.Random(f"wish-{self.seed}-{serial}")
@@ -271,25 +298,68 @@ def _answers(chance: random.Random) -> tuple[Answer, ...]:
     return ("done",)
 
 
-def _fault(kind: Kind, share: float, chance: random.Random, ways: Any) -> Fault:
-    seconds = {
-        "stop_worker": chance.uniform(1, 4),
-        "stop_engine": chance.uniform(1, 4),
-        "kill_valkey": chance.choice([0.0, 1.0]),
-        "stop_postgres": chance.uniform(0.2, 2.5),
-        "partition": chance.uniform(2, 6),
-        "fill_disk": chance.uniform(1, 3),
-    }.get(kind, chance.uniform(0, 0.8))
-    # The clients have nothing left to do long before the last mission has ended.
-    share = share * LAST_CLIENT if kind == "kill_client" else share
-    hows: dict[str, Any] = {
-        "partition": lambda: next(ways),
+def _hows(chance: random.Random) -> Mapping[Kind, Callable[[], str]]:
+    """What each fault of a kind that has several ways is told; those in turn come in an order of their own."""
+    in_turn = {
+        name: cycle(chance.sample(words, len(words)))
+        for name, words in {
+            "ways": PARTITIONS,
+            "term": ASIDE,
+            "stop": ASIDE,
+            "logs": WRITERS,
+            "controls": [name for name in ASIDE if name.endswith("-control")],
+            "beats": [name for name in ASIDE if name.endswith("-beat")],
+        }.items()
+    }
+    return {
+        "partition": lambda: next(in_turn["ways"]),
+        "cut_pull": lambda: next(in_turn["ways"]),
+        "term_beside": lambda: next(in_turn["term"]),
+        "stop_beside": lambda: next(in_turn["stop"]),
+        "fill_log": lambda: next(in_turn["logs"]),
+        "kill_control": lambda: next(in_turn["controls"]),
+        "kill_beat": lambda: next(in_turn["beats"]),
         "set_clock": lambda: chance.choice(CLOCKS),
         "rewind_valkey": lambda: chance.choice(REWINDS),
         "kill_pull": lambda: chance.choice(("", ALONE)),
     }
+
+
+def _fault(kind: Kind, share: float, chance: random.Random, hows: Mapping[Kind, Callable[[], str]]) -> Fault:
+    seconds = {
+        "stop_worker": chance.uniform(1, 4),
+        "stop_engine": chance.uniform(1, 4),
+        "stop_api": chance.uniform(1, 3),
+        "stop_beside": chance.uniform(1, 5),
+        "kill_valkey": chance.choice([0.0, 1.0]),
+        "freeze_valkey": chance.uniform(0.5, 2.5),
+        "refuse_writes": chance.uniform(0.5, 2.5),
+        "stop_postgres": chance.uniform(0.2, 2.5),
+        "lock_ledger": chance.uniform(0.5, 2.5),
+        "take_sessions": chance.uniform(0.5, 2.5),
+        "partition": chance.uniform(2, 6),
+        "cut_pull": chance.uniform(2, 6),
+        "fill_disk": chance.uniform(1, 3),
+        "fill_log": chance.uniform(2, 6),
+    }.get(kind, chance.uniform(0, 0.8))
+    # The clients have nothing left to do long before the last mission has ended.
+    share = share * LAST_CLIENT if kind == "kill_client" else share
     how = hows.get(kind, str)()
     return Fault(kind, round(share, 4), round(seconds, 2), how)
+
+
+def _one_long_cut(faults: list[Fault]) -> list[Fault]:
+    """The first time that the factory over HTTPS is cut off, it is so for longer than its leases last."""
+    first = next((fault for fault in faults if fault.kind == "cut_pull"), None)
+    return sorted((_spaced(fault, first) for fault in faults), key=lambda fault: fault.share)
+
+
+def _spaced(fault: Fault, first: Fault | None) -> Fault:
+    if fault.kind != "cut_pull":
+        return fault
+    if fault is first:
+        return replace(fault, share=min(fault.share, LONG_CUT_SHARE), seconds=LONG_STOP_SECONDS)
+    return replace(fault, share=round(NEXT_CUT_SHARE + fault.share * (1 - NEXT_CUT_SHARE), 4))
 
 
 def _one_long_stop(faults: list[Fault]) -> list[Fault]:

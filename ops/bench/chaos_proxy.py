@@ -12,8 +12,11 @@ from dataclasses import dataclass, field
 from threading import Event, Thread
 from typing import Final, Literal, Self
 
-Way = Literal["open", "drop_up", "drop_down", "drop_both", "reset", "delay"]
+Way = Literal["open", "drop_up", "drop_down", "drop_both", "reset", "delay", "slow"]
 DELAY_SECONDS: Final = 0.3
+DROP_BYTES: Final = 256
+DROP_SECONDS: Final = 0.25
+"""A slow way carries so much in so long: a kilobyte a second."""
 CHUNK: Final = 65_536
 NO_LINGER: Final = struct.pack("ii", 1, 0)
 """Closing a socket with this sends a reset."""
@@ -101,13 +104,21 @@ class Proxy:
                 await self._gates[direction].wait()
                 if self.way == "delay":
                     await asyncio.sleep(DELAY_SECONDS)
-                writer.write(data)
+                writer.write(await self._trickle(data, writer))
                 await writer.drain()
         except OSError:
             pass
         finally:
             self._open.discard(writer)
             writer.close()
+
+    async def _trickle(self, data: bytes, writer: asyncio.StreamWriter) -> bytes:
+        """What is left to be carried at once, when the way is not slow or not slow any more."""
+        while self.way == "slow" and len(data) > DROP_BYTES:
+            writer.write(data[:DROP_BYTES])
+            data = data[DROP_BYTES:]
+            await asyncio.sleep(DROP_SECONDS)
+        return data
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

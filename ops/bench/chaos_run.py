@@ -106,6 +106,8 @@ class Run:
     """What every process held when all were ready and no mission had been asked for."""
     after: Held = field(default_factory=Held)
     """The same when everything was at rest."""
+    spared: list[str] = field(default_factory=list[str])
+    """Faults that never found a victim."""
     most: float = 0.0
     """So many missions may be asked for until the next fault has struck."""
     _counted: float = 0.0
@@ -160,13 +162,19 @@ class Run:
                 self._look()
                 if self.ended >= self.most - 1:
                     self.most += AHEAD
-                if self._is_over():
+                if self._is_over() and not self._somebody_comes_back():
+                    self.spared.append(f"{fault.kind} {fault.how}".strip())
                     break
             self.say(f"{time.monotonic() - self.began:6.1f} s  {self.ended:6d} ended  {fault.kind} {fault.how}")
             self._moved = time.monotonic()
         self.most = float(self.plan.missions)
-        while self.faults.later:
+        while self.faults.later.waits:
             self._look()
+
+    def _somebody_comes_back(self) -> bool:
+        """Whether a fault is still to be made good, or a process is starting: a victim may yet be there."""
+        waits = bool(self.faults.later.waits)
+        return waits or not all(self.system.ready(name) for name in self.system.processes)
 
     def _wait_for(self, fault: Fault) -> None:
         """Until its share of the missions has ended, or nothing ends any more."""
@@ -295,6 +303,8 @@ class Run:
             "held_before": vars(self.before),
             "held_after": vars(self.after),
             "faults": dict(sorted(self.faults.done.items())),
+            "faults_without_a_victim": self.spared,
+            "sessions_that_waited_for_a_lock": self.faults.below.waited,
             "extra_attempts_per_kill": round(extra / kills, 3) if kills else 0.0,
             "fire_seconds": round(fire_seconds, 1),
             "drained_seconds_after_the_last_fault": self.drained_seconds,

@@ -2,8 +2,8 @@
 
 Factory `alpha` has two workers with two slots each on one spool and speaks to the servers directly; `beta` has one
 worker and a spool of its own, and reaches everything through proxies that can be cut. In a run of the whole also
-`gamma` works, which gets its missions over HTTPS and knows neither server, `alpha` has a beat and a control worker,
-and the streams have a bridge of their own beside the engine's.
+`gamma` works, which gets its missions over HTTPS by way of a proxy and knows neither server, `alpha` and HQ have a beat
+and a control worker each, and the streams have a bridge of their own beside the engine's.
 """
 
 import os
@@ -41,6 +41,10 @@ FACTORIES: Final[Mapping[str, tuple[str, ...]]] = {"alpha": ("alpha-1", "alpha-2
 PULL: Final = "gamma-1"
 CONTROL: Final = "alpha-control"
 BEAT: Final = "alpha-beat"
+HQ_CONTROL: Final = "hq-control"
+HQ_BEAT: Final = "hq-beat"
+CONTROLS: Final = (CONTROL, HQ_CONTROL)
+BEATS: Final = (BEAT, HQ_BEAT)
 BRIDGE: Final = "bridge"
 STREAM_CLIENT: Final = "client-stream"
 WORKERS: Final = tuple(worker for workers in FACTORIES.values() for worker in workers)
@@ -49,8 +53,10 @@ FACTORY_OF: Final = {worker: factory for factory, workers in FACTORIES.items() f
     CONTROL: "alpha",
     BEAT: "alpha",
 }
-BESIDES: Final = (PULL, CONTROL, BEAT, BRIDGE)
+BESIDES: Final = (PULL, *CONTROLS, *BEATS, BRIDGE)
 """What runs in a run of the whole only."""
+HQ: Final = "chaos-hq"
+"""The name of headquarters' own node."""
 ENGINES: Final = ("engine", "engine-2")
 SLOTS: Final = 2
 
@@ -101,6 +107,8 @@ class System:
     """The library by which the clock of `beta` is wrong; None: by Python's own means."""
     cuts: dict[str, Proxy] = field(default_factory=dict[str, Proxy])
     """The ways of `beta`: to `redis`, `postgres` and `api`."""
+    pull_cut: Proxy = field(init=False)
+    """The only way of `gamma`: to the API."""
     _sessions: dict[int, str] = field(default_factory=dict[int, str])
     _stack: ExitStack = field(default_factory=ExitStack)
 
@@ -108,8 +116,9 @@ class System:
         targets = {"redis": self.valkey.port, "postgres": self.postgres.port, "api": self.port}
         for name, target in targets.items():
             self.cuts[name] = self._stack.enter_context(Proxy(target))
-        for factory in {*FACTORY_OF.values()}:
-            (self.folder / factory).mkdir(exist_ok=True)
+        self.pull_cut = self._stack.enter_context(Proxy(self.port))
+        for node in {*FACTORY_OF.values(), HQ}:
+            (self.folder / node).mkdir(exist_ok=True)
         self.set_clock("+0")
         return self
 
@@ -149,7 +158,7 @@ class System:
     def ready(self, name: str) -> bool:
         """Whether the process runs and does its work, as far as it says so itself; a client just runs."""
         runs = name in self.processes and self.processes[name].poll() is None
-        return runs and (name == BEAT or name.startswith("client") or self._ready_file(name).exists())
+        return runs and (name in BEATS or name.startswith("client") or self._ready_file(name).exists())
 
     def kill(self, name: str, *, group: bool = True) -> None:
         """SIGKILL, to the process with all its children or to itself alone; it is forgotten."""
@@ -215,8 +224,8 @@ class System:
             **{engine: ["-m", "corporation.engine", *ready] for engine in ENGINES},
             BRIDGE: ["-m", "corporation.delegation.consumer", *ready],
             PULL: ["-m", "factory_tasks.pull"],
-            CONTROL: _celery(name, "-Q", control_queue(FACTORY_OF[CONTROL]), "-P", "solo"),
-            BEAT: ["-m", "celery", "-A", "factory_tasks", "beat", "-l", "INFO"],
+            **{one: _celery(name, "-Q", control_queue(FACTORY_OF.get(one, HQ)), "-P", "solo") for one in CONTROLS},
+            **{one: ["-m", "celery", "-A", "factory_tasks", "beat", "-l", "INFO"] for one in BEATS},
             STREAM_CLIENT: ["-m", "ops.bench.chaos_streams", orders],
         }
         return others.get(name) or ["-m", "ops.bench.chaos_clients", orders, name.removeprefix("client-")]
@@ -232,11 +241,13 @@ class System:
     def _hq(self) -> dict[str, str]:
         return {
             "FACTORY_ROLE": "HEADQUARTERS",
-            "UA_FACTORY_ID": "chaos-hq",
+            "UA_FACTORY_ID": HQ,
             "UA_DATABASE_URL": self.database_url,
             "UA_REDIS_URL": self.valkey.url,
             "UA_GATEWAY_PORT": str(self.port),
+            "UA_HQ_BASE_URL": f"http://127.0.0.1:{self.port}",
             "UA_ARTIFACT_ROOT": str(self.folder / "artifacts"),
+            "UA_VP_DB_PATH": str(self.folder / HQ / "spool.db"),
         }
 
     def _factory(self, factory: str) -> dict[str, str]:
@@ -245,14 +256,15 @@ class System:
             "UA_REDIS_URL": _through(self.valkey.url, self.cuts["redis"].port if far else None),
             "UA_RESULT_BACKEND_URL": _through(self.database_url, self.cuts["postgres"].port if far else None),
         }
+        api = self.cuts["api"].port if far else self.port
         if factory == FACTORY_OF[PULL]:
-            servers = {"UA_DELEGATION_REDIS_ENABLED": "0"}
+            servers, api = {"UA_DELEGATION_REDIS_ENABLED": "0"}, self.pull_cut.port
         return {
             **servers,
             "FACTORY_ROLE": "LOCAL_WORKER",
             "UA_FACTORY_ID": factory,
             "UA_FACTORY_SLOTS": str(SLOTS),
-            "UA_HQ_BASE_URL": f"http://127.0.0.1:{self.cuts['api'].port if far else self.port}",
+            "UA_HQ_BASE_URL": f"http://127.0.0.1:{api}",
             "UA_HANDLER_MODULES": "ops.bench.chaos_kind",
             "UA_VP_DB_PATH": str(self.folder / factory / "spool.db"),
             "UA_TUTORIAL_BOOTSTRAP_LOCAL_ROOT": str(self.folder / factory / "repositories"),

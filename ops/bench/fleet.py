@@ -11,14 +11,11 @@ import argparse
 import asyncio
 import json
 import re
-import shutil
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -27,14 +24,12 @@ from pydantic import SecretStr
 
 from corporation.clock import new_id, utc_now
 from corporation.db import migrate, open_ledger, sqlalchemy_url
-from corporation.embedded.postgres import start_postgres
-from corporation.embedded.postgres_place import home_of
-from corporation.embedded.valkey import start_valkey
 from corporation.factories.registry import LIST
 from corporation.tokens.minting import FACTORY, Grant, mint
 from ops.bench.cluster import Cluster
 from ops.bench.fleet_beats import Simulated, beat_for
 from ops.bench.fleet_ledger import add_history, add_running, blocks_of, time_sweeps
+from ops.bench.fresh_servers import fresh_servers
 from ops.bench.stock import until
 
 SECRET = "a-signing-secret-of-one-bench-run-on-loopback-only"  # noqa: S105
@@ -48,20 +43,15 @@ LABELS = ["delegation_redis", "vp_coder", "vp_general", "tutorial_bootstrap_cons
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print one JSON document, and say by the status whether every target was met."""
     options = _options(arguments)
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        place = Path(folder)
-        valkey = start_valkey(place / "valkey")
-        stack.callback(valkey.stop)
-        stack.callback(lambda: shutil.rmtree(home_of(place / "postgres"), ignore_errors=True))
-        postgres = start_postgres(place / "postgres")
-        stack.callback(postgres.stop)
-        migrate(postgres.url)
+    with ExitStack() as stack:
+        servers = stack.enter_context(fresh_servers())
+        migrate(servers.postgres.url)
         more = {"UA_OPS_JWT_SECRET": SECRET, "UA_ATTEMPT_LEASE_SECONDS": "3600"}
-        cluster = stack.enter_context(Cluster(place, postgres.url, valkey.url, until, more))
+        cluster = stack.enter_context(Cluster(servers.place, servers.postgres.url, servers.valkey.url, until, more))
         cluster.start_api()
         cluster.start_engine()
-        db = stack.enter_context(psycopg.connect(postgres.url, autocommit=True))
-        report = _measure(cluster, db, options, postgres.process.pid)
+        db = stack.enter_context(psycopg.connect(servers.postgres.url, autocommit=True))
+        report = _measure(cluster, db, options, servers.postgres.process.pid)
     missed = _missed(report)
     sys.stdout.write(f"{json.dumps({**report, 'missed': missed})}\n")
     return 1 if missed else 0

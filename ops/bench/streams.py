@@ -9,14 +9,12 @@ PostgreSQL and Valkey are durable and on this machine. Memory is the resident se
 import argparse
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,9 +23,7 @@ import psycopg
 import redis
 
 from corporation.db import migrate
-from corporation.embedded.postgres import start_postgres
-from corporation.embedded.postgres_place import home_of
-from corporation.embedded.valkey import start_valkey
+from ops.bench.fresh_servers import FreshServers, fresh_servers
 from ops.bench.stock import until
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
@@ -47,10 +43,10 @@ END_ALL: Final = b"""
 class Bench:
     """Two servers, and the consumer on them."""
 
-    def __init__(self, database_url: str, redis_url: str, folder: Path) -> None:
-        self.database_url, self.redis_url, self.folder = database_url, redis_url, folder
-        self.redis: Any = redis.Redis.from_url(redis_url)
-        self.db = psycopg.connect(database_url, autocommit=True)
+    def __init__(self, servers: FreshServers) -> None:
+        self.database_url, self.redis_url, self.folder = servers.postgres.url, servers.valkey.url, servers.place
+        self.redis: Any = redis.Redis.from_url(self.redis_url)
+        self.db = psycopg.connect(self.database_url, autocommit=True)
         self._made = 0
 
     def fill(self, entries: int) -> None:
@@ -184,16 +180,9 @@ def measure(bench: Bench, options: argparse.Namespace) -> Mapping[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print."""
     options = _parser().parse_args(arguments)
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        place = Path(folder)
-        valkey = start_valkey(place / "valkey")
-        stack.callback(valkey.stop)
-        # Beside the folder, where root's server may not read it.
-        stack.callback(lambda: shutil.rmtree(home_of(place / "postgres"), ignore_errors=True))
-        postgres = start_postgres(place / "postgres")
-        stack.callback(postgres.stop)
-        migrate(postgres.url)
-        report = measure(Bench(postgres.url, valkey.url, place), options)
+    with fresh_servers() as servers:
+        migrate(servers.postgres.url)
+        report = measure(Bench(servers), options)
     print(json.dumps(report) if options.json else "\n".join(f"{name:<30} {value}" for name, value in report.items()))
     return 0
 

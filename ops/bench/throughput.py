@@ -10,12 +10,10 @@ result is in PostgreSQL. Each of our missions leaves a mark, and the marks are c
 import argparse
 import json
 import os
-import shutil
 import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -26,12 +24,10 @@ import httpx
 import psycopg
 
 from corporation.db import migrate
-from corporation.embedded.postgres import start_postgres
-from corporation.embedded.postgres_place import home_of
 from corporation.embedded.server_process import Server
-from corporation.embedded.valkey import start_valkey
 from ops.bench.cluster import Cluster
 from ops.bench.cpu_time import cpu_milliseconds, cpu_seconds
+from ops.bench.fresh_servers import FreshServers, fresh_servers
 from ops.bench.stock import until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -41,19 +37,12 @@ BATCH = 500
 def main() -> int:
     """Run the rounds and print what was measured; 1 when a mission was not done exactly once."""
     options = _options()
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        place = Path(folder)
-        valkey = start_valkey(place / "valkey")
-        stack.callback(valkey.stop)
-        # Beside the folder, where root's server may not read it.
-        stack.callback(lambda: shutil.rmtree(home_of(place / "postgres"), ignore_errors=True))
-        postgres = start_postgres(place / "postgres")
-        stack.callback(postgres.stop)
+    with fresh_servers() as servers:
         ours, stock = [], []
         for number in range(options.rounds):
-            stock.append(_stock(place, valkey.url, postgres.url, options))
+            stock.append(_stock(servers, options))
             _say(options, f"round {number + 1}: stock Celery {stock[-1]:7.1f} tasks/s")
-            ours.append(_ours(place, valkey.url, postgres.url, options, number))
+            ours.append(_ours(servers, options, number))
             _say(options, f"round {number + 1}: Corporation  {ours[-1]:7.1f} missions/s")
     ratio = statistics.median(ours) / statistics.median(stock)
     report = {
@@ -69,11 +58,11 @@ def main() -> int:
     return 0
 
 
-def _ours(place: Path, broker: str, database: str, options: argparse.Namespace, number: int) -> float:
-    migrate(database)
-    folder = place / f"ours-{number}"
+def _ours(servers: FreshServers, options: argparse.Namespace, number: int) -> float:
+    migrate(servers.postgres.url)
+    folder = servers.place / f"ours-{number}"
     folder.mkdir()
-    return pace_of(Cluster(folder, database, broker, until), options).per_second
+    return pace_of(Cluster(folder, servers.postgres.url, servers.valkey.url, until), options).per_second
 
 
 @dataclass(frozen=True)
@@ -133,19 +122,19 @@ def _check(db: psycopg.Connection, marks: Path, missions: int) -> None:
         raise SystemExit(f"not exactly once: {failed} failed, {len(lines)} marks of which {len(set(lines))} differ")
 
 
-def _stock(place: Path, broker: str, database: str, options: argparse.Namespace) -> float:
-    with psycopg.connect(database, autocommit=True) as db:
+def _stock(servers: FreshServers, options: argparse.Namespace) -> float:
+    with psycopg.connect(servers.postgres.url, autocommit=True) as db:
         db.execute("CREATE SCHEMA IF NOT EXISTS stock")
-    results = database + "?options=-csearch_path%3Dstock"
+    results = servers.postgres.url + "?options=-csearch_path%3Dstock"
     env = {
-        "BENCH_BROKER": broker.rpartition("/")[0] + "/1",
+        "BENCH_BROKER": servers.valkey.url.rpartition("/")[0] + "/1",
         "BENCH_BACKEND": "db+postgresql+psycopg://" + results.partition("://")[2],
         "BENCH_RESULTS": results,
     }
     with ExitStack() as stack:
         for worker in range(options.workers):
             command = _celery("ops.bench.stock", "worker", "-c", str(options.slots), "-n", f"stock{worker}@%h")
-            stack.enter_context(_process(place / f"stock-{worker}", command, env))
+            stack.enter_context(_process(servers.place / f"stock-{worker}", command, env))
         command = [sys.executable, "-m", "ops.bench.stock", str(options.missions), str(options.workers)]
         answer = subprocess.run(command, cwd=ROOT, env={**os.environ, **env}, stdout=subprocess.PIPE, check=True)
     return float(answer.stdout)

@@ -12,23 +12,17 @@ Trust costs processor time; where each fsync takes long, the disk hides it. A TM
 import argparse
 import json
 import os
-import shutil
 import statistics
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import redis
 
 from corporation.db import migrate
-from corporation.embedded.postgres import start_postgres
-from corporation.embedded.postgres_place import home_of
-from corporation.embedded.server_process import Server
-from corporation.embedded.valkey import start_valkey
 from ops.bench.cluster import Cluster
+from ops.bench.fresh_servers import FreshServers, fresh_servers
 from ops.bench.guarded_cluster import GuardedCluster, Rights
 from ops.bench.stock import until
 from ops.bench.throughput import Pace, pace_of
@@ -39,16 +33,9 @@ MOST_PERCENT = 10.0
 def main() -> int:
     """Run the rounds and print what was measured; 1 when trust costs more than 10 % or Redis refused somebody."""
     options = _options()
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        place = Path(folder)
-        valkey = start_valkey(place / "valkey")
-        stack.callback(valkey.stop)
-        # Beside the folder, where root's server may not read it.
-        stack.callback(lambda: shutil.rmtree(home_of(place / "postgres"), ignore_errors=True))
-        postgres = start_postgres(place / "postgres")
-        stack.callback(postgres.stop)
-        without, guarded = _rounds(place, valkey, postgres, options)
-        with redis.Redis.from_url(valkey.url) as server:
+    with fresh_servers() as servers:
+        without, guarded = _rounds(servers, options)
+        with redis.Redis.from_url(servers.valkey.url) as server:
             refusals = len(server.acl_log())
     cost = _cost(without, guarded)
     report = {
@@ -99,19 +86,17 @@ def _in_words(report: Mapping[str, Any]) -> str:
     )
 
 
-def _rounds(
-    place: Path, valkey: Server, postgres: Server, options: argparse.Namespace
-) -> tuple[list[Pace], list[Pace]]:
-    migrate(postgres.url)
+def _rounds(servers: FreshServers, options: argparse.Namespace) -> tuple[list[Pace], list[Pace]]:
+    migrate(servers.postgres.url)
     without: list[Pace] = []
     guarded: list[Pace] = []
     for number in range(options.rounds):
         # Whoever comes second finds more rows in the tables.
         for trusted in (False, True) if number % 2 else (True, False):
             name, paces = ("with", guarded) if trusted else ("without", without)
-            folder = _made(place, f"{name}-{number}")
-            cluster = _cluster(folder, valkey.url, postgres.url, trusted=trusted)
-            paces.append(pace_of(cluster, options, (valkey, postgres)))
+            folder = _made(servers.place, f"{name}-{number}")
+            cluster = _cluster(folder, servers.valkey.url, servers.postgres.url, trusted=trusted)
+            paces.append(pace_of(cluster, options, (servers.valkey, servers.postgres)))
             said = sys.stderr if options.json else sys.stdout
             line = f"{paces[-1].per_second:7.1f} missions/s, {sum(paces[-1].cpu_ms.values()):5.2f} ms of CPU a mission"
             print(f"round {number + 1}: {name:8s} {line}", file=said, flush=True)

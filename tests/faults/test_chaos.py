@@ -59,6 +59,7 @@ def test_a_thousand_missions_end_once_although_everything_is_killed_cut_off_and_
     assert [str(problem) for problem in verdict.problems] == [], (verdict.counts, report)
     assert verdict.counts["missions"] == 1000
     assert report["kills"] == 40
+    assert report["faults_without_a_victim"] == []
 
 
 @pytest.mark.parametrize(
