@@ -11,6 +11,7 @@ from queue import Empty
 from typing import Any, Final, Literal, Protocol
 
 import redis.exceptions
+import structlog
 from kombu import transport
 from kombu.exceptions import InconsistencyError, OperationalError
 from kombu.transport import redis as kombu_redis
@@ -18,6 +19,8 @@ from kombu.utils.encoding import bytes_to_str
 
 from corporation.broker_link import PasswordFile
 from factory_tasks import scriptless_lock
+
+log = structlog.get_logger()
 
 _NOT_THE_MESSAGE: Final = (redis.exceptions.RedisError, OSError, InconsistencyError, OperationalError, MemoryError)
 """What the consumer deals with itself, by connecting again. kombu counts KeyError among these, which a message causes
@@ -92,6 +95,17 @@ class GatedQoS(kombu_redis.QoS):
         What Redis has popped for us would otherwise lie in the socket, where neither it nor HQ can find it.
         """
         return (not _closed or bool(self.channel._in_poll)) and bool(super().can_consume())
+
+    def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
+        """What was unacknowledged for too long lies in its queue again; what Redis refuses waits for the next time.
+
+        Celery connects anew for each such error, and forgets the connection before it with its sockets open: a Redis
+        that is full for minutes would run out of clients too.
+        """
+        try:
+            super().restore_visible(start, num, interval)
+        except redis.exceptions.ResponseError as error:
+            log.warning("redis_refused_to_restore", key=self.unacked_key, why=type(error).__name__)
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
         """Put the message back to its queue, where it is judged again; or refuse what is no message."""
