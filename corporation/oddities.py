@@ -1,10 +1,12 @@
 """What is odd about an environment but stops no node: slips in names, words that mean nothing, wishes not granted."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+
+from pydantic import AfterValidator
 
 from corporation.roles import DelegationMode, FactoryRole, beyond_role
 from corporation.settings import KNOWN_NAMES, PROFILES, Settings, names_of, nearest_name
-from corporation.variables import LEAST_TOKEN_BYTES, read_flag, read_optional_flag
+from corporation.variables import LEAST_TOKEN_BYTES, Floor, read_flag, read_optional_flag
 
 OF_SECRETS = ("UA_INFISICAL_ENABLED", "UA_INFISICAL_STRICT", "UA_INFISICAL_ALLOW_DOTENV_FALLBACK")
 FLAGS: dict[str, bool | None] = dict.fromkeys(OF_SECRETS) | {
@@ -14,6 +16,14 @@ FLAGS: dict[str, bool | None] = dict.fromkeys(OF_SECRETS) | {
     for name in names_of(field)
 }
 """Every 3-state flag and the value that junk leaves it; None where something else then decides, the role for one."""
+
+FLOORS: dict[str, int] = {
+    field: rule.func.least
+    for field, info in Settings.model_fields.items()
+    for rule in info.metadata
+    if isinstance(rule, AfterValidator) and isinstance(rule.func, Floor)
+}
+"""The settings that are lifted to a least number, and to which one."""
 
 ELSEWHERE = frozenset(
     {
@@ -69,6 +79,7 @@ def warnings_about(environ: Mapping[str, str]) -> list[str]:
         for name, default in FLAGS.items()
         if name in given and read_optional_flag(given[name]) is None
     ]
+    notes += _lifted(given)
     notes += [f"{old} still works; write {new}" for old, new in PREFERRED.items() if old in given]
     notes += [
         f"{name} is shorter than {LEAST_TOKEN_BYTES} bytes, so it is refused while somebody guesses; make it longer"
@@ -79,6 +90,21 @@ def warnings_about(environ: Mapping[str, str]) -> list[str]:
     if "UA_FACTORY_REGISTRY_DB_PATH" in given:
         notes.append("UA_FACTORY_REGISTRY_DB_PATH is ignored: the registry is in PostgreSQL")
     return notes
+
+
+def _lifted(given: Mapping[str, str]) -> Iterator[str]:
+    """The settings below their floor, each under the name that won."""
+    for field, least in FLOORS.items():
+        name = next((name for name in names_of(field) if name in given), None)
+        if name is not None and _is_below(given[name], least):
+            yield f"{name} is less than {least}, its floor; {least} is used"
+
+
+def _is_below(word: str, least: int) -> bool:
+    try:
+        return float(word) < least
+    except ValueError:
+        return False  # refused elsewhere
 
 
 def _half_a_vault(given: Mapping[str, str]) -> list[str]:

@@ -33,7 +33,6 @@ from corporation.variables import (
     KEY_NAME,
     LONGEST_SECONDS,
     STAGES,
-    AtLeastOne,
     FactoryRedis,
     HeaderSecret,
     HostName,
@@ -51,6 +50,7 @@ from corporation.variables import (
     choice,
     crosses_the_internet_in_clear,
     flag,
+    floor,
 )
 
 CODER_ID, GENERAL_ID = "vp.coder.primary", "vp.general.primary"
@@ -118,7 +118,9 @@ class Settings(BaseModel):
     consumer_group: str = _env("UA_DELEGATION_CONSUMER_GROUP", default="ua_workers", pattern=KEY_NAME)
     dead_letter_stream: str = _env("UA_DELEGATION_DLQ_STREAM", default="ua:missions:dlq", pattern=KEY_NAME)
     consumer_name: str | None = _env("UA_DELEGATION_CONSUMER_NAME", default=None, min_length=1)
-    reclaim_idle_seconds: AtLeastOne = _env("UA_DELEGATION_RECLAIM_IDLE_SECONDS", default=60, le=LONGEST_SECONDS)
+    reclaim_idle_seconds: Annotated[int, floor(1)] = _env(
+        "UA_DELEGATION_RECLAIM_IDLE_SECONDS", default=60, le=LONGEST_SECONDS
+    )
     poll_seconds: float = _env("UA_BRIDGE_POLL_SECONDS", default=5.0, gt=0, le=LONGEST_SECONDS)
     stream_length: int = _env("UA_DELEGATION_STREAM_MAXLEN", default=100_000, ge=0, le=2**53)
     """How many entries of each stream are kept at least; 0 keeps all (S-41)."""
@@ -156,8 +158,8 @@ class Settings(BaseModel):
     telegram_allowed_user_ids: UserIds = _env("TELEGRAM_ALLOWED_USER_IDS", default=())
     telegram_api_url: Web = _env("UA_TELEGRAM_API_URL", default="https://api.telegram.org")
 
-    heartbeat_interval_seconds: int = _env(
-        "UA_HEARTBEAT_INTERVAL_SECONDS", "UA_FACTORY_REGISTRATION_INTERVAL_SECONDS", default=60, ge=10
+    heartbeat_interval_seconds: Annotated[int, floor(10)] = _env(
+        "UA_HEARTBEAT_INTERVAL_SECONDS", "UA_FACTORY_REGISTRATION_INTERVAL_SECONDS", default=60
     )
     handler_modules: str = _env("UA_HANDLER_MODULES", default="")
     """Python modules with further mission kinds, separated by commas; workers import them beside our own."""
@@ -168,10 +170,12 @@ class Settings(BaseModel):
     factory_redis_url: FactoryRedis | None = _env("UA_FACTORY_REDIS_URL", default=None)
     """The broker's address as a joining factory is told it; without one it gets its missions over HTTPS."""
     factory_update_remote: str = _env("UA_FACTORY_UPDATE_REMOTE", default="origin")
-    bootstrap_claim_ttl_seconds: int = _env("UA_TUTORIAL_BOOTSTRAP_CLAIM_TTL_SECONDS", default=1800, ge=60)
+    bootstrap_claim_ttl_seconds: Annotated[int, floor(60)] = _env(
+        "UA_TUTORIAL_BOOTSTRAP_CLAIM_TTL_SECONDS", default=1800
+    )
     bootstrap_jobs_max: int = _env("UA_TUTORIAL_BOOTSTRAP_JOBS_MAX", default=300, ge=1, le=500)
     spool_path: Path = _env("UA_VP_DB_PATH", "UA_RUNTIME_DB_PATH", default=Path("vp_state.db"))
-    sqlite_busy_timeout_ms: int = _env("UA_SQLITE_BUSY_TIMEOUT_MS", default=15000, ge=250)
+    sqlite_busy_timeout_ms: Annotated[int, floor(250)] = _env("UA_SQLITE_BUSY_TIMEOUT_MS", default=15000)
     repositories_root: Path = _env(
         "UA_TUTORIAL_BOOTSTRAP_LOCAL_ROOT",
         "UA_TUTORIAL_BOOTSTRAP_TARGET_ROOT",

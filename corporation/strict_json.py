@@ -122,5 +122,6 @@ def _refuse_constant(_: str) -> Any:
 
 def _where(error: json.JSONDecodeError) -> str:
     # Our words: the library's may quote the text, and this one may end in a log.
-    what = "unexpected text after the document" if error.msg == "Extra data" else error.msg.partition(":")[0]
+    # What it quotes comes after a colon and a blank; the colon in "Expecting ':' delimiter" is its own.
+    what = "unexpected text after the document" if error.msg == "Extra data" else error.msg.partition(": ")[0]
     return f"{what} (line {error.lineno} column {error.colno})"

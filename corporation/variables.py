@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Final, LiteralString
 from urllib.parse import parse_qs, urlsplit
@@ -72,6 +73,22 @@ def choice(*, upper: bool = False) -> BeforeValidator:
         return word.strip().upper() if upper else word.strip().lower()
 
     return BeforeValidator(read)
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What is less counts as `least`, which `oddities` warns about; what is no number is still refused (E-3)."""
+
+    least: int
+
+    def __call__(self, number: int) -> int:
+        """The number that counts."""
+        return max(self.least, number)
+
+
+def floor(least: int) -> AfterValidator:
+    """The field is a number whose floor is `least` (contract env §5, §6, §7, §9)."""
+    return AfterValidator(Floor(least))
 
 
 def listed(word: Any) -> Any:
@@ -254,6 +271,4 @@ SigningSecret = Annotated[SecretStr, AfterValidator(_signing_secret)]
 Words = Annotated[tuple[str, ...], BeforeValidator(listed)]
 Origins = Annotated[tuple[str, ...], BeforeValidator(listed), AfterValidator(_origins)]
 Proxies = Annotated[tuple[str, ...], BeforeValidator(listed), AfterValidator(_networks)]
-AtLeastOne = Annotated[int, AfterValidator(lambda number: max(1, number))]
-"""A number whose floor is one: what is less counts as one (contract env §9)."""
 UserIds = Annotated[tuple[int, ...], BeforeValidator(lambda word: _whole_numbers(listed(word)))]

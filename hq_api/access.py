@@ -18,6 +18,8 @@ from hq_api.validation import UNSTORABLE
 
 STEP_BACK_SECONDS: Final = 5
 """A token may be this much younger than our clock: clocks are set back a little, and two machines never agree."""
+LATEST: Final = 2**53
+"""No time of a token lies behind it: numbers above are none that every reader reads alike."""
 # The decoder below skips what is no base64 at all, so that one token could be written in many ways.
 _JWT: Final = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
@@ -48,7 +50,7 @@ class Principal:
     epoch: int | None = None
     """Of a factory's token: which of its factory's epochs it was made in, None when it does not say."""
     issued_at: int = field(default=0, compare=False)
-    """Seconds since 1970; 0 for the static token."""
+    """Seconds since 1970; 0 for the static token, and for one that does not say it: older than every epoch."""
 
     def may(self, *scopes: str) -> bool:
         """Whether one of `scopes` is this one's; `ops` may do everything, an unknown scope nothing (H-11)."""
@@ -91,13 +93,14 @@ def _judge_jwt(token: bytes, secret: SecretStr | None, now: datetime) -> Princip
     if not _is_current(claims, now.timestamp()):
         raise Unauthorized
     factory_id, epoch = claims.get("factory_id"), claims.get("epoch")
+    scope = str(claims.get("scope", OPS))
     principal = Principal(
-        claims["sub"],
-        str(claims.get("scope", OPS)),
+        claims.get("sub") or scope,  # as `/auth/ops-token` names whoever gives no name
+        scope,
         factory_id if isinstance(factory_id, str) else None,
         claims.get("jti"),
         epoch,
-        claims["iat"],
+        int(claims.get("iat", 0)),
     )
     if not _is_storable(principal) or not _is_epoch(epoch):
         raise Unauthorized
@@ -116,7 +119,7 @@ def _claims(token: str, secret: str) -> dict[str, Any]:
         audience=AUDIENCE,
         issuer=ISSUER,
         options={
-            "require": ["exp", "iat", "iss", "aud", "sub"],
+            "require": ["exp", "iss", "aud"],  # all that H-8 asks of a token that another maker made
             "strict_aud": True,
             # Times are judged below: by our clock, and without turning text into numbers.
             "verify_exp": False,
@@ -127,10 +130,18 @@ def _claims(token: str, secret: str) -> dict[str, Any]:
 
 
 def _is_current(claims: dict[str, Any], now: float) -> bool:
-    issued, expires, starts = claims["iat"], claims["exp"], claims.get("nbf", 0)
-    if not all(type(moment) is int for moment in (issued, expires, starts)):
+    expires, starts = claims["exp"], claims.get("nbf", 0)
+    if not all(map(_is_moment, (expires, starts, claims.get("iat", 0)))):
         return False
+    # Ten years must not pass (bad input §5), nor more than an hour where `iat` tells (security §7). A token that does
+    # not tell is judged as one of an hour, so it opens nothing before its last hour.
+    issued = claims.get("iat", expires - LIFE_SECONDS)
     return issued - STEP_BACK_SECONDS <= now < expires and starts <= now and expires - issued <= LIFE_SECONDS
+
+
+def _is_moment(value: object) -> bool:
+    """Whether it is a time of a token: seconds since 1970, also with a fraction, and never text, true or NaN."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -LATEST < value < LATEST
 
 
 def _is_epoch(value: object) -> bool:

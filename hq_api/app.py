@@ -25,6 +25,7 @@ from corporation.settings import Settings
 from corporation.trust.keyring import signer_of, why_keys_are_refused
 from hq_api import dashboard, rate_limits, responses
 from hq_api.access import Principal, is_configured
+from hq_api.addresses import WithoutEmptyValues
 from hq_api.api_description import describe
 from hq_api.broker_sight import BrokerSight
 from hq_api.cors import Cors
@@ -91,6 +92,7 @@ def create_app(settings: Settings) -> FastAPI:
     responses.install(app)
     rate_limits.install(app, settings)
     # The last one added is met first.
+    app.add_middleware(WithoutEmptyValues)
     if settings.policy.health_only:
         app.add_middleware(HealthOnly)
     app.add_middleware(Cors, origins=settings.cors_allowed_origins)

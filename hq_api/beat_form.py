@@ -1,6 +1,7 @@
 """What a heartbeat may say (contract fleet §2): its form, what is refused, and what becomes of it for the registry."""
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -47,6 +48,11 @@ def _moment(value: Any) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+def _or(default: Any) -> Callable[[Any], Any]:
+    """null stands for what is left out."""
+    return lambda value: default if value is None else value
+
+
 Shown = Annotated[Label, AfterValidator(_shown_as_it_is)]
 Moment = Annotated[datetime, BeforeValidator(_moment)]
 
@@ -57,6 +63,9 @@ class RunningForm(BaseModel):
     attempt_id: str
     job_id: str = ""
     progress: dict[str, Any] | None = None
+
+
+Running = Annotated[list[RunningForm], Field(max_length=MOST_RUNNING)]
 
 
 class WorkerForm(BaseModel):
@@ -108,11 +117,11 @@ class BeatForm(BaseModel):
     factory_id: Name
     factory_role: FactoryRole | None = None
     deployment_profile: Label | None = None
-    registration_status: str = "online"
+    registration_status: Annotated[str, BeforeValidator(_or("online"), json_schema_input_type=str | None)] = "online"
     heartbeat_latency_ms: Annotated[float, Field(ge=0, le=86_400_000)] | None = None
     capabilities: Annotated[list[Label], Field(max_length=MOST_LABELS)] | None = None
     metadata: dict[str, Any] | None = None
-    running: Annotated[list[RunningForm], Field(max_length=MOST_RUNNING)] = []
+    running: Annotated[Running, BeforeValidator(_or([]), json_schema_input_type=Running | None)] = []
     slots: Annotated[int, Field(ge=0, le=10_000)] | None = None
     queues: Annotated[list[Label], Field(max_length=50)] | None = None
     version: Label | None = None
@@ -157,7 +166,7 @@ class BeatForm(BaseModel):
 
 
 def beat_of(form: BeatForm, remote_host: str | None) -> Beat:
-    """What the registry is told; where the beat came from is added to its metadata, unless it says so itself."""
+    """What the registry is told."""
     return Beat(
         factory_id=form.factory_id,
         source="api_registration",
@@ -166,7 +175,8 @@ def beat_of(form: BeatForm, remote_host: str | None) -> Beat:
         registration_status=form.registration_status,
         heartbeat_latency_ms=form.heartbeat_latency_ms,
         capabilities=form.capabilities,
-        metadata=_metadata(form, remote_host),
+        metadata=_metadata(form),
+        remote_host=remote_host,
         slots=form.slots,
         queues=form.queues,
         version=form.version,
@@ -216,9 +226,9 @@ def is_id(text: str) -> bool:
     return True
 
 
-def _metadata(form: BeatForm, remote_host: str | None) -> dict[str, Any] | None:
+def _metadata(form: BeatForm) -> dict[str, Any] | None:
     if form.metadata is None:
         return None
     way = {"transport": form.transport, "transport_why": form.transport_why}
     told = {name: value for name, value in way.items() if value is not None}
-    return ({"remote_host": remote_host} if remote_host else {}) | form.metadata | told
+    return form.metadata | told

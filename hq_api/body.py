@@ -31,7 +31,7 @@ async def read_document(request: Request, limit: int = LIMIT_BYTES, batch_limit:
         raise Refusal(408, "body_too_slow", f"the body took longer than {READ_SECONDS} s", CLOSE) from None
     document = parse(data) if len(data) <= PARSE_INLINE_BYTES else await run_in_threadpool(parse, data)
     if len(data) > limit and not (isinstance(document, dict) and "missions" in document):
-        raise _too_large(limit)
+        raise _too_large(limit, batch_limit or limit)
     return document
 
 
@@ -69,7 +69,7 @@ def _check_media(headers: Headers) -> None:
 
 async def _read(request: Request, limit: int, batch_limit: int) -> bytes:
     if declared_bytes(request.headers) > batch_limit:
-        raise _too_large(limit)
+        raise _too_large(limit, batch_limit)
     data = bytearray()
     allowed = limit
     async for chunk in request.stream():
@@ -77,9 +77,12 @@ async def _read(request: Request, limit: int, batch_limit: int) -> bytes:
         if len(data) > limit and batch_limit > limit and b'"missions"' in data[:limit]:
             allowed = batch_limit
         if len(data) > allowed:
-            raise _too_large(limit)
+            raise _too_large(limit, batch_limit)
     return bytes(data)
 
 
-def _too_large(limit: int) -> Refusal:
-    return Refusal(413, "body_too_large", f"a body may have {limit // 1024} KiB", CLOSE)
+def _too_large(limit: int, batch_limit: int) -> Refusal:
+    most = f"a body may have {limit // 1024} KiB"
+    if batch_limit > limit:
+        most += f', and {batch_limit // 1024} KiB when it says "missions" within the first {limit // 1024}'
+    return Refusal(413, "body_too_large", most, CLOSE)

@@ -23,7 +23,7 @@ MOST_HEAD_BYTES: Final = 4 * MAX_HEADER_BYTES
 a body that comes in chunks: their sizes and extensions, and the trailers."""
 WRAPPED: Final = 8
 """So many bytes around each byte of a body are not counted: a chunk of one byte has six, and its line may say more."""
-MOST_DROPPED_BYTES: Final = 4 * 1024 * 1024
+MOST_DROPPED_BYTES: Final = 16 * 1024 * 1024
 """Of what still comes after an answer this much is let go, so that an honest client reads it; then it is cut off."""
 MOST_PIECE_BYTES: Final = 256 * 1024
 """What the event loop reads at once."""
@@ -46,7 +46,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._head_bytes = 0  # or, after the head, what came around the body
         self._late_bytes = 0
         self._in_head = True
-        self._refused = False
+        self._parted = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Somebody is there, and has to say soon what they want."""
@@ -62,13 +62,13 @@ class BoundedHttp(HttpToolsProtocol):
         """Read a piece; 431 when the head is not over after too many of them, cut off when the rest is not."""
         self._head_bytes += len(data)
         self._late_bytes += len(data)
-        if self._refused:
+        if self._parted:
             self._drop_when_talkative()
             return
         if self._head_timer is None and self._in_head:
             self._await_head()
         super().data_received(data)
-        if not self._refused and not self.transport.is_closing():
+        if not self._parted and not self.transport.is_closing():
             self._check_sizes()
 
     def on_message_begin(self) -> None:
@@ -96,7 +96,9 @@ class BoundedHttp(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """The answer is sent; where the request is not over yet, its rest has to come soon."""
         super().on_response_complete()
-        if self._is_late() and not self.transport.is_closing():
+        if self._parted:
+            self._unset_keepalive_if_required()  # it would end sooner than the rest may take
+        elif self._is_late() and not self.transport.is_closing():
             self._late_bytes = 0
             self._await_head()
 
@@ -126,8 +128,20 @@ class BoundedHttp(HttpToolsProtocol):
         self._refuse(400, BAD_REQUEST)
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        # Anything but our application is the library's own 503.
-        super()._start_asgi_task(cycle, app if app is self.app else _full)  # pyright: ignore[reportPrivateUsage]
+        # Anything but our application is the library's own 503; a server that is full waits for nobody's rest.
+        ours = app is self.app
+        if ours:
+            cycle.transport = _Exchange(self, cycle)
+        super()._start_asgi_task(cycle, app if ours else _full)  # pyright: ignore[reportPrivateUsage]
+
+    def part(self) -> None:
+        """Nothing more is said, and what comes is let go: closed at once, the connection would be reset and the answer
+        lost to a client that still sends."""
+        self._parted = True
+        self._head_bytes = 0
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self._await_head()
 
     def _check_sizes(self) -> None:
         if self._in_head:
@@ -158,10 +172,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _refuse(self, status: int, detail: str) -> None:
         self._say(status, detail)
-        # Closed while more is on its way, the connection would be reset and the answer lost: what comes is let go.
-        self._refused = True
-        self.transport.write_eof()
-        self._await_head()
+        self.part()
 
     def _say(self, status: int, detail: str) -> None:
         body = json.dumps({"detail": detail}).encode("ascii")
@@ -172,6 +183,27 @@ class BoundedHttp(HttpToolsProtocol):
     def _drop_when_talkative(self) -> None:
         if self._head_bytes > MOST_DROPPED_BYTES and not self.transport.is_closing():
             self.transport.abort()
+
+
+class _Exchange:
+    """What one request and its answer may do with the connection: the library ends it with the answer."""
+
+    def __init__(self, connection: BoundedHttp, cycle: Any) -> None:
+        self._connection = connection
+        self._cycle = cycle
+
+    def write(self, data: bytes) -> None:
+        self._connection.transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._connection.transport.is_closing()
+
+    def close(self) -> None:
+        """The end of the connection; where the request is not over yet, its rest is let go first."""
+        if self._cycle.more_body and self._cycle.response_complete and not self.is_closing():
+            self._connection.part()
+        else:
+            self._connection.transport.close()
 
 
 async def _full(scope: Any, receive: Any, send: Any) -> None:

@@ -26,7 +26,9 @@ SECURITY_HEADERS: Final = {
 TRANSPORT_SECURITY: Final = "max-age=31536000"
 """Said over https only: for a year, never this host in clear. Its subdomains are not ours to decide for."""
 _REFUSAL: Final = "websocket.http.response"
-_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_REQUEST_ID: Final = re.compile(rb"[\x20-\x7e]{1,256}")
+"""Printable ASCII: no line break, so no second header and no second line of a log. The longest in use, the trace
+headers of load balancers, have about 200."""
 Headers = Sequence[tuple[bytes, bytes]]
 
 log = structlog.get_logger()

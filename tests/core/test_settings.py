@@ -42,7 +42,7 @@ def test_every_wrong_variable_is_reported_at_once() -> None:
     environ = {
         "UA_REDIS_PORT": "many",
         "UA_FACTORY_SLOTS": "0",
-        "UA_HEARTBEAT_INTERVAL_SECONDS": "5",
+        "UA_HEARTBEAT_INTERVAL_SECONDS": "5s",
         "UA_MISSION_RETRY_JITTER": "2",
         "UA_OPS_JWT_SECRET": "short",
         "UA_REDIS_URL": f"http://:{SECRET}@h/0",
@@ -66,10 +66,12 @@ def test_every_wrong_variable_is_reported_at_once() -> None:
         ("UA_REDIS_PORT", "6379.5"),
         ("UA_REDIS_DB", "-1"),
         ("UA_GATEWAY_PORT", "8002x"),
-        ("UA_HEARTBEAT_INTERVAL_SECONDS", "9"),
+        ("UA_HEARTBEAT_INTERVAL_SECONDS", "often"),
         ("UA_FACTORY_REGISTRATION_INTERVAL_SECONDS", "soon"),
         ("UA_FACTORY_SLOTS", "-1"),
-        ("UA_SQLITE_BUSY_TIMEOUT_MS", "0"),
+        ("UA_SQLITE_BUSY_TIMEOUT_MS", "0.5 s"),
+        ("UA_DELEGATION_RECLAIM_IDLE_SECONDS", "nan"),
+        ("UA_TUTORIAL_BOOTSTRAP_CLAIM_TTL_SECONDS", "1h"),
         ("UA_ATTEMPT_LEASE_SECONDS", "0"),
         ("UA_ATTEMPT_LEASE_SECONDS", "1" + "0" * 18),
         ("UA_MISSION_DEFAULT_TTL_SECONDS", "-1"),
@@ -179,6 +181,33 @@ def test_half_a_vault_is_odd_and_what_is_missing_is_named(given: str, missing: s
     assert f"but {missing}, so no vault is asked" in note
     assert SECRET not in note
     assert warnings_about(environ | {"UA_INFISICAL_ENABLED": "0"}) == []
+
+
+FLOORS = [
+    ("UA_HEARTBEAT_INTERVAL_SECONDS", 10, "heartbeat_interval_seconds"),
+    ("UA_FACTORY_REGISTRATION_INTERVAL_SECONDS", 10, "heartbeat_interval_seconds"),
+    ("UA_TUTORIAL_BOOTSTRAP_CLAIM_TTL_SECONDS", 60, "bootstrap_claim_ttl_seconds"),
+    ("UA_SQLITE_BUSY_TIMEOUT_MS", 250, "sqlite_busy_timeout_ms"),
+    ("UA_DELEGATION_RECLAIM_IDLE_SECONDS", 1, "reclaim_idle_seconds"),
+]
+
+
+@pytest.mark.parametrize(("name", "least", "field"), FLOORS)
+def test_what_is_below_its_floor_is_lifted_and_told(name: str, least: int, field: str) -> None:
+    """env §5, §7, §9"""
+    for below in (str(least - 1), "0", "-7"):
+        assert getattr(load_settings({name: below}), field) == least
+        assert warnings_about({name: below}) == [f"{name} is less than {least}, its floor; {least} is used"]
+    for enough in (least, least + 1):
+        assert getattr(load_settings({name: str(enough)}), field) == enough
+        assert warnings_about({name: str(enough)}) == []
+
+
+def test_only_the_name_that_won_is_told_to_be_below_its_floor() -> None:
+    both = {"UA_HEARTBEAT_INTERVAL_SECONDS": "60", "UA_FACTORY_REGISTRATION_INTERVAL_SECONDS": "5"}
+
+    assert load_settings(both).heartbeat_interval_seconds == 60
+    assert warnings_about(both) == []
 
 
 def test_a_good_environment_has_nothing_odd() -> None:

@@ -75,6 +75,21 @@ def test_a_refusal_does_not_repeat_what_it_refuses() -> None:
     assert "oops" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b'{"a"', "Expecting ':' delimiter (line 1 column 5)"),
+        (b'{"a": 1', "Expecting ',' delimiter (line 1 column 8)"),
+        (b'{"hunter2\\q": 1}', "Invalid \\escape (line 1 column 10)"),
+        (b"[1] 2", "unexpected text after the document (line 1 column 5)"),
+    ],
+)
+def test_a_refusal_says_what_was_expected_and_where(text: bytes, said: str) -> None:
+    with pytest.raises(JsonRefused) as caught:
+        parse(text)
+    assert caught.value.message == said
+
+
 @settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_no_bytes_at_all_raise_anything_but_a_refusal(data: bytes) -> None:
