@@ -205,13 +205,25 @@ def tell_now() -> None:
 def begin_to_leave(sender: Any, **_: Any) -> None:
     """No beat, of whatever process, claims free slots of a worker that is going; HQ hears that it drains (F-23).
 
-    It stays on the list while it works on: what it holds is not for a worker that starts meanwhile to put back.
+    It stays on the list while it works on: what it holds is not for a worker that starts meanwhile to put back. What
+    it still runs when it is killed was handed back.
     """
     for signs in _signs:
         signs.leave()
+    _hand_back_what_runs(node())
     node().spool.rest_worker(str(sender))
     for pulse in _pulses:
         pulse.beat_now()
+
+
+def _hand_back_what_runs(here: Node) -> None:
+    for warden in _wardens:
+        warden.leave()
+    if _wardens:
+        return
+    me = my_identity()  # a pool without processes: what runs, runs here
+    with suppress(sqlite3.Error):
+        here.spool.hand_back([one.attempt_id for one in here.spool.under_way() if one.owner == me], me)
 
 
 def be_gone(sender: Any, **_: Any) -> None:

@@ -20,6 +20,9 @@ from corporation import clock
 INTERRUPT: Final = signal.SIGUSR1
 """The signal by which billiard (`pool.py`, SIG_SOFT_TIMEOUT) tells a pool process of its soft limit."""
 
+TOLD_TO_END: Final = -(256 - signal.SIGTERM)
+"""The code of the SystemExit that SIGTERM raises in a pool process (billiard, `common.py`, _shutdown_cleanup)."""
+
 
 class AttemptStopped(BaseException):
     """Raised in a handler whose attempt is to stop now: it was cancelled, or HQ no longer counts on it.
@@ -58,6 +61,13 @@ class StopFlag:
         """Raises AttemptStopped if the attempt is to stop."""
         if self._event.is_set():
             raise AttemptStopped(self.why)
+
+
+def exit_when_told(number: int, frame: FrameType | None) -> None:
+    """The answer to SIGTERM of a process that runs one attempt, as billiard's: the handler is thrown out, once."""
+    del frame
+    signal.signal(number, signal.SIG_DFL)
+    raise SystemExit(TOLD_TO_END)
 
 
 class _Door:

@@ -6,14 +6,16 @@ Celery's own time limit stands behind this one.
 """
 
 import os
+import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Event, Thread
 from typing import Final
 
 import structlog
 
 from corporation import clock
-from corporation.federation.processes import is_alive
+from corporation.federation.processes import is_alive, my_identity
 from corporation.federation.spool import UnderWay
 from corporation.missions.outcomes import Cancelled, Outcome, TimedOut, to_report
 from factory_tasks.node import Node
@@ -64,6 +66,8 @@ class Warden:
         self._strangers: set[int] = set()
         self._spared: set[int] = set()
         self._somebody_died = False
+        self._leaving = False
+        self._handed_back: set[str] = set()
 
     def start(self) -> None:
         """Watch from now on, in a thread of its own."""
@@ -74,6 +78,12 @@ class Warden:
         """What this process started before, other than its pool, stays its own affair. Then `look`, again and again."""
         self._known = self._pool()
         self._spared = children_of(os.getpid()) - self._known
+
+    def leave(self) -> None:
+        """This process was told to stop: what its pool still runs when it is killed was handed back (F-23)."""
+        self._leaving = True
+        with suppress(sqlite3.Error):  # then the next look does it
+            self._hand_back(self._ours(self._pool()))
 
     def stop(self) -> None:
         """The thread ends within one look, and no orphan of the pool is left; safe to call twice."""
@@ -100,7 +110,9 @@ class Warden:
             return LOOK_SECONDS  # not yet there, or closed
         # Celery may not notice a death for five seconds.
         living = {pid for pid in pool if not is_zombie(pid)}
-        ours = [attempt for attempt in self._here.spool.under_way() if attempt.owner.pid in living]
+        ours = self._ours(living)
+        if self._leaving:
+            self._hand_back(ours)  # one may have begun since
         now = clock.monotonic()
         due = [attempt for attempt in ours if deadline_of(attempt, self._grace) <= now]
         for attempt in due:
@@ -114,6 +126,14 @@ class Warden:
             return SOON_SECONDS
         deadlines = [deadline_of(attempt, self._grace) - now for attempt in ours if attempt not in due]
         return max(0.01, min([LOOK_SECONDS, *deadlines]))
+
+    def _ours(self, pids: set[int]) -> list[UnderWay]:
+        return [attempt for attempt in self._here.spool.under_way() if attempt.owner.pid in pids]
+
+    def _hand_back(self, ours: list[UnderWay]) -> None:
+        if fresh := {attempt.attempt_id for attempt in ours} - self._handed_back:
+            self._here.spool.hand_back(fresh, my_identity())
+            self._handed_back |= fresh
 
     def _kill(self, attempt: UnderWay) -> None:
         """The report first: a worker that dies between the two reports it, and the message that comes back finds it."""

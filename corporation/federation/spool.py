@@ -6,7 +6,7 @@ Life of a row: `received` (its message is here) → `running` (a process works o
 
 import json
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -103,7 +103,7 @@ class Spool(SpoolNotes):
         """
         with self._write() as db:
             row = db.execute("SELECT * FROM attempts WHERE attempt_id = ?", (attempt_id,)).fetchone()
-            if row is not None and (answer := _why_not_again(row)):
+            if row is not None and (answer := _why_not_again(db, row)):
                 return answer
             if why := _why_unwanted(db, attempt_id, job_id, attempt):
                 return Duplicate(why)
@@ -179,6 +179,19 @@ class Spool(SpoolNotes):
         rows = self._read("SELECT stop_why FROM attempts WHERE attempt_id = ?", (attempt_id,))
         return rows[0]["stop_why"] if rows else None
 
+    def hand_back(self, attempt_ids: Collection[str], told: ProcessIdentity) -> None:
+        """Of these attempts, those that are still running when the process `told` is gone were handed back.
+
+        It was told to stop, so whoever kills it together with them does not say that they took it down. What dies
+        while it lives, dies as ever.
+        """
+        with self._write() as db:
+            db.executemany(
+                "INSERT OR REPLACE INTO handing_back (attempt_id, pid, born) SELECT attempt_id, ?, ? FROM attempts"
+                " WHERE attempt_id = ? AND state IN ('received', 'running')",
+                [(told.pid, told.born, attempt_id) for attempt_id in attempt_ids],
+            )
+
     def bury_the_dead(self) -> int:
         """Finish every attempt whose process is gone, and return how many; safe at any time.
 
@@ -188,7 +201,7 @@ class Spool(SpoolNotes):
             rows = db.execute("SELECT * FROM attempts WHERE state = 'running'").fetchall()
             dead = [row for row in rows if not is_alive(_owner_of(row))]
             for row in dead:
-                _finish(db, row["attempt_id"], _last_word_on(row))
+                _finish(db, row["attempt_id"], _last_word_on(db, row))
             return len(dead)
 
     def report_of(self, attempt_id: str) -> dict[str, Any] | None:
@@ -278,6 +291,11 @@ def lost_report() -> dict[str, Any]:
     return {"outcome": "lost", "error": "the process that ran the attempt died"}
 
 
+def handed_back_report() -> dict[str, Any]:
+    """What is reported for an attempt that somebody stopped together with who ran it: it took nobody down (F-23)."""
+    return {"outcome": "lost", "error": "its factory was stopped while it ran", "took_worker": False}
+
+
 def report_all(spool: Spool, deliver: Callable[[str, dict[str, Any]], None], most: int | None = None) -> int:
     """Deliver unreported attempts, the oldest first and at most so many, and mark them; how many is returned.
 
@@ -301,7 +319,7 @@ def report_all(spool: Spool, deliver: Callable[[str, dict[str, Any]], None], mos
     return told
 
 
-def _why_not_again(row: sqlite3.Row) -> Duplicate | Finished | Died | None:
+def _why_not_again(db: sqlite3.Connection, row: sqlite3.Row) -> Duplicate | Finished | Died | None:
     """Why a known attempt is not run now; None for one that was received and never begun by a process that is gone."""
     if row["state"] == "reported":
         return Duplicate("HQ has this attempt's report")
@@ -309,7 +327,7 @@ def _why_not_again(row: sqlite3.Row) -> Duplicate | Finished | Died | None:
         return Finished(json.loads(row["report"]))
     if is_alive(_owner_of(row)):
         return Duplicate("this attempt is running in another process of this factory")
-    return Died(_last_word_on(row)) if row["state"] == "running" else None
+    return Died(_last_word_on(db, row)) if row["state"] == "running" else None
 
 
 def _why_unwanted(db: sqlite3.Connection, attempt_id: str, job_id: str, attempt: int) -> str | None:
@@ -321,11 +339,14 @@ def _why_unwanted(db: sqlite3.Connection, attempt_id: str, job_id: str, attempt:
     return "a later attempt of this mission was already received" if newer else None
 
 
-def _last_word_on(row: sqlite3.Row) -> dict[str, Any]:
+def _last_word_on(db: sqlite3.Connection, row: sqlite3.Row) -> dict[str, Any]:
     """The report on an attempt whose process died: one that was to be stopped has stopped."""
     if row["stop_why"] is not None:
         return {"outcome": "cancelled", "error": row["stop_why"]}
-    return lost_report()
+    statement = "SELECT pid, born FROM handing_back WHERE attempt_id = ?"
+    told = db.execute(statement, (row["attempt_id"],)).fetchone()
+    stopped = told is not None and not is_alive(ProcessIdentity(told["pid"], told["born"]))
+    return handed_back_report() if stopped else lost_report()
 
 
 def _owner_of(row: sqlite3.Row) -> ProcessIdentity:
@@ -337,4 +358,5 @@ def _finish(db: sqlite3.Connection, attempt_id: str, report: Mapping[str, Any]) 
         "UPDATE attempts SET state = 'finished', report = ? WHERE attempt_id = ? AND state IN ('received', 'running')",
         (json.dumps(dict(report)), attempt_id),
     )
+    db.execute("DELETE FROM handing_back WHERE attempt_id = ?", (attempt_id,))
     return changed.rowcount == 1

@@ -42,7 +42,12 @@ CREATE TABLE IF NOT EXISTS stops (attempt_id TEXT PRIMARY KEY, why TEXT NOT NULL
 CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 """
 
-SCHEMA: Final = _ATTEMPTS + _THE_REST
+_HANDING_BACK: Final = """
+-- Attempts whose process, or a parent of it, was told to stop: which process that was.
+CREATE TABLE handing_back (attempt_id TEXT PRIMARY KEY, pid INTEGER NOT NULL, born REAL NOT NULL) STRICT;
+"""
+
+SCHEMA: Final = _ATTEMPTS + _THE_REST + _HANDING_BACK
 """A new file of this version."""
 
 # SQLite cannot change a CHECK, so the table is made again. The rowids stay: they are the order of reception. An older
@@ -60,5 +65,5 @@ DROP TABLE attempts_before;
 {_THE_REST}
 """  # noqa: S608 - put together from the constants above
 
-CHANGES: Final = (_RECEIVED_AND_STOPS,)
+CHANGES: Final = (_RECEIVED_AND_STOPS, _HANDING_BACK)
 """What leads from version n to n + 1, at place n; none is ever changed once it was released."""

@@ -34,7 +34,13 @@ _CAUSES: Final = tuple(
             "Wait until its limit is over, or run fewer such missions at once (UA_FACTORY_SLOTS)",
         ),
         (
-            r"out of memory|\bOOM\b|MemoryError|cannot allocate memory|"
+            r"\bMemoryError\b|cannot allocate memory",
+            "memory_refused",
+            "it asked for more memory than it could have, and failed by itself",
+            "Give it less to do at once, the machine more memory, or the factory fewer slots (UA_FACTORY_SLOTS)",
+        ),
+        (
+            r"out of memory|\bOOM\b|"
             r"exit (?:code|status):? 137\b|\bSIGKILL\b|signal 9\b",
             "out_of_memory",
             "it was killed from outside, mostly because memory ran out",

@@ -50,7 +50,7 @@ class Lost:
 
     why: str
     took_worker: bool = True
-    """False when no process is known to have died with it: it lay in a queue, or was revoked."""
+    """False when it took no process down: it lay in a queue, was revoked, or was stopped with its factory."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,8 @@ def to_report(outcome: Outcome) -> dict[str, Any]:
         report["after_seconds"] = outcome.after_seconds
     elif not isinstance(outcome, Lost):
         report["result"] = dict(outcome.result)
+    elif not outcome.took_worker:
+        report["took_worker"] = False
     return report
 
 
@@ -105,7 +107,7 @@ def from_report(report: object) -> Outcome:
         case "later":
             return Later(_seconds(fields.get("after_seconds")), why)
         case "lost":
-            return Lost(why)
+            return Lost(why, took_worker=fields.get("took_worker") is not False)
         case "stop" | "failed" | "timed_out" | "cancelled" as word:
             return _WITH_EVIDENCE[word](why, evidence)
         case _:

@@ -19,6 +19,7 @@ from factory_tasks.mission_task import attempt, is_wanted
 from factory_tasks.node import Node
 from factory_tasks.process_tree import become_pool_process
 from factory_tasks.pull.orders import Claimed
+from factory_tasks.stopping import exit_when_told
 
 log = structlog.get_logger()
 
@@ -37,6 +38,10 @@ class Children:
     def pids(self) -> set[int]:
         """The living and the dead that were not collected yet."""
         return set(self._attempts)
+
+    def attempt_ids(self) -> list[str]:
+        """The attempts of those processes."""
+        return list(self._attempts.values())
 
     def start(self, claimed: Claimed, *not_theirs: socket.socket) -> None:
         """A process of its own works on the attempt from now on; it gets none of the sockets `not_theirs`."""
@@ -101,8 +106,9 @@ def _work(here: Node, registration: Registration | None, claimed: Claimed) -> in
 
 def _become_child() -> None:
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGCHLD):
-        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # A supervisor may tell the whole group to end, and not only the claiming process.
+    signal.signal(signal.SIGTERM, exit_when_told)
     # Ctrl-C is for the claiming process, which lets its attempts finish.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Without its nurse nobody would keep its time limit, or tell what became of it before the next start.

@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import socket
+import sqlite3
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -19,6 +20,7 @@ from typing import Any, Final
 
 import structlog
 
+from corporation.federation.processes import my_identity
 from factory_tasks.handlers import Registration
 from factory_tasks.mission_task import Order
 from factory_tasks.node import Node
@@ -129,6 +131,7 @@ class Nurse:
     def __init__(self, here: Node, registered: Mapping[str, Registration], parent: socket.socket) -> None:
         self._here = here
         self._parent = parent
+        self._parent_pid = os.getppid()
         self._lines = _Lines()
         self._children = Children(here, registered)
         self._warden = Warden(here, self._pool, lambda: self._say({TELL: True}))
@@ -144,6 +147,7 @@ class Nurse:
                 self._here.spool.bury_the_dead()
                 self._say({ENDED: ended})
             wait = self._look()
+        self._hand_back()
         self._children.kill()
         self._warden.stop()
 
@@ -159,6 +163,12 @@ class Nurse:
             order = Order(**message["order"])
             self._children.start(Claimed(message["attempt_id"], message["kind"], order), self._parent)
         return bool(data)
+
+    def _hand_back(self) -> None:
+        """What is about to be killed took nobody down, if the parent wants it so and has not died itself."""
+        if os.getppid() == self._parent_pid:
+            with suppress(sqlite3.Error):
+                self._here.spool.hand_back(self._children.attempt_ids(), my_identity())
 
     def _look(self) -> float:
         try:

@@ -1,5 +1,6 @@
 """The loop of the process that gets a factory its missions over HTTPS: claim, have it run, report."""
 
+import sqlite3
 from collections.abc import Mapping
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -57,6 +58,7 @@ class Puller:
         self._handed: frozenset[str] = frozenset()
         self._wakes: SimpleQueue[None] = SimpleQueue()
         self._draining = False
+        self._told_to_stop = False
         # While Redis may come back any moment, no question must be open for long: HQ would answer it with a mission.
         self._patience = STANDBY_SECONDS if standby else WAIT_SECONDS
 
@@ -75,6 +77,8 @@ class Puller:
 
     def tick(self) -> None:
         """Pass on what was claimed, and ask for more when an attempt has ended; waits when there is nothing to do."""
+        if self._told_to_stop:
+            self._hand_back()  # one may have begun since
         claimed = self._claims.taken()
         for one in claimed:
             self._nursery.work_on(one)
@@ -102,9 +106,13 @@ class Puller:
         return self._nursery.broken
 
     def drain(self) -> None:
-        """Nothing more is taken; what runs goes on, and HQ hears that this factory is on its way out (F-23)."""
-        self._draining = True
+        """Nothing more is taken; what runs goes on, and HQ hears that this factory is on its way out (F-23).
+
+        What still runs when this process is killed was handed back.
+        """
+        self._draining = self._told_to_stop = True
         self._claims.stop()
+        self._hand_back()
         self._here.spool.rest_worker(self._name)
         self._pulse.beat_now()
 
@@ -120,6 +128,11 @@ class Puller:
         self._pulse.stop()
         with suppress(CorporationError):  # then the next one tells it
             report_all(self._here.spool, self._deliver)
+
+    def _hand_back(self) -> None:
+        if mine := self._nursery.attempt_ids():
+            with suppress(sqlite3.Error):  # what is not written down counts as ever
+                self._here.spool.hand_back(mine, my_identity())
 
     def _register(self) -> None:
         """The heartbeat knows of this process while it takes missions: not while Redis is the way."""

@@ -6,7 +6,7 @@ import pytest
 from builders import standing
 
 from corporation.missions.finish import WORKERS_LOST_LIMIT, Again, Finish, judge
-from corporation.missions.outcomes import Failed, Lost, from_report
+from corporation.missions.outcomes import Failed, Lost, from_report, to_report
 from corporation.missions.retry import RetryPolicy
 from corporation.missions.states import State
 
@@ -49,6 +49,12 @@ def test_a_mission_with_few_attempts_ends_as_lost_as_ever(attempt: int, total: i
 def test_what_a_factory_and_celery_report_of_a_dead_process_took_its_worker() -> None:
     reports = ({"outcome": "lost", "error": "x"}, {"exc_type": "WorkerLostError", "exc_message": ["signal 9"]})
     assert [one.took_worker for report in reports if isinstance(one := from_report(report), Lost)] == [True, True]
+
+
+@pytest.mark.parametrize("outcome", [DIED, Lost("its factory was stopped while it ran", took_worker=False)])
+def test_a_report_says_whether_the_attempt_took_its_worker(outcome: Lost) -> None:
+    """F-23: what was handed back by a stop counts towards no quarantine, and its report says so."""
+    assert from_report(to_report(outcome)) == outcome
 
 
 def test_what_was_withdrawn_uses_up_no_attempt_and_lengthens_no_wait() -> None:

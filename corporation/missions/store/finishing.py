@@ -83,10 +83,11 @@ KEEP_LATE = text("""
     WITH given AS (
       SELECT * FROM unnest(CAST(:attempt_ids AS uuid[]), CAST(:outcomes AS text[])) AS t(attempt_id, outcome)
     ), kept AS (
-      -- That it died with its worker is evidence also when it comes late.
+      -- That it died with its worker is evidence also when it comes late, unless it says that it was handed back.
       UPDATE corporation.attempts a
          SET outcome = CASE WHEN a.outcome ->> 'outcome' = 'done' THEN a.outcome ELSE CAST(g.outcome AS json) END,
-             took_worker = a.took_worker OR (a.state = 'lost' AND CAST(g.outcome AS json) ->> 'outcome' = 'lost')
+             took_worker = a.took_worker OR (a.state = 'lost' AND CAST(g.outcome AS json) ->> 'outcome' = 'lost'
+               AND CAST(g.outcome AS json) ->> 'took_worker' IS DISTINCT FROM 'false')
         FROM given g WHERE a.id = g.attempt_id RETURNING a.mission_id, a.number, a.factory_id, a.id
     ), counted AS (
       UPDATE corporation.missions m SET event_seq = m.event_seq + k.n

@@ -399,6 +399,14 @@ def test_that_the_worker_died_counts_also_when_it_is_said_late(ledger: LedgerAtW
     assert ledger.events()[-1] == "late_result"
 
 
+def test_that_it_was_handed_back_by_a_stop_blames_nobody_also_when_it_is_said_late(ledger: LedgerAtWork) -> None:
+    attempt = asleep(ledger)
+    ledger.report(attempt, Lost("its factory was stopped while it ran", took_worker=False))
+    ledger.collect()
+
+    assert [(one.state, one.took_worker) for one in ledger.attempts()] == [("lost", False)]
+
+
 def test_a_late_result_that_is_none_of_a_death_blames_nobody(ledger: LedgerAtWork) -> None:
     attempt = asleep(ledger)
     ledger.report(attempt, Done({}))

@@ -24,6 +24,7 @@ from corporation.federation.spool import (
     Reception,
     Spool,
     UnderWay,
+    handed_back_report,
     lost_report,
     report_all,
 )
@@ -177,6 +178,34 @@ def test_the_dead_are_buried_and_the_living_left_alone(
     assert spool.bury_the_dead() == 2
     assert spool.bury_the_dead() == 0
     assert [attempt_id for attempt_id, _ in spool.unreported()] == ["at-1", "at-3"]
+
+
+def test_what_dies_with_a_process_that_was_told_to_stop_was_handed_back(
+    spool: Spool, dead: ProcessIdentity, other: ProcessIdentity
+) -> None:
+    """F-23: the supervisor killed them together. While who was told lives, the stop is not to blame."""
+    for number in (1, 2, 3):
+        begin(spool, f"at-{number}", f"j-{number}", owner=dead)
+    spool.hand_back(["at-1", "never received"], dead)
+    spool.hand_back(["at-2"], other)
+
+    assert spool.bury_the_dead() == 3
+    assert spool.unreported() == [("at-1", handed_back_report()), ("at-2", lost_report()), ("at-3", lost_report())]
+
+
+def test_what_was_handed_back_is_so_for_whoever_receives_it_again(spool: Spool, dead: ProcessIdentity) -> None:
+    begin(spool, owner=dead)
+    spool.hand_back(["at-1"], dead)
+
+    assert accept(spool) == Died(handed_back_report())
+
+
+def test_what_was_to_be_handed_back_and_was_done_in_time_is_done(spool: Spool, dead: ProcessIdentity) -> None:
+    begin(spool)
+    spool.hand_back(["at-1"], dead)
+
+    assert spool.finish("at-1", DONE)
+    assert spool.unreported() == [("at-1", DONE)]
 
 
 def test_what_was_received_and_never_begun_waits_for_its_message(spool: Spool, dead: ProcessIdentity) -> None:

@@ -81,7 +81,7 @@ def test_everything_in_an_old_file_is_still_known_and_the_new_states_work(path: 
     assert isinstance(spool.accept("at-4", "j-4", 4, me, NOW), Died)
     assert spool.accept("at-5", "j-5", 1, me, NOW) == Fresh()
     assert spool.begin("at-5", me, 1.0, 60.0)
-    assert version_of(path) == len(CHANGES) == 1
+    assert version_of(path) == len(CHANGES) == 2
 
 
 def test_a_file_is_changed_once_and_a_new_one_is_made_as_it_should_be(path: Path, tmp_path: Path) -> None:
