@@ -112,8 +112,16 @@ def _tell(runtime: Runtime) -> None:
         log.critical("not_granted", why=alarm)
     for warning in runtime.warnings:
         log.warning("odd_environment", what=warning)
-    report = runtime.report
-    tell = log.warning if report.fallback_used and "MissingCredentials" not in report.errors else log.info
-    tell("secrets_loaded", source=report.source, fallback_used=report.fallback_used, errors=list(report.errors))
+    _tell_secrets(runtime.report)
     policy = runtime.policy
     log.info("node", factory_id=runtime.settings.factory_id, stage=runtime.settings.runtime_stage, **policy.snapshot())
+
+
+def _tell_secrets(report: SecretsReport) -> None:
+    """Where they came from; a vault that nobody named is no error, and neither is a file that nobody wrote."""
+    errors, vault = list(report.errors), {}
+    tell = log.warning if report.fallback_used else log.info
+    if "MissingCredentials" in errors:
+        errors = [error for error in errors if error not in ("MissingCredentials", "FileNotFoundError")]
+        tell, vault = log.info, {"vault": "none is configured"}
+    tell("secrets_loaded", source=report.source, fallback_used=report.fallback_used, errors=errors, **vault)

@@ -8,8 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import psycopg
 from psycopg import errors, sql
-from sqlalchemy import Connection, Engine, create_engine, text
+from psycopg.abc import RV, PQGen
+from psycopg.pq import TransactionStatus
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -32,6 +35,11 @@ ALIVE: dict[str, Any] = {
     "tcp_user_timeout": 20_000,
 }
 """How libpq notices a dead connection (seconds, the last one milliseconds): by default it would wait for hours."""
+
+PING_SECONDS: Final = 3.0
+"""How long a connection that lay in the pool has to show that its server still answers."""
+GRACE_SECONDS: Final = 2.0
+"""How much longer than the server we wait for the end of a statement, before we hold it for frozen."""
 
 SCHEMAS: Final = ("corporation", "mailbox")
 GRANTS: Final = (
@@ -69,17 +77,39 @@ class LocksReservedError(CorporationError):
     code = "locks_reserved"
 
 
+class LimitedConnection(psycopg.Connection[Any]):
+    """A connection that waits `limit_seconds` for an answer, and then is closed and raises OperationalError.
+
+    The limits of the server and of TCP end nothing where its processes stand still (stopped, or starved): the machine
+    goes on acknowledging what we send.
+    """
+
+    limit_seconds = PING_SECONDS
+
+    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        """As psycopg's, which everything that is asked of the server goes through."""
+        try:
+            return super().wait(gen, interval, self.limit_seconds if timeout is None else timeout)
+        except psycopg.OperationalError as error:
+            # Only when the wait was over is the server still at it.
+            if error.sqlstate is None and self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                self.close()
+                raise psycopg.OperationalError(f"timeout: no answer in {self.limit_seconds:g} s") from None
+            raise
+
+
 def open_ledger(
     url: str, pool_size: int = 5, *, check_before_use: bool = True, statement_timeout_seconds: int = 15
 ) -> Engine:
     """An engine on the ledger at `url` (postgresql://…); nothing connects before it is first used.
 
     A connection gives up connecting after 5 s, and ends a statement that runs longer than the limit, so that a sick
-    database makes requests fail instead of hang. `check_before_use` costs a round trip per transaction and hides a
-    database's restart from callers that do not try again by themselves.
+    database makes requests fail instead of hang; one that is frozen too. `check_before_use` costs a round trip per
+    transaction, hides a database's restart from callers that do not try again by themselves, and finds a frozen one
+    within three seconds.
     """
     options = f"-c statement_timeout={statement_timeout_seconds}s -c lock_timeout=10s -c timezone=UTC"
-    return create_engine(
+    engine = create_engine(
         sqlalchemy_url(url),
         pool_size=pool_size,
         max_overflow=0,
@@ -88,6 +118,26 @@ def open_ledger(
         pool_recycle=1800,
         connect_args={**ALIVE, "options": options, "application_name": "corporation"},
     )
+    _limit_waiting(engine, statement_timeout_seconds + GRACE_SECONDS)
+    return engine
+
+
+def _limit_waiting(engine: Engine, seconds: float) -> None:
+    """Its connections wait so long for the answer to a statement, and shorter for that to the ping of the pool."""
+
+    @event.listens_for(engine, "do_connect")
+    def connect(_dialect: Any, _record: Any, arguments: Any, options: Any) -> LimitedConnection:  # pyright: ignore[reportUnusedFunction]
+        return LimitedConnection.connect(*arguments, **options)
+
+    # The pool pings what it holds before it says that it was checked out.
+    @event.listens_for(engine, "checkout")
+    def begin(connection: LimitedConnection, _record: Any, _proxy: Any) -> None:  # pyright: ignore[reportUnusedFunction]
+        connection.limit_seconds = seconds
+
+    @event.listens_for(engine, "checkin")
+    def end(connection: LimitedConnection | None, _record: Any) -> None:  # pyright: ignore[reportUnusedFunction]
+        if connection is not None:  # one that was lost
+            connection.limit_seconds = PING_SECONDS
 
 
 def sqlalchemy_url(url: str) -> str:

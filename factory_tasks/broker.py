@@ -10,6 +10,8 @@ import redis.exceptions
 import structlog
 from celery import Celery
 from kombu.exceptions import KombuError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 import celeryconfig
 from corporation import clock
@@ -62,7 +64,14 @@ class CeleryBroker:
         self._monotonic = monotonic
         self._app = Celery("corporation-engine", set_as_current=False)
         self._app.conf.update(celeryconfig.configuration(settings))
-        self._redis = redis.Redis.from_url(settings.redis_url, socket_timeout=10, socket_connect_timeout=5)
+        self._redis = redis.Redis.from_url(
+            settings.redis_url,
+            socket_timeout=10,
+            socket_connect_timeout=5,
+            # A connection that was lost is made once more. Who waited ten seconds for an answer does not wait again:
+            # the loops come back by themselves, and a person may wait for this one.
+            retry=Retry(NoBackoff(), 1, (redis.exceptions.ConnectionError,)),
+        )
         self._look = QueueLook(self._redis)
 
     def send(self, messages: Sequence[AttemptMessage]) -> None:

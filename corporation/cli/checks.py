@@ -17,6 +17,7 @@ import corporation
 from corporation.broker_link import PasswordFileError, open_own_link
 from corporation.cli import exits
 from corporation.cli.checks_of_headquarters import headquarters
+from corporation.cli.checks_of_progress import progress
 from corporation.cli.checks_of_trust import keys_of_a_factory
 from corporation.cli.connection import effective
 from corporation.cli.finding import Finding
@@ -24,7 +25,7 @@ from corporation.cli.origins import dotenv_file, origin_of
 from corporation.cli.untouched import NOTHING_YET, is_untouched
 from corporation.database_role import is_strict, judge
 from corporation.db import newest_revision, revision, sqlalchemy_url
-from corporation.embedded.connection_causes import cause_of
+from corporation.embedded.connection_causes import NO_ANSWER, cause_of
 from corporation.embedded.stack_components import TelegramFacts, components_of, row_of
 from corporation.embedded.stack_shape import shape_of_role
 from corporation.embedded.stack_state import StateFolder
@@ -53,7 +54,10 @@ def examine(environ: Mapping[str, str], folder: StateFolder) -> list[Finding]:
         return findings  # the variables are wrong, and said so: there is no address to try
     if is_untouched(complete, folder):
         return [*findings, NOTHING_YET]
-    findings += [node(settings), redis_answers(settings), *database_answers(settings), *keys_of_a_factory(settings)]
+    broker, database = redis_answers(settings), database_answers(settings)
+    findings += [node(settings), broker, *database, *keys_of_a_factory(settings)]
+    if [one.grade for one in database[:2]] == ["ok", "ok"]:  # it answers, and has the tables of this code
+        findings += progress(settings, folder, redis_answers=broker.grade == "ok")
     return [*findings, *headquarters(seen, folder, settings, origin_of("UA_OPS_TOKEN", environ))]
 
 
@@ -146,9 +150,18 @@ def redis_answers(settings: Settings) -> Finding:
         advice = REFUSED_ADVICE if joined else "check UA_REDIS_URL"
         return Finding("redis", "problem", f"{address} refuses the password", advice, exits.CONFIG)
     except (redis.RedisError, OSError, ValueError) as error:
-        advice = "start it (`corporation up` starts one), or check UA_REDIS_URL"
-        return Finding("redis", "problem", f"{address}: {cause_of(error)}", advice, exits.UNAVAILABLE)
+        return Finding("redis", "problem", *_away(address, error, "UA_REDIS_URL"), exits.UNAVAILABLE)
     return Finding("redis", "ok", address)
+
+
+def _away(address: str, error: Exception, variable: str) -> tuple[str, str]:
+    """What is wrong with a server, and what to do: one that is silent is there, and starting another helps nothing."""
+    cause = cause_of(error)
+    if cause == NO_ANSWER:
+        advice = f"see its log and whether it stands still or is overloaded, and restart it; or check {variable}"
+    else:
+        advice = f"start it (`corporation up` starts one), or check {variable}"
+    return f"{address}: {cause}", advice
 
 
 def database_answers(settings: Settings) -> list[Finding]:
@@ -162,8 +175,7 @@ def database_answers(settings: Settings) -> list[Finding]:
     try:
         now = _revision_of(settings.database_url)
     except (SQLAlchemyError, psycopg.Error, ValueError) as error:
-        advice = "start it (`corporation up` starts one), or check UA_DATABASE_URL"
-        return [Finding("postgresql", "problem", f"{address}: {cause_of(error)}", advice, exits.UNAVAILABLE)]
+        return [Finding("postgresql", "problem", *_away(address, error, "UA_DATABASE_URL"), exits.UNAVAILABLE)]
     schema = _schema(now, newest_revision())
     role = role_owns_nothing("UA_DATABASE_URL", settings.database_url, settings)
     return [Finding("postgresql", "ok", address), schema, *role]

@@ -19,7 +19,8 @@ from corporation.federation.hq_token import UNAUTHORIZED, FactoryToken, HqRefuse
 from corporation.settings import Settings
 
 MOST_SKEW_SECONDS: Final = 30.0
-ANSWER_SECONDS: Final = 3
+ANSWER_SECONDS: Final = 5
+"""More than the three in which HQ says that its own ledger does not answer."""
 
 
 def headquarters(environ: Mapping[str, str], folder: StateFolder, settings: Settings, token_from: str) -> list[Finding]:
@@ -57,6 +58,9 @@ def answers(base_url: str) -> list[Finding]:
 def _health(health: Mapping[str, object], base_url: str) -> Finding:
     if health.get("status") == "healthy":
         return Finding("headquarters", "ok", base_url)
+    if health.get("db_status") in ("disconnected", "error"):
+        what = f"{base_url} answers, but its ledger does not answer it ({health.get('db_error')})"
+        return Finding("headquarters", "problem", what, "see to its PostgreSQL; it goes on then", exits.UNAVAILABLE)
     what = f"{base_url} is {health.get('status')}: {health.get('db_error') or 'no reason given'}"
     return Finding("headquarters", "problem", what, "look into the log of its API", exits.UNAVAILABLE)
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
@@ -10,18 +10,21 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
-from corporation import clock
 from corporation.cli import exits
-from corporation.cli.answers import MAY_RETRY, detail_of, refusal_about, refusal_of, seconds_to_wait
+from corporation.cli.answers import detail_of, refusal_about, refusal_of
 from corporation.cli.connection import Connection
 from corporation.cli.exits import Refusal
+from corporation.cli.output import told_when_slow
+from corporation.cli.tries import LOOK_SECONDS, TRIES, answered
 
-TRIES: Final = 4
 CONNECT_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 30.0
+LOOK_ANSWER_SECONDS: Final = 12.0
+"""For what only reads: HQ says within ten seconds that its ledger does not answer."""
 # The log stream sends a comment at least every 15 s (H-28); twice that is silence.
 STREAM_SILENCE_SECONDS: Final = 32.0
-CANNOT_BE: Final = frozenset({404, 409})
+CONFLICT: Final = 409
+CANNOT_BE: Final = frozenset({404, CONFLICT})
 """What is asked for is not possible for this mission, and HQ says why: no reason to leave out the next one."""
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -37,7 +40,10 @@ class Page:
 
 
 class HqClient:
-    """A connection to one HQ; use it as a context manager. Redirects are not followed: they would carry the token."""
+    """A connection to one HQ; use it as a context manager. Redirects are not followed: they would carry the token.
+
+    A person before a terminal hears of a long wait, unless it is to be `silent`.
+    """
 
     def __init__(
         self,
@@ -46,10 +52,13 @@ class HqClient:
         tries: int = TRIES,
         pause: Callable[[float], None] = time.sleep,
         answer_seconds: float = ANSWER_SECONDS,
+        silent: bool = False,
     ) -> None:
         self.connection = connection
         self._tries = tries
         self._pause = pause
+        self._answer_seconds = answer_seconds
+        self._silent = silent
         self._http = httpx.Client(
             base_url=connection.base_url,
             headers={"authorization": f"Bearer {connection.token}", "user-agent": "corporation-cli"},
@@ -66,8 +75,8 @@ class HqClient:
 
     def publish(self, envelope: Json, key: str, *, wait: bool = False) -> Json:
         """The stored mission: `job_id`, `state`, `location`, `created`; the same key never makes a second one."""
-        response = self._call("POST", "/api/v1/delegation/publish", json=envelope, key=key, params=_wait(wait))
-        return self._object(response)
+        response = self._answer("POST", "/api/v1/delegation/publish", json=envelope, key=key, params=_wait(wait))
+        return self._object(self._accepted(response, _target_of(envelope)))
 
     def publish_batch(self, envelopes: Sequence[Json], key: str, *, wait: bool = False) -> Json:
         """HQ's answer for each of at most 1000 envelopes: `accepted`, `existing`, `rejected`, `missions`."""
@@ -146,9 +155,21 @@ class HqClient:
         response = self._answer("GET", _dead_letter_path(dlq_id))
         return None if response.status_code == 404 else self._object(self._accepted(response))
 
-    def replay_dead_letter(self, dlq_id: str) -> Json:
-        """The mission that runs again for this letter; the same one however often it is called."""
-        return self._object(self._call("POST", _dead_letter_path(dlq_id, "/replay"), json={}))
+    def replay(self, job_id: str, body: Json, *, wait: bool = False) -> Json | str:
+        """The new mission: `job_id`, `replay_of`, `state`; or HQ's word why there is none.
+
+        Calling again with the same `idempotency_key` in `body` makes no second one.
+        """
+        response = self._answer("POST", _path(job_id, "/replay"), json=body, params=_wait(wait))
+        if response.status_code == CONFLICT:
+            return detail_of(response)
+        return self._object(self._accepted(response, _target_of(body.get("envelope"))))
+
+    def replay_dead_letter(self, dlq_id: str, envelope: Json | None = None, *, wait: bool = False) -> Json:
+        """The mission that runs again for this letter, as `envelope` says; the same one however often it is called."""
+        body = {} if envelope is None else {"envelope": envelope}
+        response = self._answer("POST", _dead_letter_path(dlq_id, "/replay"), json=body, params=_wait(wait))
+        return self._object(self._accepted(response, _target_of(envelope)))
 
     def dead_letters_in_bulk(self, what: str, body: Json) -> Json:
         """HQ's answer to `replay` or `discard` of many: a count, or what became of them; repeating finds what is open.
@@ -158,8 +179,13 @@ class HqClient:
         return self._object(self._call("POST", f"/api/v1/dlq/{what}", json=body))
 
     def rebuild_queues(self, *, dry_run: bool) -> Json:
-        """What HQ handed out again or, in a `dry_run`, would; calling again finds nothing more to do."""
-        return self._object(self._call("POST", "/api/v1/ops/queues/rebuild", json={"dry_run": dry_run}))
+        """What HQ handed out again or, in a `dry_run`, would; calling again finds nothing more to do.
+
+        Asked once: HQ itself has waited for its engine and for Redis before it says that they did not answer.
+        """
+        options: Json = {"json": {"dry_run": dry_run}}
+        response = self._asked(lambda: self._send("POST", "/api/v1/ops/queues/rebuild", options), 1)
+        return self._object(self._accepted(response))
 
     def control_factory(self, order: Json, *, wait: bool = False) -> Json:
         """What is true now of the factory that the order (contract http §6) names; saying it again changes little."""
@@ -199,12 +225,17 @@ class HqClient:
         options: Json = {"params": params, "headers": {"idempotency-key": key} if key else {}}
         if json is not None:
             options["json"] = json
-        for attempt in range(1, self._tries):
-            response = self._try(method, path, options)
-            if response is not None and response.status_code not in MAY_RETRY:
-                return response
-            self._pause(seconds_to_wait(response, attempt, clock.utc_now()))
-        return self._send(method, path, options)
+        limit = None
+        if method == "GET":
+            limit = LOOK_SECONDS
+            options["timeout"] = httpx.Timeout(min(self._answer_seconds, LOOK_ANSWER_SECONDS), connect=CONNECT_SECONDS)
+        return self._asked(lambda: self._send(method, path, options), self._tries, limit)
+
+    def _asked(self, send: Callable[[], httpx.Response], tries: int, limit: float | None = None) -> httpx.Response:
+        """As `answered`; whoever sits before a terminal hears after a while that we still wait."""
+        waits = f"waiting for HQ at {self.connection.base_url}; Ctrl-C ends that"
+        with nullcontext() if self._silent else told_when_slow(waits):
+            return answered(send, tries, self._pause, limit)
 
     def _accepted(self, response: httpx.Response, factory_id: str | None = None) -> httpx.Response:
         """The answer, which must be no refusal; `factory_id` is of whom the question was."""
@@ -212,12 +243,6 @@ class HqClient:
             return response
         where = (self.connection.base_url, self.connection.token_from)
         raise refusal_about(factory_id, response, *where) if factory_id else refusal_of(response, *where)
-
-    def _try(self, method: str, path: str, options: Json) -> httpx.Response | None:
-        try:
-            return self._http.request(method, path, **options)
-        except httpx.TransportError:
-            return None
 
     def _send(self, method: str, path: str, options: Json) -> httpx.Response:
         where = self.connection.base_url
@@ -258,6 +283,14 @@ def _path(job_id: str, rest: str = "") -> str:
 
 def _dead_letter_path(dlq_id: str, rest: str = "") -> str:
     return f"/api/v1/dlq/{quote(dlq_id, safe='')}{rest}"
+
+
+def _target_of(envelope: object) -> str | None:
+    """The factory that an order is meant for, if for one."""
+    payload = envelope.get("payload") if isinstance(envelope, dict) else None
+    context = payload.get("context") if isinstance(payload, dict) else None
+    target = context.get("target_factory_id") if isinstance(context, dict) else None
+    return target if isinstance(target, str) else None
 
 
 def _wait(wait: bool) -> dict[str, str]:

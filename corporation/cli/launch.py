@@ -78,10 +78,11 @@ class Launch:
         return [*(f"ALARM: {alarm}" for alarm in self.alarms), *shown, *(f"Note: {note}" for note in self.notes)]
 
 
-def launch_of(asked: Shape | None, environ: Mapping[str, str]) -> Launch:
+def launch_of(asked: Shape | None, environ: Mapping[str, str], note: str = "") -> Launch:
     """What to start for `--role asked` in `environ`; raises SettingsError with every reason why it cannot be.
 
-    Without `asked` the environment's role decides, and without one it is an HQ with a factory beside it.
+    A `note` is told with the others. Without `asked` the environment's role decides, and without one it is an HQ with
+    a factory beside it.
     """
     runtime = bootstrap(environ, logs=False)
     shape = shape_for(asked, runtime.environ.get("FACTORY_ROLE", ""))
@@ -97,7 +98,7 @@ def launch_of(asked: Shape | None, environ: Mapping[str, str]) -> Launch:
     if shape is Shape.WORKER and (missing := missing_for_a_worker(complete)):
         # A word that is no role made this a worker: that comes first, or nobody would look for it.
         raise SettingsError([*alarms, *missing])
-    notes = (*origin_lines(environ), *runtime.warnings, *((ONLY_HTTPS,) if lone else ()))
+    notes = tuple(one for one in (*origin_lines(environ), *runtime.warnings, ONLY_HTTPS if lone else "", note) if one)
     return Launch(shape, settings, _nodes(shape, settings, complete), alarms, notes, complete, _own(shape, settings))
 
 

@@ -5,9 +5,11 @@ import re
 import sys
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from threading import Timer
 from typing import Any, Final
 
 from rich.console import Console
+from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +18,9 @@ from rich.text import Text
 _UNSAFE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 # Wide enough that no column is cut when the reader is a program.
 _PIPED_WIDTH: Final = 2000
+SLOW_SECONDS: Final = 3.0
+_spinners: Final[list[Status]] = []
+"""The one that turns now, if any."""
 
 
 def visible(value: object) -> str:
@@ -77,5 +82,32 @@ def working(message: str) -> Generator[None]:
     if not sys.stderr.isatty():
         yield
         return
-    with console(stderr=True).status(Text(message)):
+    with console(stderr=True).status(Text(message)) as spinner:
+        _spinners.append(spinner)
+        try:
+            yield
+        finally:
+            _spinners.remove(spinner)
+
+
+@contextmanager
+def told_when_slow(what: str, seconds: float = SLOW_SECONDS) -> Generator[None]:
+    """A person is told `what` on stderr once the block takes that long; never whoever asked for JSON."""
+    # Nobody else knows here what was asked for, and the command line says it.
+    if not sys.stderr.isatty() or "--json" in sys.argv:
         yield
+        return
+    timer = Timer(seconds, _tell, [what])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _tell(what: str) -> None:
+    if _spinners:
+        _spinners[-1].update(Text(visible(what)))
+    else:
+        warn(what)

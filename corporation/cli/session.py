@@ -25,6 +25,7 @@ from corporation.embedded.stack_plan import plan_of
 from corporation.embedded.stack_servers import APPLICATION_ROLE, DataServer, reach_servers, start_servers
 from corporation.embedded.stack_shape import Shape
 from corporation.embedded.stack_state import StateFolder
+from corporation.embedded.stack_watch import ServerWatch
 from corporation.errors import SettingsError
 from corporation.roles import FactoryRole
 
@@ -65,6 +66,7 @@ class Session:
         self._meanwhile = meanwhile
         """What else there is to tell at each look, from the beginning to the end."""
         self._servers: list[DataServer] = []
+        self._watch = ServerWatch(self._servers)
         self._supervisor: Supervisor | None = None
         self._let_in_until: float | None = None
 
@@ -82,6 +84,7 @@ class Session:
         if self._launch.opens_ledger:
             self._migrate(self._servers[-1])
         self._look_at_role()
+        self._watch.start()
         for _ in range(PORT_TRIES - 1):
             try:
                 return self._serve(self._stack())
@@ -143,7 +146,7 @@ class Session:
         self._folder.write_facts(facts_of(stack, self._launch.environ))
         supervisor = self._supervisor = Supervisor(stack, plan_of(stack))
         connection = Connection(stack.gateway_url, stack.ops_token, str(self._folder.facts))
-        with HqClient(connection, tries=1, answer_seconds=5) as client:
+        with HqClient(connection, tries=1, answer_seconds=5, silent=True) as client:
             news: News | None = None
             outcome: demo.Outcome | None = None
             while not self._requests.asked:
@@ -152,7 +155,7 @@ class Session:
                     server.tick(now)
                 supervisor.tick(now)
                 self._show()
-                for line in self._meanwhile():
+                for line in [*self._meanwhile(), *self._watch.news()]:
                     self._screen.line(line)
                 if news is None and supervisor.ready:
                     news = self._first_mission(client, stack)
@@ -216,6 +219,7 @@ class Session:
         with suppress(OSError):  # the terminal may be gone; stopping matters more
             if self._requests.asked:
                 self._screen.line("Stopping; running missions get 10 s to finish. Ctrl-C again stops at once")
+        self._watch.stop()
         self._stop_processes()
         for server in reversed(self._servers):
             server.stop(at_once=self._requests.urgent)

@@ -37,12 +37,14 @@ def up(
     from corporation.cli.screen import Screen
     from corporation.cli.session import Session
     from corporation.cli.stop_requests import StopRequests
+    from corporation.embedded.stack_handout import note_about, without_handout
     from corporation.own_process import hide_environment
 
     hide_environment()  # ours holds more than any mission may know
     folder = state_folder(state)
+    environ, own = without_handout(os.environ, folder)
     # A wrong environment is told now, all at once, and not by seven processes.
-    launch = launch_of(Shape(role.value) if role else None, os.environ)
+    launch = launch_of(Shape(role.value) if role else None, environ, note_about(own))
     folder.prepare()
     requests = StopRequests()
     with folder.held(), requests.heard(), Screen() as screen:

@@ -25,6 +25,7 @@ from corporation.delegation.redis_errors import REDIS_FAILS, code_of, needs_a_pe
 from corporation.errors import LedgerUnavailableError
 from corporation.loops.forever import Running
 from corporation.loops.running import run, stop_on_signals
+from corporation.loops.ticks import Teller
 from corporation.masking import Mask
 from corporation.settings import Settings
 from corporation.shown_address import shown
@@ -45,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _once(importer, publisher, settings)
         stop = Event()
         stop_on_signals(stop)
-        run([Running(importer, stop), Running(publisher, stop)], settings.database_url or "", stop, options.ready_file)
+        loops = [Running(importer, stop), Running(publisher, stop)]
+        run([*loops, Running(Teller(ledger, loops), stop)], settings.database_url or "", stop, options.ready_file)
     finally:
         ledger.dispose()
     return 0

@@ -9,6 +9,7 @@ server: its lock and its password · `server_process.py` a server as a process, 
 of stack there are · `stack_components.py` what a policy lets run · `stack_plan.py` which processes ·
 `stack_environment.py` what each may see · `stack_users.py` who each is at our own servers · `stack_names.py` the
 variables that are handed on · `stack_servers.py` its data servers · `stack_given.py` those of others ·
+`stack_watch.py` whether they answer · `stack_handout.py` what `corporation env` gave out ·
 `stack_addresses.py` their addresses · `connection_causes.py` why one cannot be used · `stack_process.py` one child ·
 `stack_restarts.py` restart or give up · `stack_state.py` the state folder · `stack_facts.py` what is written there.
 """

@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+NOBODY_LISTENS: Final = "the connection was refused: nobody listens there"
+NO_ANSWER: Final = "it did not answer in time"
 _CAUSES: Final = tuple(
     (re.compile(pattern, re.IGNORECASE | re.DOTALL), cause)
     for pattern, cause in (
@@ -18,10 +20,10 @@ _CAUSES: Final = tuple(
         (r"no pg_hba.conf entry", "it does not let this user in from here"),
         (r"noperm|NoPermissionError|InsufficientPrivilege", "it does not give this user the right"),
         (r"DB index is out of range", "it has no database of this number"),
-        (r"connection refused|ConnectionRefusedError", "the connection was refused: nobody listens there"),
+        (r"connection refused|ConnectionRefusedError", NOBODY_LISTENS),
         (r"translate host name|resolve host|name or service not known|name resolution|no address associated"
          r"|gaierror|UnicodeError|UnicodeEncodeError", "the name of its host is not found"),
-        (r"timeout|timed out", "it did not answer in time"),
+        (r"timeout|timed out", NO_ANSWER),
         (r"too many (?:clients|connections)|max number of clients|remaining connection slots",
          "it takes no more connections"),
         (r"is (?:starting up|shutting down)|in recovery mode|LOADING|busy loading", "it is starting or stopping"),

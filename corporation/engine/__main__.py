@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event
 
@@ -18,6 +18,7 @@ from corporation.delegation.publisher import Masked
 from corporation.engine.collector import Collector
 from corporation.engine.dispatcher import Dispatcher
 from corporation.engine.doorkeeper import build_doorkeeper
+from corporation.engine.loop_names import LOOPS
 from corporation.engine.rebuilder import Rebuilder
 from corporation.engine.rescuer import Rescuer
 from corporation.engine.sender import Sender
@@ -26,15 +27,14 @@ from corporation.errors import EXIT_CONFIG
 from corporation.factories.staleness import Thresholds
 from corporation.loops.forever import Loop, Running
 from corporation.loops.running import run, stop_on_signals
-from corporation.masking import Mask
+from corporation.loops.ticks import Teller
+from corporation.masking import Mask, hide_shapes, hiding
 from corporation.missions.brokers import load_broker
 from corporation.missions.dispatch import DispatchRules
 from corporation.missions.outbox import Broker
 from corporation.missions.retry import RetryPolicy
 from corporation.settings import Settings
 from corporation.trust.keyring import why_keys_are_refused
-
-LOOPS = ("dispatcher", "sender", "collector", "rescuer", "rebuilder", "sweeper", "importer", "publisher", "doorkeeper")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stop = Event()
     stop_on_signals(stop)
     ledger = open_ledger(url, pool_size=len(LOOPS) + 1, check_before_use=False)
-    loops = [Running(one, stop) for one in build_loops(settings, ledger, load_broker(settings), options.only)]
+    hide = hiding(runtime.secrets)
+    loops = [Running(one, stop) for one in build_loops(settings, ledger, load_broker(settings), options.only, hide)]
     streams = build_stream_loops(settings, ledger, Mask(runtime.secrets), options.only)
     if settings.policy.is_headquarters and "doorkeeper" in (options.only or LOOPS):
         streams.append(build_doorkeeper(settings, ledger))
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not loops:
         sys.stderr.write("UA_DELEGATION_REDIS_ENABLED is off, so the loops of the streams do not run here\n")
         return EXIT_CONFIG
-    run(loops, url, stop, options.ready_file)
+    run([*loops, Running(Teller(ledger, loops), stop)], url, stop, options.ready_file)
     ledger.dispose()
     return 0
 
@@ -70,15 +71,24 @@ def why_no_engine(settings: Settings) -> list[str]:
     return [] if settings.database_url else ["UA_DATABASE_URL is missing; `corporation env --role hq` prints a set"]
 
 
-def build_loops(settings: Settings, ledger: Engine, broker: Broker, only: Sequence[str] = ()) -> list[Loop]:
-    """The loops named by `only`, or all of them, wired to this ledger and broker."""
+def build_loops(
+    settings: Settings,
+    ledger: Engine,
+    broker: Broker,
+    only: Sequence[str] = (),
+    hide: Callable[[str], str] = hide_shapes,
+) -> list[Loop]:
+    """The loops named by `only`, or all of them, wired to this ledger and broker.
+
+    `hide` takes secrets out of what factories say of failures (S-40).
+    """
     policy = RetryPolicy(settings.retry_base_seconds, settings.retry_cap_seconds, settings.retry_jitter)
     thresholds = Thresholds(settings.factory_stale_seconds, settings.factory_offline_seconds)
     lease = float(settings.attempt_lease_seconds)
     loops: list[Loop] = [
         Dispatcher(ledger, DispatchRules(lease, thresholds), clock.new_id),
         Sender(ledger, broker),
-        Collector(ledger, policy, clock.chance),
+        Collector(ledger, policy, clock.chance, hide=hide),
         Rescuer(
             ledger,
             broker,

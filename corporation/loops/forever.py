@@ -45,7 +45,8 @@ class Running:
     """A loop's state between ticks: `wake` starts a tick, `stop` ends the loop.
 
     `ticked` is set after the first good tick, `healthy` while the last one was good. A process is ready without those
-    of its loops that are not `essential`.
+    of its loops that are not `essential`. `good_at` is when the last good tick ended (monotonic; at first: when this
+    was made), and `error` the class of what the last tick raised, if it did.
     """
 
     loop: Loop
@@ -54,6 +55,19 @@ class Running:
     ticked: Event = field(default_factory=Event)
     healthy: Event = field(default_factory=Event)
     essential: bool = True
+    good_at: float = field(default_factory=clock.monotonic)
+    error: str = ""
+
+    def went_well(self) -> None:
+        """The tick that has just ended was a good one."""
+        self.good_at, self.error = clock.monotonic(), ""
+        self.ticked.set()
+        self.healthy.set()
+
+    def failed(self, error: Exception) -> None:
+        """The tick that has just ended was none."""
+        self.error = type(error).__name__
+        self.healthy.clear()
 
 
 def run_forever(running: Running) -> None:
@@ -69,12 +83,11 @@ def run_forever(running: Running) -> None:
         try:
             more = running.loop.tick()
             failures = 0
-            running.ticked.set()
-            running.healthy.set()
+            running.went_well()
         except Exception as error:
             failures += 1
             more = False
-            running.healthy.clear()
+            running.failed(error)
             _tell(running.loop, error, failures)
             running.stop.wait(backoff_seconds(failures))
         if not more:

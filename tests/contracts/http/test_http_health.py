@@ -1,16 +1,15 @@
 """The open addresses: well or not, ready or not, which version, and nothing else (contract http §12)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 import stranger
 from canary import secret
+from frozen_server import frozen
 from served_api import OPS_TOKEN, Api, served, settings_for
 
 from corporation.embedded.server_process import Server
@@ -51,21 +50,6 @@ def test_health_is_503_on_a_ledger_that_was_never_migrated(empty_database_url: s
         answer = stranger.get(api.url + HEALTH)
 
     assert (answer.status_code, answer.json()["db_status"]) == (503, "error")
-
-
-@contextmanager
-def frozen(pid: int) -> Iterator[None]:
-    """Within the block the process and all below it stand still: they hold their connections and answer nothing."""
-    processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    try:
-        for process in processes:
-            with suppress(psutil.NoSuchProcess):  # a backend that has just ended
-                process.suspend()
-        yield
-    finally:
-        for process in processes:
-            with suppress(psutil.NoSuchProcess):
-                process.resume()
 
 
 def test_health_answers_while_the_ledger_is_frozen_and_requests_wait_for_it(

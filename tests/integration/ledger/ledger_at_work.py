@@ -31,7 +31,7 @@ AT_ONCE = RetryPolicy(base_seconds=0)
 _KEPT_BY_THE_LEDGER = (
     *("missions", "mission_aliases", "attempts", "mission_events", "outbox", "mission_log", "factories"),
     *("dead_letters", "stream_outbox", "factory_access", "factory_echoes", "factory_events", "notifications"),
-    *("factory_costs", "bootstrap_jobs", "audit_log", "redis_users", "queue_rebuilds"),
+    *("factory_costs", "bootstrap_jobs", "audit_log", "redis_users", "queue_rebuilds", "loop_ticks"),
 )
 _FILLED = (*(f"corporation.{name}" for name in _KEPT_BY_THE_LEDGER), "mailbox.celery_taskmeta", "mailbox.factory_roles")
 # Without the triggers of foreign keys the order does not matter. Measured: TRUNCATE takes many times as long.
