@@ -23,6 +23,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
 
+from corporation.cli.commands import COMMANDS
+
 ROOT: Final = Path(__file__).resolve().parent.parent
 LOADED: Final = (
     "hq_api.app",
@@ -33,6 +35,7 @@ LOADED: Final = (
     "uvicorn.protocols.http.httptools_impl",
     "uvicorn.protocols.websockets.websockets_sansio_impl",
     "corporation.cli.app",
+    *(place.partition(":")[0] for place in COMMANDS.values()),
     "corporation.infisical_session",
     "corporation.engine",
     "factory_tasks",

@@ -2,6 +2,7 @@
 
 import math
 import re
+import shlex
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
@@ -63,6 +64,8 @@ _BAD_CHARACTERS: Final = "has a character that is not taken here, such as a line
 
 _IS_THE_NODES: Final = re.compile("^[a-z_]+: this node is ")
 """How HQ's API begins to say that its role refuses something, so that no token would help."""
+_MISSION: Final = re.compile("^/api/v1/missions/|/(events|explain|cancel|replay|adopt|log)$")
+"""What stands around a mission's name in the addresses that are asked about one."""
 _PUBLISH: Final = "/delegation/publish"
 _JOB_TAKEN: Final = "choose another --job-id, or look at the mission that has it"
 _NOT_HERE: Final = (exits.NO_PERMISSION, "refuses this to everybody", "name a headquarters in UA_HQ_BASE_URL")
@@ -77,6 +80,8 @@ def refusal_of(response: httpx.Response, base_url: str, token_from: str) -> Refu
     if status == 409 and response.request.url.path.endswith(_PUBLISH):
         what_next = _JOB_TAKEN
     source = f" from {token_from}" if status in (401, 403) else ""
+    if status == 404 and why.startswith("unknown_mission"):
+        return Refusal(exits.NO_INPUT, no_mission(_MISSION.sub("", response.request.url.path)))
     if status == 403 and _IS_THE_NODES.search(why):
         exit_code, what, what_next, source = *_NOT_HERE, ""
     return Refusal(exit_code, f"HQ at {base_url} {what}{source} ({status}{': ' + why if why else ''}); {what_next}")
@@ -89,6 +94,14 @@ def refusal_about(factory_id: str, response: httpx.Response, base_url: str, toke
         return refusal_of(response, base_url, token_from)
     exit_code, sentence = _OF_A_FACTORY[code]
     return Refusal(exit_code, sentence.format(name=factory_id))
+
+
+def no_mission(name: str) -> str:
+    """What a person is told who named a mission that is not there; perhaps the name is that of its key."""
+    return (
+        f"HQ knows no mission {name}; `corporation missions list` shows them, "
+        f"`corporation missions list --key {shlex.quote(name)}` one by its idempotency key"
+    )
 
 
 def detail_of(response: httpx.Response) -> str:

@@ -6,11 +6,10 @@ from typing import Annotated, Any, Final, Literal
 
 import typer
 
-from corporation.cli import exits
 from corporation.cli.client import HqClient, Json
 from corporation.cli.connection import find_connection, state_folder
-from corporation.cli.exits import Refusal
 from corporation.cli.letters_in_bulk import discard, replay
+from corporation.cli.one_letter import find
 from corporation.cli.options import JsonOption, StateOption
 from corporation.cli.output import say, say_fields, say_json, say_table, working
 
@@ -78,14 +77,6 @@ def show(letter: LetterArgument, as_json: JsonOption = False, state: StateOption
     if found.get("raw") is not None:
         say("\nText as it arrived")
         say(str(found["raw"]))
-
-
-def find(client: HqClient, letter: str) -> Json:
-    """The dead letter that is called so; refuses (66) when there is none."""
-    found = client.dead_letter(letter)
-    if found is None:
-        raise Refusal(exits.NO_INPUT, f"No dead letter is called {letter}; `corporation dead-letters list` shows them")
-    return found
 
 
 def _row(letter: Json) -> list[Any]:

@@ -1,5 +1,7 @@
 """The first mission of a fresh stack: published over REST like anybody's, followed, and explained at the end."""
 
+import json
+import shlex
 import shutil
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -52,6 +54,12 @@ def envelope(folder: StateFolder, key: str) -> Json:
     task = "Make a small repository from a script and run its tests"
     payload = {"task": task, "context": context}
     return {"idempotency_key": key, "payload": payload, "timeout_seconds": MISSION_TIMEOUT_SECONDS}
+
+
+def an_order(task: str) -> str:
+    """The command, without the program's name, that has `task` done with the demo's run folder, for people to copy."""
+    context = json.dumps({"tutorial_run_path": RUN_PATH, "repo_name": task.lower().replace(" ", "-")})
+    return f"publish {shlex.quote(task)} --kind bootstrap_repo --context {shlex.quote(context)} --watch"
 
 
 def first_mission(client: HqClient, folder: StateFolder, key: str) -> Generator[list[str], None, Outcome]:

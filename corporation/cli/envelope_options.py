@@ -64,12 +64,15 @@ def _given_context(order: Order) -> dict[str, Any]:
         raise Refusal(exits.USAGE, "--context and --context-file exclude each other; give one of them")
     if order.context_file is not None:
         return json_object(read_file(order.context_file), str(order.context_file))
-    if order.context is None:
-        return {}
-    if order.context.startswith("@"):
-        name = order.context[1:]
+    return {} if order.context is None else object_in(order.context, "--context")
+
+
+def object_in(text: str, option: str) -> dict[str, Any]:
+    """The JSON object that an option says, or the file that it names with `@`."""
+    if text.startswith("@"):
+        name = text[1:]
         return json_object(read_file(Path(name)), name)
-    return json_object(order.context.encode("utf-8", "surrogateescape"), "--context")
+    return json_object(text.encode("utf-8", "surrogateescape"), option)
 
 
 def _bundle(path: Path | None) -> str | None:

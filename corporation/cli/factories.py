@@ -11,7 +11,7 @@ from corporation.cli import exits
 from corporation.cli.client import HqClient, Json
 from corporation.cli.connection import find_connection, state_folder
 from corporation.cli.exits import Refusal
-from corporation.cli.factories_control import drain, pause, resume
+from corporation.cli.factories_control import MOST_FACTORIES, drain, pause, resume
 from corporation.cli.factory_access import quarantine, release, remove, rename
 from corporation.cli.options import JsonOption, StateOption
 from corporation.cli.output import say, say_fields, say_json, say_table, working
@@ -40,7 +40,6 @@ LIGHTS: Final = ("process", "consumer", "work")
 WORKING_LABELS: Final = ("vp_coder", "vp_general", "tutorial_bootstrap_consumer")
 SHORT_COMMIT: Final = 7
 MOST_EVENTS: Final = 10
-MOST_FACTORIES: Final = 1000
 """As many as HQ tells at once."""
 
 

@@ -15,6 +15,7 @@ from corporation.cli.options import JsonOption, StateOption
 from corporation.cli.output import say, say_json, working
 
 POLL_SECONDS: Final = 0.5
+MOST_FACTORIES: Final = 1000
 LIVE: Final = "queued,claimed,running"
 UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 LONGEST_SECONDS: Final = 31 * 86_400
@@ -56,10 +57,14 @@ def drain(
 
 def resume(name: Name, note: Note = None, as_json: JsonOption = False, state: StateOption = None) -> None:
     """Let a factory take missions again, whether it was paused or drained."""
+    order = _order("resume", name, note, None)
     with HqClient(find_connection(os.environ, state_folder(state))) as client, working("Asking HQ"):
-        answer = client.control_factory(_order("resume", name, note, None))
+        rested = as_json or _rests(client, name)
+        answer = client.control_factory(order)
     if as_json:
         say_json(answer)
+    elif not rested:
+        say(f"{name} was neither paused nor drained; it is only told again: the order is {answer.get('job_id')}")
     elif answer.get("quarantined"):
         say(f"{name} is not paused any more, but in quarantine: it takes no missions until {_released(name)}")
     else:
@@ -97,6 +102,13 @@ def _rest(
             answer |= {"running": 0}
     if as_json:
         say_json(answer)
+
+
+def _rests(client: HqClient, name: str) -> bool:
+    """Whether HQ knows of anything that `resume` could end; so also where it does not know the factory."""
+    rows = client.factories(None, MOST_FACTORIES).get("registrations") or []
+    row = next((one for one in rows if one.get("factory_id") == name), None)
+    return row is None or bool(row.get("pause")) or row.get("registration_status") in ("paused", "draining")
 
 
 def _order(action: str, name: str, note: str | None, for_seconds: int | None) -> Json:

@@ -15,6 +15,7 @@ from corporation.cli.exits import Refusal
 from corporation.cli.factory_join import join
 from corporation.cli.factory_running import down, up
 from corporation.cli.factory_status import status
+from corporation.cli.membership import kept
 from corporation.cli.options import JsonOption, StateOption
 from corporation.cli.output import say, say_json, say_table
 from corporation.embedded.stack_environment import variables_of
@@ -28,6 +29,7 @@ from corporation.settings import Settings, load_settings
 app = typer.Typer(help="Make this machine a factory of an HQ, run it, and look at it.", no_args_is_help=True)
 
 COLUMNS: Final = ("at (UTC)", "queue", "reason", "attempt", "bytes", "why")
+EXPIRED: Final = "expired"
 WIDEST: Final = 100
 """Characters of a reason's words in the table; `--json` has all of it, and the start of the message."""
 
@@ -46,10 +48,10 @@ def refused(
 ) -> None:
     """Show the messages that this factory refused, newest first, and how many there ever were, by reason.
 
-    A worker drops what it cannot read safely, keeps the first 4 KiB of it, and goes on. HQ decides what becomes of the
-    mission, if it was one.
+    A worker drops what it cannot read safely, keeps the first 4 KiB of it, and goes on; one that came too late is only
+    counted (`expired`). HQ decides what becomes of the mission, if it was one.
     """
-    settings = load_settings(_variables(with_secrets(os.environ), state_folder(state)))
+    settings = load_settings(_variables(with_secrets(os.environ), state_folder(state), named=state is not None))
     kept, counts = _read(settings, limit)
     if as_json:
         say_json({"refused": [_as_json(one) for one in kept], "counts": counts, "total": sum(counts.values())})
@@ -61,17 +63,30 @@ def refused(
         say_table(COLUMNS, [_row(one) for one in kept])
         say("")
     say(f"Refused so far: {', '.join(f'{reason} {count}' for reason, count in counts.items())}")
+    if EXPIRED in counts:
+        say(f"What is {EXPIRED} came after its time; it is counted, not kept")
 
 
-def _variables(environ: Mapping[str, str], folder: StateFolder) -> dict[str, str]:
-    """`environ`, completed with those of the mission workers in the stack of `folder`: a whole one's factory."""
+def _variables(environ: Mapping[str, str], folder: StateFolder, *, named: bool) -> dict[str, str]:
+    """`environ` with those of the mission workers of `folder`: of the factory that joined there, or of its stack.
+
+    A folder that was `named` wins over what `environ` says: `corporation env` may have filled that for another node.
+    """
+    given = {name: value for name, value in environ.items() if value}
+    own = _own(folder, given)
+    return given | own if named else own | given
+
+
+def _own(folder: StateFolder, given: Mapping[str, str]) -> dict[str, str]:
+    if (membership := kept(folder)) is not None:
+        spool = {"FACTORY_ROLE": FactoryRole.LOCAL_WORKER.value, "UA_VP_DB_PATH": str(folder.spool("factory"))}
+        return {**membership.environment(given), **spool}
     facts = folder.read_facts()
     stack = from_facts(folder.path, facts, {}) if facts else None
-    given = {name: value for name, value in environ.items() if value}
     if stack is None:
-        return given
+        return {}
     role = FactoryRole.LOCAL_WORKER if stack.shape is Shape.WHOLE else ROLES[stack.shape]
-    return variables_of(MISSION_WORKERS[role], stack) | given
+    return variables_of(MISSION_WORKERS[role], stack)
 
 
 def _read(settings: Settings, limit: int) -> tuple[list[RefusedMessage], dict[str, int]]:

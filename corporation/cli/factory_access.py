@@ -45,10 +45,11 @@ def quarantine(name: Name, note: Note = None, as_json: JsonOption = False, state
         say_json(answer)
         return
     if answer.get("changed") is False:
-        say(f"{name} was in quarantine before; nothing changed")
+        unwritten = ", and the note was not kept" if note else ""
+        say(f"{name} was in quarantine before; nothing changed{unwritten}")
         return
     say(f"{name} is in quarantine: its tokens and its credential are refused from now on")
-    say("  what waits in its queue goes elsewhere, what it runs is given up when its lease ends")
+    say("  within seconds what it runs and what waits in its queue is taken from it, and goes elsewhere if it may")
     say("  its user of Redis, if it has one, is shut out within seconds")
     if answer.get("shared_redis_password", True):  # an older HQ does not say
         say(

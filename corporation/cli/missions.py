@@ -1,6 +1,7 @@
-"""`corporation missions list | show | watch | cancel | adopt`: what became of the missions, and deciding about them."""
+"""`corporation missions list | show | watch | cancel | replay | adopt`: what became of missions, and decisions."""
 
 import os
+import shlex
 from typing import Annotated, Any, Final
 
 import typer
@@ -9,23 +10,26 @@ from corporation.cli.adopting import adopt, say_late_results
 from corporation.cli.cancelling import cancel
 from corporation.cli.client import HqClient, Json
 from corporation.cli.connection import find_connection, state_folder
-from corporation.cli.options import JsonOption, StateDirOption, StateOption
+from corporation.cli.demo import an_order
+from corporation.cli.options import JobArgument, JsonOption, StateDirOption, StateOption
 from corporation.cli.output import say, say_fields, say_json, say_table, working
+from corporation.cli.replaying_missions import replay
 from corporation.cli.state_option import STATES, states_and_folder
 from corporation.cli.watch import event_line, follow
 from corporation.cli.why import hint
 
-app = typer.Typer(help="Look at missions, stop them, or let a late result count.", no_args_is_help=True)
+app = typer.Typer(help="Look at missions, stop them, do them again, or let a late result count.", no_args_is_help=True)
 app.command("cancel")(cancel)
+app.command("replay")(replay)
 app.command("adopt")(adopt)
 
+FIRST: Final = "My first mission"
 COLUMNS: Final = ("job", "state", "kind", "factory", "attempt", "created (UTC)", "error or reason")
 _IN_STATE_HELP: Final = f"In these states, comma-separated: {STATES}."
 _STATE_HELP: Final = (
     "As --state-dir, like in every other command; if every word of it is a state of missions it is --in-state instead. "
     "Scripts say --state-dir or --in-state."
 )
-JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The mission's id.")]
 
 
 @app.command("list")
@@ -56,7 +60,13 @@ def list_(
         say_json({"missions": page.missions, "next_cursor": page.next_cursor})
         return
     if not page.missions:
-        say('No mission matches; `corporation publish "…"` makes one')
+        narrowed = any(value for name, value in filters.items() if name != "limit")
+        there = f" --state {shlex.quote(str(folder))}" if folder else ""
+        say(
+            "No mission matches"
+            if narrowed
+            else f"There is no mission yet; this makes one:\n  corporation {an_order(FIRST)}{there}"
+        )
         return
     say_table(COLUMNS, rows_of(page.missions))
     if page.next_cursor:

@@ -4,21 +4,37 @@ import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from corporation import clock
 from corporation.cli import exits
+from corporation.cli.after_publishing import say_if_another_order, say_if_nobody_runs
 from corporation.cli.client import HqClient, Json
 from corporation.cli.connection import find_connection, state_folder
 from corporation.cli.envelope_options import Order, envelope_of
 from corporation.cli.exits import Refusal
-from corporation.cli.options import JsonOption, StateOption
+from corporation.cli.options import (
+    ExpectedOrWaitOption,
+    JsonOption,
+    KeyOption,
+    PriorityOption,
+    RetriesOption,
+    StateOption,
+    TimeoutOption,
+    TtlOption,
+    WatchOption,
+)
 from corporation.cli.output import say, say_json, warn, working
 from corporation.cli.publish_batch import publish_all
 from corporation.cli.publish_lines import LONGEST_KEY
 from corporation.cli.watch import follow
+
+NO_TARGET: Final = (
+    "--expected (or --wait) is for a --target that has not registered yet, and there is no target; "
+    "to follow the mission until it ended, say --watch"
+)
 
 
 def publish(
@@ -27,18 +43,18 @@ def publish(
     context: Annotated[str | None, typer.Option(help="A JSON object, or @FILE.")] = None,
     context_file: Annotated[Path | None, typer.Option(help="A file with the JSON object.")] = None,
     bundle: Annotated[Path | None, typer.Option(help="A .tgz with the folder implementation/.")] = None,
-    priority: Annotated[int | None, typer.Option(help="Lower runs sooner.")] = None,
-    timeout: Annotated[int | None, typer.Option(help="Seconds one attempt may take.")] = None,
-    max_retries: Annotated[int | None, typer.Option(help="Attempts in total, at least one.")] = None,
-    ttl: Annotated[int | None, typer.Option(help="Seconds until the mission is too old to start.")] = None,
+    priority: PriorityOption = None,
+    timeout: TimeoutOption = None,
+    max_retries: RetriesOption = None,
+    ttl: TtlOption = None,
     target: Annotated[str | None, typer.Option(help="The only factory that may run it.")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Accept a target that has not registered yet.")] = False,
-    key: Annotated[str | None, typer.Option(help="The idempotency key: the same key never runs twice.")] = None,
+    expected: ExpectedOrWaitOption = False,
+    key: KeyOption = None,
     job_id: Annotated[str | None, typer.Option(help="The mission's id; made by HQ when absent.")] = None,
     batch: Annotated[
         Path | None, typer.Option(help="A file with one JSON envelope a line; `-` is standard input.")
     ] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Follow the mission until it is final.")] = False,
+    watch: WatchOption = False,
     as_json: JsonOption = False,
     state: StateOption = None,
 ) -> None:
@@ -55,14 +71,18 @@ def publish(
     client = HqClient(find_connection(os.environ, state_folder(state)))
     if batch is not None:
         with client:
-            publish_all(client, batch, key, wait=wait, as_json=as_json)
+            publish_all(client, batch, key, wait=expected, as_json=as_json)
         return
     key = key or clock.new_id()
     envelope = envelope_of(order, key)
+    if expected and not envelope["payload"]["context"].get("target_factory_id"):
+        raise Refusal(exits.USAGE, NO_TARGET)
     with client, explained(key, job_id):
         with working("Publishing"):
-            mission = client.publish(envelope, key, wait=wait)
-        _show(mission, key, as_json=as_json)
+            mission = client.publish(envelope, key, wait=expected)
+        show(mission, key, as_json=as_json)
+        if not as_json:
+            _say_more(client, mission, envelope)
         if watch:
             raise typer.Exit(follow(client, str(mission["job_id"]), as_json=as_json))
 
@@ -95,9 +115,18 @@ def explained(key: str, job_id: str | None = None) -> Generator[None]:
         raise
 
 
-def _show(mission: Json, key: str, *, as_json: bool) -> None:
+def show(mission: Json, key: str, *, as_json: bool) -> None:
+    """Print the stored mission, and whether it was stored just now."""
     if as_json:
         say_json(mission | {"idempotency_key": key})
         return
     what = "Published" if mission.get("created", True) else "Already known, nothing new was started:"
     say(f"{what} {mission.get('job_id')} ({mission.get('state')}), key {key}")
+
+
+def _say_more(client: HqClient, mission: Json, envelope: Json) -> None:
+    job_id = str(mission.get("job_id"))
+    if not mission.get("created", True):
+        say_if_another_order(client, job_id, envelope)
+    elif mission.get("state") == "waiting":
+        say_if_nobody_runs(client, job_id)

@@ -165,6 +165,8 @@ def _and_more(count: int) -> str:
 
 def _why(entry: Json) -> str:
     detail = entry.get("detail")
+    if isinstance(detail, str) and detail.startswith("unknown_factory"):
+        return "HQ knows no such target; `corporation factories` lists them. One that will join later: say --expected"
     return words_of([_in_its_line(item) for item in _objects(detail)] if isinstance(detail, list) else detail)
 
 

@@ -30,11 +30,11 @@ def read_file(path: Path, limit: int = LARGEST_TEXT) -> bytes:
         raise Refusal(exits.IO, f"{path} cannot be read: {error.strerror}") from None
 
 
-def read_stdin(limit: int = LARGEST_TEXT) -> str:
+def read_stdin(what: str = "the task", limit: int = LARGEST_TEXT) -> str:
     """The text on standard input; refuses it when it is empty, not UTF-8, or longer than `limit` bytes."""
     text = decoded(_bounded(sys.stdin.buffer, "standard input", limit), "standard input")
     if not text.strip():
-        raise Refusal(exits.DATA, "Standard input is empty; pipe the task into it, or write the task as the argument")
+        raise Refusal(exits.DATA, f"Standard input is empty; pipe {what} into it, or write it in place of the `-`")
     return text
 
 

@@ -9,8 +9,8 @@ import typer
 from corporation.cli import exits
 from corporation.cli.client import HqClient, Json
 from corporation.cli.connection import find_connection, state_folder
-from corporation.cli.dead_letters import find
 from corporation.cli.exits import Refusal
+from corporation.cli.one_letter import find
 from corporation.cli.options import JsonOption, StateOption
 from corporation.cli.output import say, say_json, say_table, working
 
@@ -37,7 +37,7 @@ def replay_dlq(
 ) -> None:
     """Run dead letters again under new job_ids, as they were; a letter that was replayed gives the same mission.
 
-    A malformed one holds no order: send one to POST /api/v1/dlq/{dlq_id}/replay.
+    A malformed one holds no order: `corporation dead-letters replay DLQ_ID --envelope FILE` gives it one.
     """
     if every == bool(letters):
         raise Refusal(exits.USAGE, "Name dead letters, or say --all; `corporation dead-letters list` shows them")
@@ -68,7 +68,7 @@ def _all_open(client: HqClient, cause: Cause | None) -> list[Json]:
 def _named(client: HqClient, letters: list[str], cause: Cause | None) -> list[Json]:
     chosen = [find(client, letter) for letter in dict.fromkeys(letters)]
     if bad := [one["dlq_id"] for one in chosen if one["cause"] == "malformed" and one["status"] == "open"]:
-        advice = "send one to POST /api/v1/dlq/{dlq_id}/replay"
+        advice = "write one: corporation dead-letters replay DLQ_ID --envelope FILE"
         raise Refusal(exits.DATA, f"{', '.join(bad)} holds no order that could be run again; {advice}")
     if gone := [one["dlq_id"] for one in chosen if one["status"] == "discarded"]:
         raise Refusal(exits.DATA, f"{', '.join(gone)} was discarded for good; publish its mission anew instead")

@@ -20,6 +20,7 @@ def where(stack: Stack) -> list[str]:
         lines.append(("HQ", stack.hq_base_url))
     if "flower" in stack.running:
         lines.append(("Flower", flower))
+    lines.append(("Logs", f"{stack.folder.log('').parent}, a file for each process"))
     return [f"  {name:<7} {address}" for name, address in lines]
 
 
@@ -33,9 +34,7 @@ def what_next(stack: Stack, *, once: bool) -> str:
         return f"Next: {start} up{role}{state}"
     match stack.shape:
         case Shape.WHOLE:
-            context = f'{{"tutorial_run_path": "{demo.RUN_PATH}", "repo_name": "second-mission"}}'
-            options = f"--kind bootstrap_repo --context '{context}' --watch{state}"
-            return f"Next, in another terminal:\n  {start} publish 'My second mission' {options}"
+            return f"Next, in another terminal:\n  {start} {demo.an_order('My second mission')}{state}"
         case Shape.HQ:
             join = f"{start} join-code{state}"
             return f"Next, in another terminal, the line that makes another machine a factory:\n  {join}"

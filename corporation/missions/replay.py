@@ -1,12 +1,12 @@
 """A mission that ended is asked for again: the same order under a name of its own (contract http H-27)."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from corporation.envelope import MissionEnvelope, MissionPayload
+from corporation.envelope import MissionEnvelope, MissionPayload, wire
 from corporation.errors import CorporationError
 from corporation.missions.kinds import resolve
 from corporation.missions.queries import advertised_kinds
@@ -46,9 +46,16 @@ class Replayed:
     replay_of: str
 
 
-def replay(connection: Connection, job_id: str, names: Names, default_ttl_seconds: int) -> Replayed | None:
+def replay(
+    connection: Connection,
+    job_id: str,
+    names: Names,
+    default_ttl_seconds: int,
+    edited: MissionEnvelope | None = None,
+) -> Replayed | None:
     """A new mission with the order of `job_id`, attempts counted from zero; None when there is no such mission.
 
+    With `edited` that is its order; what it is called is in `names` nevertheless.
     Raises ReplayRefused when it has not ended yet, or when the names are taken. Calling twice without names makes two
     missions, `…-r1` and `…-r2`, also at the same moment: the old one is locked. Nothing is true before the commit.
     """
@@ -57,6 +64,8 @@ def replay(connection: Connection, job_id: str, names: Names, default_ttl_second
         return None
     if mission.state not in FINAL:
         raise ReplayRefused(f"the mission is {mission.state}; replay it when it has ended, or cancel it first")
+    if edited is not None:
+        mission = replace(mission, envelope=wire(edited))
     receipt = store_again(connection, mission, names, default_ttl_seconds)
     return Replayed(receipt.job_id, receipt.state, mission.job_id)
 

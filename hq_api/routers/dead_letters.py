@@ -1,38 +1,30 @@
 """Dead letters for operators, and missions asked for again (contract http §7, §9)."""
 
+from dataclasses import replace
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, StringConstraints
-from sqlalchemy import Connection
 from starlette.responses import Response
 
 from corporation.clock import new_id
 from corporation.db import transaction
-from corporation.envelope import (
-    LONGEST_JOB_ID,
-    LONGEST_KEY,
-    Defaults,
-    EnvelopeRefused,
-    MissionEnvelope,
-    Problem,
-    parse_strict,
-)
+from corporation.envelope import LONGEST_JOB_ID, LONGEST_KEY, Defaults, MissionEnvelope, parse_strict
 from corporation.missions.dead_letters import LetterResolvedError, discard_letter, replay_letter
-from corporation.missions.kinds import resolve
-from corporation.missions.queries import advertised_kinds, unknown_factories
 from corporation.missions.replay import Names, ReplayRefused, replay
 from corporation.missions.store.dead_letters import StoredLetter, find, list_letters
 from corporation.missions.store.letter_selection import LetterFilter
 from corporation.trust import audit
 from hq_api.access import Principal
+from hq_api.addresses import AsWritten
 from hq_api.auditing import act_of
 from hq_api.body import read_optional_object
 from hq_api.dependencies import Ledger, ReadSettings, principal_with
 from hq_api.described_routes import reads
+from hq_api.edited_orders import check_target, edited_order, judge
 from hq_api.gates import Headquarters, MayPublish
 from hq_api.letter_filters import letter_filter
-from hq_api.publishing import check_room, unknown_kind
+from hq_api.publishing import check_room
 from hq_api.responses import Json, Refusal
 from hq_api.routers.missions import location_of
 from hq_api.shown_letters import cursor_after, letter_id, no_letter, read_cursor, shown
@@ -43,15 +35,19 @@ Operator = Annotated[Principal, Depends(principal_with())]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_JOB_ID)]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_KEY["strict"])]
 
-router = APIRouter(tags=["dead letters"])
+router = APIRouter(tags=["dead letters"], route_class=AsWritten)
 
 
 class ReplayForm(BaseModel):
-    """How the new mission is called and where it goes; all of it may be left out."""
+    """How the new mission is called and where it goes; all of it may be left out.
+
+    Ours: `envelope` is the order to run in place of the old one.
+    """
 
     job_id: Name | None = None
     idempotency_key: Key | None = None
     target_factory_id: Annotated[str, StringConstraints(max_length=200)] | None = None
+    envelope: dict[str, Any] | None = None
 
 
 class EditForm(BaseModel):
@@ -115,11 +111,11 @@ def replay_dead_letter(
     """
     number = letter_id(dlq_id)
     made_up = new_id()
-    edited = _edited(document, made_up)
+    edited = edited_order(document, made_up)
     try:
         with transaction(ledger) as connection:
             if edited is not None:
-                _judge(connection, edited, wait=wait)
+                judge(connection, edited, wait=wait)
             before = find(connection, number)
             job_id = replay_letter(connection, number, edited, made_up, settings.default_ttl_seconds)
             if before is not None and before.status == "open":
@@ -171,18 +167,22 @@ def replay_mission(
     settings: ReadSettings,
     wait: bool = False,
 ) -> Response:
-    """A new mission with the order of one that has ended (H-27); each call without names makes another one.
+    """A new mission with the order of one that has ended, or with the `envelope` in its place (H-27).
 
-    Another `target_factory_id` must have registered, unless the mission may `wait` for it.
+    Each call without names makes another one. Another `target_factory_id` must have registered, unless the mission
+    may `wait` for it; an `envelope` is judged like an order that is published.
     """
-    names = _names(document)
+    names, edited = _asked_again(job_id, document)
     try:
         with transaction(ledger) as connection:
-            _check_target(connection, names.target_factory_id, wait=wait)
-            again = None if "\0" in job_id else replay(connection, job_id, names, settings.default_ttl_seconds)
+            if edited is not None:
+                judge(connection, edited, wait=wait)
+            check_target(connection, names.target_factory_id, wait=wait)
+            ttl = settings.default_ttl_seconds
+            again = None if "\0" in job_id else replay(connection, job_id, names, ttl, edited)
             check_room(connection, settings.waiting_limit)
             if again is not None:
-                detail = {"job_id": again.job_id}
+                detail = {"job_id": again.job_id, "edited": edited is not None}
                 audit.write(connection, act_of(request, operator, "mission.replay", job_id, detail=detail))
     except ReplayRefused as error:
         raise Refusal(409, error.code, str(error)) from None
@@ -198,6 +198,20 @@ def _outcome(before: StoredLetter | None) -> audit.Outcome:
     return "done" if before is not None and before.status == "open" else "unchanged"
 
 
+def _asked_again(job_id: str, document: dict[str, Any]) -> tuple[Names, MissionEnvelope | None]:
+    """How the new mission is called, and its order if it is not the old one; names beside `envelope` win.
+
+    An order that still has the old `job_id` was copied: both its names get a number behind.
+    """
+    names, made_up = _names(document), new_id()
+    edited = edited_order(document, made_up, beside=ReplayForm.model_fields)
+    if edited is None or edited.job_id == job_id:
+        return names, edited
+    own = {"job_id": edited.job_id, "idempotency_key": edited.idempotency_key}
+    given = {name: value for name, value in own.items() if value != made_up and getattr(names, name) is None}
+    return replace(names, **given), edited
+
+
 def _names(document: dict[str, Any]) -> Names:
     """What the body says of the new mission; raises EnvelopeRefused for names that no order could have either."""
     refuse_unstorable(document)
@@ -206,32 +220,3 @@ def _names(document: dict[str, Any]) -> Names:
     named = {name: value for name, value in given.items() if value is not None}
     parse_strict({"payload": {"task": "any"}} | named, Defaults("any"))
     return Names(form.job_id, form.idempotency_key, form.target_factory_id)
-
-
-def _edited(document: dict[str, Any], made_up: str) -> MissionEnvelope | None:
-    """The order in the body, by the strict rules of REST; names it leaves out are `made_up`."""
-    if document.get("envelope") is None:
-        return None
-    try:
-        return parse_strict(document["envelope"], Defaults(made_up))
-    except EnvelopeRefused as refused:
-        raise _refused_inside(refused.problems) from None
-
-
-def _judge(connection: Connection, order: MissionEnvelope, *, wait: bool) -> None:
-    kinds = advertised_kinds(connection)
-    resolved = resolve(order, kinds)
-    if not resolved.known:
-        raise _refused_inside([unknown_kind(resolved, kinds)])
-    _check_target(connection, order.payload.context.get("target_factory_id"), wait=wait)
-
-
-def _check_target(connection: Connection, factory_id: str | None, *, wait: bool) -> None:
-    if factory_id and not wait and unknown_factories(connection, [factory_id]):
-        raise Refusal(
-            404, "unknown_factory", "the target factory never registered; say ?wait=true to wait until it does"
-        )
-
-
-def _refused_inside(problems: list[Problem]) -> EnvelopeRefused:
-    return EnvelopeRefused([Problem(p.type, ("envelope", *p.loc), p.msg, p.input, p.ctx) for p in problems])

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from warm_starts import WarmStarts
 
+from corporation.cli.membership import Membership, keep
+from corporation.embedded.stack_state import StateFolder
 from corporation.federation.refused_messages import RefusedMessages, refused_message
 
 Said = Callable[..., tuple[int, str, str]]
@@ -57,7 +59,8 @@ def test_the_newest_come_first_and_all_are_counted(said: Said) -> None:
     lines = out.splitlines()
     assert "bad_headers" in lines[1]
     assert "not_json" in lines[2]
-    assert lines[-1] == "Refused so far: bad_headers 1, expired 1, not_json 1"
+    assert lines[-2] == "Refused so far: bad_headers 1, expired 1, not_json 1"
+    assert "counted, not kept" in lines[-1]
 
 
 @pytest.mark.usefixtures("refused")
@@ -108,3 +111,20 @@ def test_a_file_that_is_no_spool_is_an_error_with_advice(said: Said, spool: Path
 
 def test_a_limit_of_nothing_is_wrong_use(said: Said) -> None:
     assert said("--limit", "0")[0] == 2
+
+
+def test_a_folder_that_is_named_says_whose_messages_they_are(warm: WarmStarts, tmp_path: Path, spool: Path) -> None:
+    """Also in a terminal that `corporation env` made headquarters' for a while."""
+    folder = StateFolder(tmp_path / "desk-7")
+    folder.prepare()
+    keep(folder, Membership("desk-7", "https://hq.example", "a credential"))
+    RefusedMessages(folder.spool("factory")).count("expired")
+    RefusedMessages(spool).count("not_json")
+    environ = {"PATH": os.environ["PATH"], "UA_DOTENV_PATH": os.devnull, "UA_VP_DB_PATH": str(spool)}
+    environ |= {"FACTORY_ROLE": "HEADQUARTERS", "UA_FACTORY_ID": "vm-hq", "UA_DATABASE_URL": "postgresql://h/x"}
+    words = ["-m", "corporation.cli", "factory", "refused"]
+    by_name = warm.run([*words, "--state", str(folder.path)], environ)
+    by_chance = warm.run([*words, "--state", str(tmp_path / "nothing")], environ)
+
+    assert "expired 1" in by_name.stdout
+    assert "not_json 1" in by_chance.stdout

@@ -12,6 +12,10 @@ def answer(name: str, done: list[Any], last: str, remaining: int, refused: Any =
     return 200, {}, {name: done, "refused": list(refused), "last": last, "remaining": remaining, "queue_full": False}
 
 
+def letter(name: str, **more: Any) -> tuple[int, dict[str, str], Any]:
+    return 200, {}, {"dlq_id": name, "status": "open", "cause": "failed", "envelope": None, **more}
+
+
 def bodies(hq: Headquarters) -> list[Any]:  # noqa: F811
     return [json.loads(body) for _, _, _, body in hq.requests]
 
@@ -58,12 +62,33 @@ def test_every_letter_is_only_meant_by_name(hq: Headquarters) -> None:  # noqa: 
 
 def test_what_was_left_as_it_was_is_told_with_the_reason(hq: Headquarters) -> None:  # noqa: F811
     refused = [{"dlq_id": "dl-8", "why": "it holds no order"}]
-    hq.answers = [LOOK, answer("replayed", [{"dlq_id": "dl-7", "job_id": "j-7-r1"}], "dl-9", 0, refused)]
+    done = answer("replayed", [{"dlq_id": "dl-7", "job_id": "j-7-r1"}], "dl-9", 0, refused)
+    hq.answers = [letter("dl-7"), letter("dl-8"), LOOK, done]
     ended = run(hq, "dead-letters", "replay", "dl-7", "dl-8", "--yes")
 
     assert ended.returncode == 65
     assert "dl-7  runs again as j-7-r1" in ended.stdout
     assert "1 of 2 were left as they were\ndl-8: it holds no order" in ended.stderr
+
+
+def test_a_name_that_no_letter_has_is_66_and_nothing_is_asked_of_it(hq: Headquarters) -> None:  # noqa: F811
+    hq.answers = [(404, {}, {"detail": "unknown_dead_letter"})]
+    ended = run(hq, "dead-letters", "replay", "dl-999", "--yes")
+
+    assert (ended.returncode, len(hq.requests)) == (66, 1)
+    assert "No dead letter is called dl-999" in ended.stderr
+
+
+def test_a_letter_that_ran_again_before_says_as_which_mission_and_how_it_stands(hq: Headquarters) -> None:  # noqa: F811
+    before = letter("dl-9", status="replayed", replay_job_id="j-9-r1")
+    look = (200, {}, {"dry_run": True, "count": 1, "by_cause": {"failed": 1}, "by_kind": {}, "newest": "dl-9"})
+    done = answer("replayed", [{"dlq_id": "dl-9", "job_id": "j-9-r1"}], "dl-9", 0)
+    hq.answers = [before, look, (200, {}, {"job_id": "j-9-r1", "state": "failed"}), done]
+    ended = run(hq, "dead-letters", "replay", "dl-9", "--yes")
+
+    assert ended.returncode == 0
+    assert "dl-9  ran again before, as j-9-r1 (failed)" in ended.stdout
+    assert "runs again" not in ended.stdout
 
 
 def test_an_error_in_the_middle_does_not_hide_what_was_done(hq: Headquarters) -> None:  # noqa: F811

@@ -170,6 +170,23 @@ def test_the_tries_are_bounded(hq: Headquarters) -> None:
     assert len(hq.requests) == 4
 
 
+def test_who_only_looks_is_told_at_once_when_headquarters_takes_long(hq: Headquarters) -> None:
+    hq.answers = [(503, {"retry-after": "20"}, {"detail": "ledger_unavailable"})]
+
+    ended = run(hq, "missions", "list")
+
+    assert (ended.returncode, len(hq.requests)) == (75, 1)
+
+
+def test_headquarters_has_waited_for_its_engine_already(hq: Headquarters) -> None:
+    hq.answers = [(503, {"retry-after": "0"}, {"detail": "engine_away: HQ's engine did not do it"})]
+
+    ended = run(hq, "rebuild-queues", "--yes")
+
+    assert (ended.returncode, len(hq.requests)) == (75, 1)
+    assert "engine_away" in ended.stderr
+
+
 def test_a_refusal_that_repeating_cannot_change_is_not_repeated(hq: Headquarters) -> None:
     hq.answers = [(422, {}, {"detail": [{"loc": ["body", "payload", "task"], "msg": "too long", "type": "x"}]})]
 

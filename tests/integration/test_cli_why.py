@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,6 +34,7 @@ ANSWER: dict[str, Any] = {
          "running": 0, "held": 0, "silent_seconds": 8},
     ],
     "failure_class": None,
+    "ahead": 2,
 }  # fmt: skip
 
 
@@ -100,7 +102,7 @@ def test_the_sentence_comes_first_then_the_evidence_the_help_and_the_factories(h
     assert (status, err) == (0, "")
     assert [line.rstrip() for line in out.splitlines()] == [
         "It needs vp_coder: 2 factories have it, desk-7 is paused by HQ, desk-9 runs 2 of 2; 3rd in line.",
-        "  j-1 is waiting (no_free_slot, behind_others)",
+        "  j-1 is waiting (no slot is free, behind others)",
         "",
         "What is known",
         "  - It was accepted 45 s ago, with priority 3.",
@@ -111,7 +113,7 @@ def test_the_sentence_comes_first_then_the_evidence_the_help_and_the_factories(h
         "",
         "Factories",
         "factory         could take it  status  runs    in queue  heard of  why not",
-        "desk-9          no             online  2 of 2  4         12 s ago  no_free_slot",
+        "desk-9          no             online  2 of 2  4         12 s ago  no free slot",
         "desk-7\\x1b[31m  no             paused  0 of 2  0         8 s ago   paused",
     ]
 
@@ -123,7 +125,40 @@ def test_a_failure_shows_its_class_and_no_empty_lists(hq: Headquarters) -> None:
     })  # fmt: skip
     _, out, _ = run(hq, "why", "j-1")
 
-    assert out.splitlines() == ["It failed: its only attempt ended with: boom.", "  j-1 is failed (failed)"]
+    assert out.splitlines() == ["It failed: its only attempt ended with: boom.", "  j-1 has failed"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({"state": "failed", "failure_class": "lost"}, "has failed (lost)"),
+        ({"state": "failed", "failure_class": "stopped"}, "has failed (for good)"),
+        ({"state": "cancelled", "failure_class": "cancelled"}, "was cancelled"),
+        ({"state": "timed_out", "failure_class": "timed_out"}, "has timed out"),
+        ({"state": "running"}, "is running"),
+        ({"state": "claimed", "reasons": [{"code": "behind_others"}], "ahead": 0}, "is claimed"),
+        ({"state": "queued", "reasons": [{"code": "broker_down"}]}, "is queued (Redis does not answer)"),
+        ({"state": "waiting", "reasons": [{"code": "a_code_of_a_newer_hq"}]}, "is waiting (a_code_of_a_newer_hq)"),
+    ],
+)
+def test_where_a_mission_stands_is_said_in_words(hq: Headquarters, answer: dict[str, Any], said: str) -> None:
+    hq.answers["/explain"] = (200, {"job_id": "j-1", "sentence": "…", **answer})
+
+    assert run(hq, "why", "j-1")[1].splitlines()[1] == f"  j-1 {said}"
+
+
+def test_a_factory_in_quarantine_is_shown_as_such_and_what_it_claimed_beyond_its_slots_as_queued(
+    hq: Headquarters,
+) -> None:
+    barred = {
+        "factory_id": "desk-7", "eligible": False, "reasons": ["lacks_label", "quarantined"], "status": "offline",
+        "slots": 2, "running": 3, "held": 3, "silent_seconds": None,
+    }  # fmt: skip
+    hq.answers["/explain"] = (200, {**ANSWER, "candidates": [barred]})
+    _, out, _ = run(hq, "why", "j-1")
+
+    words = "no             quarantined  2 of 2  1         -         lacks what it needs, quarantined"
+    assert out.splitlines()[-1].rstrip() == f"desk-7   {words}"
 
 
 def test_a_program_gets_the_answer_as_it_is(hq: Headquarters) -> None:
@@ -139,7 +174,7 @@ def test_an_unknown_mission_is_said_to_be_one(hq: Headquarters) -> None:
     status, out, err = run(hq, "why", "nobody")
 
     assert (status, out) == (66, "")
-    assert "no mission has this job_id" in err
+    assert "HQ knows no mission nobody" in err
     assert run(hq, "why")[0] == 2
 
 
@@ -178,7 +213,24 @@ def test_who_watches_a_mission_wait_is_told_once_where_to_ask(
     assert out.splitlines() == ["Not running yet; to see why: corporation why j-1", "j-1 succeeded"]
 
 
-@pytest.mark.parametrize("command", [advising.JOIN, advising.LOOK_JOINED, advising.START_JOINED, advising.PUBLISH])
+@pytest.mark.parametrize("command", [advising.REPLAY, advising.REPLAY_LETTER])
+def test_an_order_that_would_do_better_changed_can_be_changed_by_the_options_that_are_named(command: str) -> None:
+    out = StringIO()
+    with redirect_stdout(out), redirect_stderr(out):
+        app.run([*command.split()[1:], "--help"])
+
+    assert {"--timeout", "--ttl", "--priority", "--target", "--context", "--task"} <= set(
+        re.findall(r"--\w+", out.getvalue())
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        advising.JOIN, advising.LOOK_JOINED, advising.START_JOINED, advising.CANCEL, advising.REPLAY,
+        advising.REPLAY_LETTER, advising.SHOW_LETTER,
+    ],
+)  # fmt: skip
 def test_a_command_that_would_help_is_one_that_there_is(command: str) -> None:
     """It said `corporation up --role worker`, which at HQ starts nothing that joins it."""
     words = [word for word in command.split()[1:] if word.islower()]

@@ -190,6 +190,58 @@ def test_an_order_may_bring_its_own_names_but_none_that_is_taken(api: Api, order
     assert (taken.status_code, own.status_code, own.json()["job_id"]) == (409, 202, "own")
 
 
+@pytest.mark.parametrize("body", [{"timeout_seconds": 30}, {"payload": {"task": "x"}}, {"task": "x", "envelope": None}])
+@pytest.mark.parametrize("where", ["letter", "mission"])
+def test_a_changed_order_outside_of_envelope_runs_nothing_and_uses_up_nothing(
+    api: Api, order: Order, body: dict[str, Any], where: str
+) -> None:
+    """Ignored as unknown keys are (H-2), the order would run unchanged and its caller believe otherwise."""
+    letter = failed(api, order)
+    path = f"{DLQ}/{letter}/replay" if where == "letter" else "/api/v1/missions/j-1/replay"
+    answer = api.ops.post(path, json=body)
+    [problem] = answer.json()["detail"]
+
+    assert (answer.status_code, problem["loc"]) == (422, ["body", next(iter(body))])
+    assert "envelope" in problem["msg"]
+    assert api.stored() == 1
+    assert [entry["dlq_id"] for entry in entries(api)] == [letter]
+
+
+def test_what_is_no_part_of_an_order_is_ignored_in_a_replay(api: Api, order: Order) -> None:
+    """H-2."""
+    letter = failed(api, order)
+
+    assert api.ops.post(f"{DLQ}/{letter}/replay", json={"reason": "again"}).status_code == 202
+
+
+def test_a_mission_is_asked_for_again_with_a_changed_order(api: Api, order: Order) -> None:
+    failed(api, order, payload={"task": "x", "context": {"a": 1, "_retry_count": 2}}, timeout_seconds=3)
+    old = api.ops.get("/api/v1/missions/j-1").json()["envelope"]
+    path = "/api/v1/missions/j-1/replay"
+    copied = api.ops.post(path, json={"envelope": old | {"timeout_seconds": 30}})
+    nameless = api.ops.post(path, json={"envelope": {"payload": {"task": "y"}}, "target_factory_id": ""})
+    named = api.ops.post(path, json={"envelope": {"payload": {"task": "z"}, "job_id": "mine"}, "idempotency_key": "k"})
+
+    assert [answer.status_code for answer in (copied, nameless, named)] == [202, 202, 202]
+    assert [answer.json()["job_id"] for answer in (copied, nameless, named)] == ["j-1-r1", "j-1-r2", "mine"]
+    again = api.ops.get("/api/v1/missions/j-1-r1").json()
+    assert (again["replay_of"], again["timeout_seconds"], again["idempotency_key"]) == ("j-1", 30, "k-j-1-r1")
+    assert again["envelope"]["payload"]["context"] == {"a": 1, "_retry_count": 0}
+    assert api.ops.get("/api/v1/missions/mine").json()["idempotency_key"] == "k"
+
+
+def test_a_changed_order_of_a_mission_is_judged_like_one_that_is_published(api: Api, order: Order) -> None:
+    failed(api, order)
+    path = "/api/v1/missions/j-1/replay"
+    unknown = api.ops.post(path, json={"envelope": order(mission_kind="dance")})
+    strange = api.ops.post(path, json={"envelope": order(payload={"task": "x", "context": {"target_factory_id": "b"}})})
+    bad = api.ops.post(path, json={"envelope": {"payload": {}}})
+
+    assert [answer.status_code for answer in (unknown, strange, bad)] == [422, 404, 422]
+    assert bad.json()["detail"][0]["loc"] == ["body", "envelope", "payload", "task"]
+    assert api.stored() == 1
+
+
 def test_an_unknown_kind_is_refused_in_an_edited_order_as_it_is_when_published(api: Api, order: Order) -> None:
     """H-25."""
     answer = api.ops.post(f"{DLQ}/{refused(api)}/replay", json={"envelope": order(mission_kind="dance")})
