@@ -19,7 +19,7 @@ from corporation.federation.hq import Hq, HqRefusedError
 from corporation.federation.processes import my_identity
 from corporation.federation.spool import Died, Duplicate, Finished, Fresh, Reception
 from corporation.missions.kinds import SYSTEM_ORDERS
-from corporation.missions.outcomes import Cancelled, Done, Failed, Later, Outcome, Stop, TimedOut, to_report
+from corporation.missions.outcomes import Cancelled, Done, Failed, Later, Lost, Outcome, Stop, TimedOut, to_report
 from corporation.roles import FactoryRuntimePolicy
 from corporation.trust.signatures import ENVELOPE, GOOD_FOR_SECONDS
 from factory_tasks.attempt_mark import end_leftovers_of_the_dead, marked
@@ -29,7 +29,7 @@ from factory_tasks.node import Node, node
 from factory_tasks.process_tree import end_descendants, is_pool_process
 from factory_tasks.reporter import LiveReporter
 from factory_tasks.stop_orders import STOP_CAUSES, SUPERSEDED
-from factory_tasks.stopping import AttemptStopped, interruptible
+from factory_tasks.stopping import TOLD_TO_END, AttemptStopped, interruptible
 
 log = structlog.get_logger()
 
@@ -42,6 +42,8 @@ DEATH_SECONDS = 5.0
 
 SOFT_LIMIT_LEAD_SECONDS = 2.0
 """Celery counts the soft limit from when the worker heard that the attempt was taken up, a moment before us."""
+BY_SIGTERM = "the process that ran it was told to end (SIGTERM), as when its factory was stopped"
+"""What is reported where a whole group of processes is told to stop, or a cold shutdown ends those of the pool."""
 FULL_DISK_SECONDS = 5.0
 """Between two looks whether a disk that took nothing does now; a slot waits so long, and takes nothing else."""
 
@@ -271,8 +273,11 @@ def run(here: Node, registration: Registration, attempt_id: str, order: Order) -
         outcome = _outcome(registration, mission)
     if is_pool_process() and (left := end_descendants()):
         log.error("processes_do_not_end", attempt_id=attempt_id, processes=left)
-    # What a library says of an error may repeat the key it was given.
-    return here.mask(fit({**to_report(outcome), "duration_seconds": round(clock.monotonic() - began, 6)}))
+    report = {**to_report(outcome), "duration_seconds": round(clock.monotonic() - began, 6)}
+    # What a library says of an error may repeat the key it was given; a key that is cut in two is not known any more.
+    if "error" in report:
+        report["error"] = here.mask(str(report["error"]))
+    return here.mask(fit(report))
 
 
 def _outcome(registration: Registration, mission: Mission) -> Outcome:
@@ -292,6 +297,8 @@ def _answer(registration: Registration, mission: Mission) -> Outcome:
     except SoftTimeLimitExceeded:
         return TimedOut(f"the time limit of {mission.timeout_seconds} s passed")
     except BaseException as error:  # sys.exit in a handler, or a cancelled coroutine, ends the attempt, not its worker
+        if isinstance(error, SystemExit) and error.code == TOLD_TO_END:
+            return Lost(BY_SIGTERM, took_worker=False)
         log.exception("handler_failed", job_id=mission.job_id, attempt_id=mission.attempt_id, kind=mission.kind)
         return Failed(f"{type(error).__name__}: {error}")
     return _checked(answer, mission.kind)
@@ -323,7 +330,7 @@ def fit(report: dict[str, Any]) -> dict[str, Any]:
         text = json.dumps(report, default=str)
         if len(text) <= LARGEST_REPORT_BYTES:
             return strict_json.parse(text.encode(), strict_json.REPORT)
-        why = f"larger than {LARGEST_REPORT_BYTES} bytes"
+        why = f"its report has {len(text)} bytes, and may have {LARGEST_REPORT_BYTES}"
     except (TypeError, ValueError, RecursionError) as error:
         why = f"no plain JSON: {error}"
     result = report.get("result")

@@ -34,7 +34,7 @@ class Sight:
 
 @dataclass(frozen=True)
 class Waiting:
-    """A job that nobody holds: for how long by now, and whether somebody who held it fell silent."""
+    """A job that nobody holds, waiting or not sent yet: for how long, and whether somebody who held it fell silent."""
 
     seconds: float
     lapsed: bool

@@ -13,15 +13,17 @@ from sqlalchemy import Connection
 from corporation.bootstrap_jobs import store
 from corporation.bootstrap_jobs.backends import HTTP, Sight
 from corporation.bootstrap_jobs.records import backend_of, report_of, status_of
-from corporation.bootstrap_jobs.store import JobRow, Tried
+from corporation.bootstrap_jobs.store import JobRow, Taken, Tried
+from corporation.masking import hide_shapes
 from corporation.missions.claim import claimable, kept_away
 from corporation.missions.results import Late, Result, take_result
 from corporation.missions.retry import RetryPolicy
-from corporation.missions.store import claiming, leases
+from corporation.missions.store import cancelling, claiming, leases, withdrawing
 from corporation.missions.store.claiming import Handover
 from corporation.missions.store.leases import Sign
 from corporation.roles import private_queue
 from corporation.strict_json import dump
+from corporation.wakeups import SEND, wake
 
 KIND: Final = "bootstrap_repo"
 NOBODY: Final = "external"
@@ -74,12 +76,16 @@ def worker_of(connection: Connection, worker_id: str | None, bound_to: str | Non
 def claim(
     connection: Connection, worker: Worker, sight: Sight, claim_ttl_seconds: int, new_id: Callable[[], str]
 ) -> JobRow | None:
-    """The worker holds the oldest job that waits to be asked for, or None when there is none for it now."""
+    """The worker holds the oldest job that waits to be asked for, or None when there is none for it now.
+
+    Also one that the dispatcher meant for a factory, as long as its message is with HQ (http §8: whoever claims first).
+    What was sent is that factory's: it may run there already, and HQ hears of it with the next beat.
+    """
     if not _may_take(connection, worker):
         return None
     for job in store.waiting_jobs(connection, MOST_LOOKED_AT):
         backend = backend_of(job, sight)
-        if backend.name == HTTP and _hold(connection, job, worker, claim_ttl_seconds, new_id):
+        if backend.name == HTTP and _hold(connection, job, worker, claim_ttl_seconds, new_id, unsent_too=True):
             store.set_backend(connection, job.mission_id, backend.name, backend.reason)
             return store.find(connection, job.job_id)
     return None
@@ -97,7 +103,7 @@ def start(
         return Unknown()
     store.lock(connection, job.mission_id)
     if status_of(job.state) == "queued" and _may_take(connection, worker):
-        _hold(connection, job, worker, claim_ttl_seconds, new_id)
+        _hold(connection, job, worker, claim_ttl_seconds, new_id, unsent_too=job.backend == HTTP)
     held = store.find(connection, job_id)
     if held is None or held.attempt_id is None or status_of(held.state) != "running":
         return NotTheirs(
@@ -117,18 +123,19 @@ def finish(
     said: Mapping[str, str],
     policy: RetryPolicy,
     chance: Callable[[], float],
+    hide: Callable[[str], str] = hide_shapes,
     *,
     completed: bool,
 ) -> JobRow | Unknown | NotTheirs:
     """The job has ended or waits for its next attempt; the same again has the same effect, which is none.
 
-    A result of who does not hold it any more is kept as evidence and refused.
+    A result of who does not hold it any more is kept as evidence and refused. `hide` takes secrets out of a failure.
     """
     job = store.find(connection, job_id)
     if job is None:
         return Unknown()
     body = {**said, "completed": completed}
-    report = report_of(job, worker.name, said, completed=completed)
+    report = report_of(job, worker.name, said, hide, completed=completed)
     meant = _meant(connection, job, worker, Result("", report, body).digest)
     if meant is None:
         return NotTheirs("another worker has it, or nobody")
@@ -163,9 +170,16 @@ def _may_take(connection: Connection, worker: Worker) -> bool:
 
 
 def _hold(
-    connection: Connection, job: JobRow, worker: Worker, claim_ttl_seconds: int, new_id: Callable[[], str]
+    connection: Connection,
+    job: JobRow,
+    worker: Worker,
+    claim_ttl_seconds: int,
+    new_id: Callable[[], str],
+    *,
+    unsent_too: bool,
 ) -> bool:
-    """The worker holds the job, if nobody else does or changes it at this moment."""
+    """The worker holds the job, if nobody else does or changes it at this moment; with `unsent_too` also one that is
+    meant for another factory and was not sent to it."""
     now = store.take(connection, job.mission_id)
     if now is None:
         return False
@@ -178,4 +192,20 @@ def _hold(
     if now.state == "queued" and now.attempt_id and now.factory_id == worker.factory_id:
         claiming.claim_queued(connection, [now.attempt_id], to)
         return True
+    if unsent_too and _take_from_outbox(connection, now, worker):
+        claiming.claim_waiting(connection, [(job.mission_id, now.attempt, new_id())], to)
+        return True
     return False
+
+
+def _take_from_outbox(connection: Connection, now: Taken, worker: Worker) -> bool:
+    """The attempt that was meant for another factory and not sent is over and used up nothing; its mission waits."""
+    if now.attempt_id is None or not now.unsent:
+        return False
+    withdrawing.unsend(connection, [now.attempt_id])
+    why = f"{worker.name} asked for it over HTTPS before it was sent to {now.factory_id}"
+    back = withdrawing.withdraw(connection, {now.attempt_id: why})
+    # What a sender holds at this moment goes out all the same; the order takes it from the queue again.
+    cancelling.order_stop(connection, sorted(back))
+    wake(connection, SEND)
+    return bool(back)

@@ -1,6 +1,6 @@
 """A bootstrap job as outsiders read it (contract http §11), and the report that its worker's result means."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any, Final
@@ -9,6 +9,7 @@ from urllib.parse import quote
 from corporation.bootstrap_jobs.backends import Backend, Sight, Waiting, backend_now
 from corporation.bootstrap_jobs.store import JobRow
 from corporation.clock import iso
+from corporation.masking import hidden_tail, hide_shapes
 
 STDOUT_TAIL: Final = 6000
 STDERR_TAIL: Final = 4000
@@ -72,12 +73,24 @@ def shown(job: JobRow, sight: Sight) -> dict[str, Any]:
 
 def backend_of(job: JobRow, sight: Sight) -> Backend:
     """By which way the job can be had now."""
-    waiting = Waiting(job.waited_seconds, job.lapsed) if job.state == "waiting" else None
+    waiting = Waiting(job.waited_seconds, job.lapsed) if job.is_held_by_nobody else None
     return backend_now(Backend(job.backend, job.fallback_reason), waiting, sight)
 
 
-def report_of(job: JobRow, place: str, said: Mapping[str, str], *, completed: bool) -> dict[str, Any]:
-    """The spool's report of what a worker says of the job; `place` is where it made the repository."""
+def report_of(
+    job: JobRow,
+    place: str,
+    said: Mapping[str, str],
+    hide: Callable[[str], str] = hide_shapes,
+    *,
+    completed: bool,
+) -> dict[str, Any]:
+    """The spool's report of what a worker says of the job; `place` is where it made the repository.
+
+    What it says of a failure has gone through `hide` (S-40); what it has done is kept to the letter.
+    """
+    if not completed:
+        said = {**said, **{name: hidden_tail(said[name], STDOUT_TAIL, hide) for name in ("stdout", "stderr", "error")}}
     repo_dir = said["repo_dir"][:LONGEST_PLACE]
     result: dict[str, Any] = {
         "repo_name": PurePosixPath(repo_dir).name or job.repo_name,

@@ -22,13 +22,18 @@ NAME_TAKEN = text("""
                     WHERE b.repo_name = :repo_name AND m.finished_at IS NULL)
 """)
 
-_FIELDS = """
+_UNSENT = """
+    m.state = 'queued' AND EXISTS
+    (SELECT FROM corporation.outbox o WHERE o.attempt_id = m.attempt_id AND o.topic = 'attempt')
+"""
+_FIELDS = f"""
     SELECT m.id, m.job_id, m.state, m.created_at, m.finished_at, m.timeout_seconds, m.attempt, m.attempt_id,
            m.envelope, m.result, m.error, b.run_path, b.repo_name, b.dispatch_backend, b.fallback_reason,
            last.factory_id, last.worker_id, last.claimed_at, last.started_at, last.error AS attempt_error,
            tried.claims, tried.requeued_at, coalesce(tried.lapsed, false) AS lapsed,
-           extract(epoch FROM now() - greatest(m.created_at, tried.requeued_at)) AS waited_seconds
-"""
+           extract(epoch FROM now() - greatest(m.created_at, tried.requeued_at)) AS waited_seconds,
+           {_UNSENT} AS unsent
+"""  # noqa: S608 - what is put in is the text above
 _BESIDE = """
       JOIN corporation.missions m ON m.id = b.mission_id
       LEFT JOIN LATERAL (SELECT a.factory_id, a.worker_id, a.claimed_at, a.started_at, a.error
@@ -56,22 +61,27 @@ LIST = text(f"""
 
 FIND = text(f"{_JOBS} WHERE m.job_id = :job_id")
 
-# The oldest first, whatever its priority: a worker that asks for one job gets the one that has waited longest.
+# The oldest first, whatever its priority: a worker that asks for one job gets the one that has waited longest. Both
+# kinds are few, and are found without a look at all the jobs that there ever were.
 WAITING = text(f"""
     {_JOBS}
-     WHERE m.state = 'waiting' AND m.mission_kind = 'bootstrap_repo'
+     WHERE m.id IN (SELECT w.id FROM corporation.missions w
+                     WHERE w.state = 'waiting' AND w.mission_kind = 'bootstrap_repo'
+                     UNION ALL
+                    SELECT q.id FROM corporation.outbox o JOIN corporation.missions q ON q.attempt_id = o.attempt_id
+                     WHERE o.topic = 'attempt' AND q.state = 'queued' AND q.mission_kind = 'bootstrap_repo')
        AND (m.next_attempt_at IS NULL OR m.next_attempt_at <= now())
        AND (m.deadline_at IS NULL OR m.deadline_at > now())
      ORDER BY m.created_at, m.id LIMIT :limit
-""")
+""")  # noqa: S608
 
 # One that somebody else is changing is left to them.
-TAKE = text("""
-    SELECT m.state, m.attempt, m.attempt_id, a.factory_id,
+TAKE = text(f"""
+    SELECT m.state, m.attempt, m.attempt_id, a.factory_id, {_UNSENT} AS unsent,
            m.next_attempt_at IS NOT NULL AND m.next_attempt_at > now() AS resting
       FROM corporation.missions m LEFT JOIN corporation.attempts a ON a.id = m.attempt_id
      WHERE m.id = :mission_id FOR NO KEY UPDATE OF m SKIP LOCKED
-""")
+""")  # noqa: S608
 
 LOCK = text("SELECT id FROM corporation.missions WHERE id = :mission_id FOR NO KEY UPDATE")
 
@@ -132,6 +142,13 @@ class JobRow:
     """Whether somebody who held it fell silent."""
     waited_seconds: float
     """Since it was made, or was put back the last time."""
+    unsent: bool
+    """It is meant for a factory, and its message is still with HQ."""
+
+    @property
+    def is_held_by_nobody(self) -> bool:
+        """Whether no worker can have it: it waits, or was never sent to whom it is meant for."""
+        return self.state == "waiting" or self.unsent
 
 
 @dataclass(frozen=True)
@@ -153,6 +170,8 @@ class Taken:
     attempt_id: str | None
     factory_id: str | None
     resting: bool
+    unsent: bool
+    """It is queued, and its message is still with HQ: nobody has received it."""
 
 
 def take_making_lock(connection: Connection) -> None:
@@ -188,7 +207,7 @@ def find(connection: Connection, job_id: str) -> JobRow | None:
 
 
 def waiting_jobs(connection: Connection, limit: int) -> list[JobRow]:
-    """Up to `limit` jobs that may be claimed now, the oldest first; nothing is locked."""
+    """Up to `limit` jobs that nobody holds and that may be claimed now, the oldest first; nothing is locked."""
     return [_job(row) for row in connection.execute(WAITING, {"limit": limit})]
 
 
@@ -198,7 +217,7 @@ def take(connection: Connection, mission_id: int) -> Taken | None:
     if row is None:
         return None
     attempt_id = str(row.attempt_id) if row.attempt_id else None
-    return Taken(row.state, row.attempt, attempt_id, row.factory_id, bool(row.resting))
+    return Taken(row.state, row.attempt, attempt_id, row.factory_id, bool(row.resting), bool(row.unsent))
 
 
 def lock(connection: Connection, mission_id: int) -> None:
@@ -258,4 +277,5 @@ def _job(row: Row[Any]) -> JobRow:
         requeued_at=row.requeued_at,
         lapsed=row.lapsed,
         waited_seconds=float(row.waited_seconds),
+        unsent=bool(row.unsent),
     )

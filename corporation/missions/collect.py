@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from corporation import strict_json
+from corporation.masking import hide_shapes, without_secrets
 from corporation.missions.finish import Again, Finish, Standing, TooLate, Verdict, judge
 from corporation.missions.outcomes import Done, Failed, Lost, Outcome, TimedOut, from_report
 from corporation.missions.retry import RetryPolicy
@@ -30,17 +31,23 @@ LONGEST_RUN_SECONDS = 10 * 365 * 86_400.0
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
-def collect_some(connection: Connection, policy: RetryPolicy, chance: Callable[[], float], limit: int) -> int:
+def collect_some(
+    connection: Connection,
+    policy: RetryPolicy,
+    chance: Callable[[], float],
+    limit: int,
+    hide: Callable[[str], str] = hide_shapes,
+) -> int:
     """Apply up to `limit` reports of the mailbox to their missions and return how many were read.
 
-    Reports on attempts that are no longer current, or of a factory in quarantine, change nothing but the history. Two
-    collectors may run at once.
+    Reports on attempts that are no longer current, or of a factory in quarantine, change nothing but the history. What
+    is kept of a failure went through `hide` (S-40). Two collectors may run at once.
     """
     letters = reporting.take_letters(connection, limit)
     if letters:
         standings = reporting.read_standings(connection, [letter.attempt_id for letter in letters])
         ended = [
-            settle(_heard(standings[letter.attempt_id]), *read_letter(letter), policy, chance())
+            settle(_heard(standings[letter.attempt_id]), *read_letter(letter, hide), policy, chance())
             for letter in letters
             if letter.attempt_id in standings
         ]
@@ -64,18 +71,22 @@ def apply(connection: Connection, ended: Sequence[Ended]) -> None:
         wake(connection, DISPATCH)
 
 
-def read_letter(letter: Letter) -> tuple[Outcome, Mapping[str, Any]]:
-    """The outcome in a factory's bytes, and the object it was read from; hostile bytes are a failure that says so."""
+def read_letter(letter: Letter, hide: Callable[[str], str] = hide_shapes) -> tuple[Outcome, Mapping[str, Any]]:
+    """The outcome in a factory's bytes, and the object it was read from; hostile bytes are a failure that says so.
+
+    Both without secrets, as far as they tell of a failure: here, before an error is cut, since half a secret has no
+    shape any more.
+    """
     try:
         report = strict_json.parse(letter.body, strict_json.REPORT) if letter.body else {}
     except strict_json.JsonRefused as refused:
         why = f"the factory's report cannot be read: {refused}"
         # It says itself that the work is done: doing it again would not make its words readable.
         return (Done({"unreadable": why}) if letter.status == "SUCCESS" else Failed(why)), {}
-    fields: dict[str, Any] = report if isinstance(report, dict) else {}
+    fields = without_secrets(report, hide) if isinstance(report, dict) else {}
     if letter.status == "REVOKED":
         return Lost("the task was revoked", took_worker=False), fields
-    return from_report(report), fields
+    return from_report(fields if isinstance(report, dict) else report), fields
 
 
 def settle(

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
+from corporation.masking import without_secrets
 from corporation.missions.collect import apply, read_letter, settle
 from corporation.missions.finish import Standing, TooLate
 from corporation.missions.retry import RetryPolicy
@@ -78,8 +79,10 @@ def take_result(
     """The mission has ended or waits for its next attempt, or the result is kept as late; the same again is answered
     as the first time, whatever became of the mission since.
 
-    `speaker` is the factory whose token it is, None for an operator's.
+    `speaker` is the factory whose token it is, None for an operator's. What is kept of a failure, also in the mailbox,
+    has lost what looks like a secret (S-40).
     """
+    result = replace(result, report=without_secrets(result.report))
     locked = https_results.lock_letter(connection, result.attempt_id)
     standing = reporting.read_standings(connection, [result.attempt_id]).get(result.attempt_id)
     known = https_results.read_answered(connection, result.attempt_id)

@@ -15,6 +15,7 @@ from corporation.bootstrap_jobs.records import shown
 from corporation.bootstrap_jobs.store import JobRow
 from corporation.clock import iso
 from corporation.db import transaction
+from corporation.masking import hiding, secrets_of
 from corporation.missions.retry import RetryPolicy
 from hq_api.access import FACTORY, Principal
 from hq_api.body import BATCH_LIMIT_BYTES, read_object, read_optional_object
@@ -132,8 +133,8 @@ def take_result(
         raise Refusal(400, "bad_status", "status must be completed or failed")
     policy = RetryPolicy(settings.retry_base_seconds, settings.retry_cap_seconds, settings.retry_jitter)
     with transaction(ledger) as connection:
-        worker, done = _worker(connection, form, caller), status == "completed"
-        answer = holding.finish(connection, job_id, worker, form.said(), policy, clock.chance, completed=done)
+        worker, done, hide = _worker(connection, form, caller), status == "completed", hiding(secrets_of(settings))
+        answer = holding.finish(connection, job_id, worker, form.said(), policy, clock.chance, hide, completed=done)
         sight = sight_of(connection, settings, broker_answers)
     # A result that comes too late is refused, and kept: the transaction above is not given up.
     return Json({"job": shown(_theirs(answer), sight)})

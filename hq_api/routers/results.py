@@ -1,5 +1,6 @@
 """An attempt's result comes home over HTTPS (contract http §8)."""
 
+from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
@@ -9,6 +10,7 @@ from starlette.responses import Response
 
 from corporation import clock
 from corporation.db import transaction
+from corporation.masking import hidden_tail, hide_shapes, hiding, secrets_of, without_secrets
 from corporation.missions.collect import LONGEST_ERROR
 from corporation.missions.outcomes import WORDS
 from corporation.missions.results import Foreign, Late, Result, Taken, Unknown, take_result
@@ -86,19 +88,23 @@ class ResultForm(BaseModel):
             raise ValueError("status and report contradict each other")
         return self
 
-    def as_report(self) -> dict[str, Any]:
-        """The spool's report of this result; `retryable: false` ends the mission (H-31)."""
+    def as_report(self, hide: Callable[[str], str] = hide_shapes) -> dict[str, Any]:
+        """The spool's report of this result, of a failure without secrets (S-40); `retryable: false` ends the mission
+        (H-31)."""
+        return without_secrets(self._report(hide), hide)
+
+    def _report(self, hide: Callable[[str], str]) -> dict[str, Any]:
         more = {name: value for name, value in (("memo", self.memo), ("usage", self._used())) if value is not None}
         if self.report is not None:
-            words = {"error": self._why()} if self.status == "FAILED" else {}
+            words = {"error": self._why(hide)} if self.status == "FAILED" else {}
             return {"result": self.result or {}, **words, **self.report, **more}
         if self.status == "SUCCESS":
             return {"outcome": "done", "result": self.result or {}, **more}
         outcome = "failed" if self.retryable else "stop"
-        return {"outcome": outcome, "error": self._why(), "result": self.result or {}, **more}
+        return {"outcome": outcome, "error": self._why(hide), "result": self.result or {}, **more}
 
-    def _why(self) -> str:
-        return (self.error or "no reason was given")[-LONGEST_ERROR:]
+    def _why(self, hide: Callable[[str], str]) -> str:
+        return hidden_tail(self.error or "no reason was given", LONGEST_ERROR, hide)
 
     def _used(self) -> dict[str, Any] | None:
         return self.usage.model_dump() if self.usage is not None else None
@@ -123,7 +129,8 @@ def take(
     form = checked(ResultForm, document)
     speaker = caller.factory_id if caller.scope == FACTORY else None
     usage = form.usage.model_dump() if form.usage is not None else None
-    result = Result(_id_of(attempt_id), form.as_report(), form.model_dump(mode="json"), usage, speaker or "")
+    report = form.as_report(hiding(secrets_of(settings)))
+    result = Result(_id_of(attempt_id), report, form.model_dump(mode="json"), usage, speaker or "")
     if len(result.letter) > LARGEST_LETTER_BYTES:
         raise Refusal(413, "body_too_large", f"as the mailbox writes it a result may have {LARGEST_LETTER_BYTES} bytes")
     with transaction(ledger) as connection:

@@ -306,6 +306,23 @@ def test_an_error_has_twelve_hundred_characters_at_most(api: Api, run: Callable[
     assert (len(job["error"]), job["error"][-4:]) == (1200, "-end")
 
 
+def test_a_secret_in_what_a_worker_says_of_a_failure_is_neither_stored_nor_told(
+    api: Api, run: Callable[..., str]
+) -> None:
+    """S-40."""
+    order(api, run())
+    job_id = claim(api.ops)["job_id"]
+    told = {"error": "https://me:hunter2@host/x", "stderr": f"{'x' * 9000} token=hunter2", "stdout": "secret: hunter2"}
+    job = say(api.ops, job_id, "result", status="failed", **told).json()["job"]
+
+    assert job["error"] == "https://me:***@host/x"
+    [mission] = api.sql("SELECT row_to_json(m)::text AS whole FROM corporation.missions AS m")
+    [letter] = api.sql(
+        "SELECT result FROM mailbox.celery_taskmeta WHERE task_id IN (SELECT id::text FROM corporation.attempts)"
+    )
+    assert "hunter2" not in mission.whole + bytes(letter.result).decode()
+
+
 def test_another_worker_is_refused_and_changes_nothing(api: Api, run: Callable[..., str]) -> None:
     order(api, run())
     job_id = claim(api.ops)["job_id"]

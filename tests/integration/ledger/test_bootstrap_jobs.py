@@ -182,11 +182,62 @@ def test_what_lies_in_a_factorys_queue_is_that_factorys(ledger: LedgerAtWork) ->
     ledger.beat(labels=("tutorial_bootstrap_consumer",), slots=1)
     job_id = order(ledger, sight=CONNECTED).job.job_id
     ledger.dispatch()
+    ledger.send()
 
     assert have(ledger) is None
     assert isinstance(begin(ledger, job_id), NotTheirs)
     assert begin(ledger, job_id, Worker(None, "desk-7", bound=True)).state == "running"
+
+
+def test_what_is_meant_for_a_factory_and_not_sent_yet_is_not_for_http_while_the_broker_is_there(
+    ledger: LedgerAtWork,
+) -> None:
+    ledger.beat(labels=("tutorial_bootstrap_consumer",), slots=1)
+    job_id = order(ledger, sight=CONNECTED).job.job_id
+    ledger.dispatch()
+
+    assert have(ledger, sight=CONNECTED) is None
+    assert isinstance(begin(ledger, job_id), NotTheirs)
+    assert begin(ledger, job_id, Worker(None, "desk-7", bound=True)).state == "running"
     assert ledger.send() == 0
+
+
+@pytest.mark.parametrize("made", [OVER_HTTP, CONNECTED], ids=["made so", "made before"])
+def test_a_job_for_http_is_had_by_who_asks_though_it_was_meant_for_a_factory_and_could_not_be_sent(
+    ledger: LedgerAtWork, made: Sight
+) -> None:
+    """H-34, http §8: whoever claims first in the ledger. No attempt is used up, and what a sender has is stopped."""
+    ledger.beat(labels=("tutorial_bootstrap_consumer",), slots=1)
+    job_id = order(ledger, sight=made).job.job_id
+    ledger.dispatch()
+    left = ledger.mission(job_id).attempts_total - ledger.mission(job_id).attempt
+    had = have(ledger)
+
+    assert had is not None
+    assert (had.job_id, had.worker_id, had.backend, had.claims) == (job_id, "bench-2-4411", "http_queue", 1)
+    assert [one.state for one in ledger.attempts(job_id)] == ["withdrawn", "claimed"]
+    assert ledger.mission(job_id).attempts_total - ledger.mission(job_id).attempt == left
+    assert [row.topic for row in ledger.sql("SELECT topic FROM corporation.outbox")] == ["stop"]
+    assert have(ledger, Worker("another", "another", bound=False)) is None
+    assert end(ledger, job_id).state == "succeeded"
+
+
+def test_a_job_for_http_that_is_not_sent_yet_is_had_by_who_starts_it(ledger: LedgerAtWork) -> None:
+    ledger.beat(labels=("tutorial_bootstrap_consumer",), slots=1)
+    job_id = order(ledger).job.job_id
+    ledger.dispatch()
+
+    assert begin(ledger, job_id).state == "running"
+    assert [one.state for one in ledger.attempts(job_id)] == ["withdrawn", "running"]
+
+
+def test_what_was_handed_out_twice_may_have_begun_and_is_left_to_its_factory(ledger: LedgerAtWork) -> None:
+    ledger.beat(labels=("tutorial_bootstrap_consumer",), slots=1)
+    order(ledger)
+    ledger.dispatch()
+    ledger.sql("UPDATE corporation.attempts SET sends = 2")
+
+    assert have(ledger) is None
 
 
 def test_an_unknown_job_is_unknown(ledger: LedgerAtWork) -> None:

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from ledger_at_work import AT_ONCE, LedgerAtWork
 from sqlalchemy.exc import IntegrityError
 
+from corporation.db import transaction
+from corporation.masking import hiding
 from corporation.missions.collect import collect_some
 from corporation.missions.outcomes import Done, Failed, Later, Lost, Outcome, Stop, TimedOut
 from corporation.missions.queries import find_mission
@@ -40,6 +42,36 @@ def test_a_success_ends_the_mission_with_its_result(ledger: LedgerAtWork) -> Non
     assert mission.result["mission_id"] == "j-1"
     assert ledger.events() == ["published", "queued", "started", "succeeded"]
     assert [attempt.state for attempt in ledger.attempts()] == ["succeeded"]
+
+
+def test_a_failure_is_kept_and_told_without_what_looks_like_a_secret(ledger: LedgerAtWork) -> None:
+    """S-40."""
+    mission = end_with(ledger, Failed("no: password=hunter2", {"stderr": "Bearer abcDEF123"}), max_retries=1)
+
+    assert (mission.error, mission.result["stderr"]) == ("no: password=***", "Bearer ***")
+    assert [attempt.error for attempt in ledger.attempts()] == ["no: password=***"]
+    assert ledger.detail("failed") == {"error": "no: password=***"}
+    [letter] = ledger.sql("SELECT failure_error FROM corporation.dead_letters")
+    assert "hunter2" not in letter.failure_error
+
+
+def test_what_celery_itself_says_of_a_failure_is_kept_without_it_too(ledger: LedgerAtWork) -> None:
+    assert end_with_bytes(ledger, celery_failure("ValueError", "token=abc")).error == "ValueError: token=***"
+
+
+def test_a_secret_of_our_own_is_known_in_whatever_words(ledger: LedgerAtWork) -> None:
+    [attempt] = ledger.hand_out("j-1", max_retries=1)
+    ledger.report(attempt, Failed("it was correct horse battery"))
+    with transaction(ledger.engine) as connection:
+        collect_some(connection, AT_ONCE, lambda: 0.5, 500, hiding(["correct horse battery"]))
+
+    assert ledger.mission().error == "it was ***"
+
+
+def test_what_was_done_is_kept_to_the_letter(ledger: LedgerAtWork) -> None:
+    mission = end_with(ledger, Done({"output": "set password=hunter2 in the file"}))
+
+    assert mission.result["output"] == "set password=hunter2 in the file"
 
 
 def test_when_it_started_is_told_by_how_long_it_ran(ledger: LedgerAtWork) -> None:
