@@ -1,17 +1,22 @@
 """What would help a mission: each an action in words, and the command that does it where there is one; pure."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
-from corporation.missions.explanation import Advice, FactoryFacts, MissionFacts
-from corporation.missions.routing import Need
+from corporation.missions.explanation import Advice, FactoryFacts, Facts, MissionFacts
+from corporation.missions.routing import Need, may_run
+from corporation.missions.states import FINAL
 from corporation.missions.wording import argument, listed, need_of, positional
 
 JOIN: Final = "corporation join-code"
 """At HQ; it prints the line that makes another machine a factory."""
 LOOK_JOINED: Final = "corporation factory status"
 START_JOINED: Final = "corporation factory up"
-PUBLISH: Final = "corporation publish TASK"
+CANCEL: Final = "corporation missions cancel"
+REPLAY: Final = "corporation missions replay"
+REPLAY_LETTER: Final = "corporation dead-letters replay"
+SHOW_LETTER: Final = "corporation dead-letters show"
 
 WAIT_A_MOMENT: Final = Advice("Wait a second")
 START_ENGINE: Final = Advice("Look whether HQ is whole, and start its engine", "corporation doctor")
@@ -41,14 +46,15 @@ def let_in(factories: Sequence[FactoryFacts]) -> list[Advice]:
     return [*out, *([start_again(silent)] if silent else [])]
 
 
+def look_at_silent(factory: FactoryFacts) -> Advice:
+    """It is known whether it still runs."""
+    name = factory.view.factory_id
+    return Advice(f"Look on its own machine whether {name} still runs; `{START_JOINED}` starts it", LOOK_JOINED)
+
+
 def start_workers(factory_id: str) -> Advice:
     """It has mission workers."""
     return Advice(f"Look why {factory_id} runs no mission worker, on its own machine", LOOK_JOINED)
-
-
-def start_control_worker(factory_id: str) -> Advice:
-    """It takes orders to itself."""
-    return Advice(f"Look why {factory_id} runs no control worker, on its own machine", LOOK_JOINED)
 
 
 def start_first() -> Advice:
@@ -90,26 +96,51 @@ def more_slots(where: str) -> Advice:
     return Advice(f"Give {where} more slots (UA_FACTORY_SLOTS) and restart its workers")
 
 
-def publish_for(factory_id: str, why: str) -> Advice:
+def again(facts: Facts, change: str = "") -> str:
+    """The command with which the order of this mission runs again, changed by the options `change`.
+
+    What has not ended is cancelled first: else it would be done twice.
+    """
+    options, job = f" {change}" if change else "", positional(facts.mission.job_id)
+    if facts.mission.state not in FINAL:
+        return f"{CANCEL} --wait {job} && {REPLAY}{options} {job}"
+    if facts.dead_letter is not None:
+        return f"{REPLAY_LETTER} {facts.dead_letter}{options}"
+    return f"{REPLAY}{options} {job}"
+
+
+def send_to(facts: Facts, factory_id: str, why: str) -> Advice:
     """The same order stands under a new name, for another factory."""
-    return Advice(f"{why}, publish it again for that one", f"{PUBLISH} --target {argument(factory_id)}")
+    return Advice(f"{why}, send it there instead", again(facts, f"--target {argument(factory_id)}"))
 
 
-def publish_untargeted() -> Advice:
-    """The same order stands under a new name, for any factory."""
-    return Advice("Publish it again without --target, if another factory may do it", PUBLISH)
+def elsewhere(facts: Facts) -> list[Advice]:
+    """The same order stands for another factory that is online and could run it, if there is one.
 
-
-def sooner(mission: MissionFacts) -> list[Advice]:
-    """The same order is more urgent, unless nothing is: what is below 0 counts as 0 (S-11)."""
-    if mission.priority <= 0:
+    An order to a factory itself is none for another one.
+    """
+    need = facts.mission.need
+    if need.system or need.target is None:
         return []
-    return [Advice("Publish it again with priority 0, which runs soonest", f"{PUBLISH} --priority 0")]
+    open_need = replace(need, target=None)
+    others = [
+        one.factory_id
+        for one in sorted(facts.views, key=lambda view: (view.room < 1, view.factory_id))
+        if one.factory_id != need.target and one.status == "online" and not one.quarantined and may_run(open_need, one)
+    ]
+    return [send_to(facts, one, f"If {one} may do it") for one in others[:1]]
+
+
+def sooner(facts: Facts) -> list[Advice]:
+    """The same order is more urgent, unless nothing is: what is below 0 counts as 0 (S-11)."""
+    if facts.mission.priority <= 0:
+        return []
+    return [Advice("Ask for it again with priority 0, which runs soonest", again(facts, "--priority 0"))]
 
 
 def cancel(mission: MissionFacts) -> Advice:
     """Nobody works on it any more, and nobody will."""
-    return Advice("Or stop it, if nobody needs it", f"corporation missions cancel {positional(mission.job_id)}")
+    return Advice("Or stop it, if nobody needs it", f"{CANCEL} {positional(mission.job_id)}")
 
 
 def _names(factories: Sequence[FactoryFacts]) -> str:

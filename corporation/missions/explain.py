@@ -9,9 +9,9 @@ from corporation.missions.routing import obstacles
 from corporation.missions.states import FINAL, State
 from corporation.missions.why_ended import explain_end
 from corporation.missions.why_underway import explain_underway
-from corporation.missions.why_waiting import explain_waiting
+from corporation.missions.why_waiting import NO_LINE, explain_waiting
 
-_NEAREST_FIRST: Final = (
+NEAREST_FIRST: Final = (
     "asks_itself", "no_free_slot", "paused", "draining", "stale", "offline", "no_mission_worker", "no_control_worker",
     "quarantined", "lacks_label", "takes_no_orders", "not_the_target",
 )  # fmt: skip
@@ -27,12 +27,14 @@ def explain(facts: Facts) -> Explanation:
         answer = explain_waiting(facts)
     else:
         answer = explain_underway(facts)
+    ahead, or_more = _ahead(facts, answer)
     return replace(
         answer,
+        evidence=[*_repeats(facts), *answer.evidence],
         since=_since(facts),
         candidates=candidates(facts),
-        ahead=_ahead(facts),
-        ahead_or_more=state == State.WAITING and facts.ahead_or_more,
+        ahead=ahead,
+        ahead_or_more=or_more,
     )
 
 
@@ -48,16 +50,28 @@ def candidates(facts: Facts) -> list[Candidate]:
     return sorted(every, key=_nearness)[:MOST_CANDIDATES]
 
 
+def _repeats(facts: Facts) -> list[str]:
+    """Which mission it is another run of."""
+    of = facts.mission.repeats
+    if of is None:
+        return []
+    if facts.mission.adopted is not None:
+        return [f"It stands for {of}, which had ended before its result came."]
+    return [f"It runs the order of {of} again."]
+
+
 def _nearness(candidate: Candidate) -> tuple[int, int, float, str]:
     view = candidate.factory.view
-    farthest = max((1 + _NEAREST_FIRST.index(code) for code in candidate.reasons), default=0)
+    farthest = max((1 + NEAREST_FIRST.index(code) for code in candidate.reasons), default=0)
     return farthest, len(candidate.reasons), view.held / max(view.slots, 1), view.factory_id
 
 
-def _ahead(facts: Facts) -> int:
+def _ahead(facts: Facts, answer: Explanation) -> tuple[int, bool]:
+    """How many are served before it, and whether there may be more of them; none where there is no line."""
     if facts.mission.state == State.WAITING:
-        return facts.ahead
-    return facts.queue.place - 1 if facts.queue and facts.mission.state == State.QUEUED else 0
+        has_line = answer.reasons[0].code not in NO_LINE
+        return (facts.ahead, facts.ahead_or_more) if has_line else (0, False)
+    return (facts.queue.place - 1 if facts.queue and facts.mission.state == State.QUEUED else 0), False
 
 
 def _since(facts: Facts) -> datetime | None:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from corporation.factories.instances import DEFAULT_INTERVAL_SECONDS, INTERVALS_OF_SILENCE
 from corporation.missions.broadcast import Child
-from corporation.missions.routing import FactoryView, Need
+from corporation.missions.routing import LIVE, FactoryView, Need
 
 MOST_AHEAD: Final = 1000
 """How many missions in front of one are counted; who stands that far back does not need the number."""
@@ -47,6 +48,10 @@ class MissionFacts:
     """How many it was spread into; None before."""
     adopted: "AdoptedFacts | None" = None
     """Whose late result it succeeded with, where somebody adopted one."""
+    dropped: str | None = None
+    """Why its factory could not bring the result home, where it succeeded without."""
+    repeats: str | None = None
+    """The mission whose order it runs again."""
 
     @property
     def tries(self) -> int:
@@ -66,6 +71,15 @@ class AdoptedFacts:
     job_id: str
     attempt: int
     factory_id: str
+
+
+@dataclass(frozen=True)
+class RepeatFacts:
+    """The newest mission that stands for this one: its order run again, or its late result that somebody adopted."""
+
+    job_id: str
+    state: str
+    adopted: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,6 +104,8 @@ class AttemptFacts:
     """It said then that the work is done, and no late result of its mission counts yet."""
     permanent: bool = False
     """Its handler said that no other attempt will do better (`Stop`); read only where its mission failed with it."""
+    put_off: bool = False
+    """Its handler said "not now" (`Later`); read of the newest attempts only."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +130,21 @@ class FactoryFacts:
     """Attempts it runs, out of those it holds."""
     restraint: Restraint | None = None
     """Of whom HQ's flag is, or the quarantine."""
+    interval_seconds: float | None = None
+    """How often it said it would be heard of; None while it has not said it."""
+    stale_at: datetime | None = None
+    """When it becomes stale unless it is heard of before."""
+
+    @property
+    def expected_seconds(self) -> float:
+        """How often it should be heard of."""
+        return self.interval_seconds or DEFAULT_INTERVAL_SECONDS
+
+    @property
+    def overdue(self) -> bool:
+        """Whether it is silent for longer than its beats allow, as its process light shows, and not yet stale."""
+        late = self.silent_seconds > INTERVALS_OF_SILENCE * self.expected_seconds
+        return late and not self.view.quarantined and self.view.status in LIVE
 
 
 @dataclass(frozen=True)
@@ -146,6 +177,8 @@ class Facts:
     open_children_count: int = 0
     dead_letter: str | None = None
     """The open dead letter of this mission, as `dl-12`."""
+    repeat: RepeatFacts | None = None
+    """What stands for this mission now, where it was run again or its late result was adopted."""
 
     @property
     def views(self) -> list[FactoryView]:

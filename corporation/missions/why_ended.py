@@ -2,26 +2,41 @@
 
 from typing import Final
 
+from corporation.envelope import LONGEST_TTL_SECONDS
 from corporation.missions import advising
 from corporation.missions.explanation import Advice, AttemptFacts, Explanation, Facts, MissionFacts
 from corporation.missions.finish import WORKERS_LOST_LIMIT
 from corporation.missions.known_causes import cause_of
 from corporation.missions.states import State
 from corporation.missions.wording import (
+    LOST,
+    QUARANTINED,
     clock_time,
     counted,
     how_it_ended,
+    in_words,
     nth_attempt,
     positional,
     quoted,
     sentence,
     since,
     span,
+    why_it_ended,
+    without_advice,
 )
 
-QUARANTINED: Final = "quarantined:"
-LOST: Final = "lost:"
-"""How HQ begins the errors of lost attempts (`finish.py`). A handler may begin its own so: they alone say nothing."""
+STOPPED: Final = "its factory was stopped"
+"""In what a factory reports of an attempt that it handed back when it was told to stop (`federation/spool.py`)."""
+SHORTEST_NEW_TTL_SECONDS: Final = 3600
+"""A deadline that is proposed leaves at least so long to whoever makes the mission able to run."""
+
+_BECAME: Final = {
+    "succeeded": "has succeeded",
+    "failed": "has failed",
+    "timed_out": "has timed out",
+    "cancelled": "was cancelled",
+}
+"""The ends of a mission as the end of a clause about it."""
 
 
 def explain_end(facts: Facts) -> Explanation:
@@ -33,7 +48,7 @@ def explain_end(facts: Facts) -> Explanation:
     cause = None if kind == "cancelled" else cause_of(error)
     known = [f"The error suggests that {cause.meaning}."] if cause else []
     return Explanation(
-        sentence=sentence(_clause(kind, facts)),
+        sentence=sentence(_clause(kind, facts), _repeated(facts)),
         evidence=[*known, *_attempts(facts), *_late(facts)],
         advice=[*([Advice(cause.remedy)] if cause else []), *_advice(kind, facts)],
         failure_class=kind,
@@ -75,8 +90,8 @@ def _clause(kind: str, facts: Facts) -> str:
         case "lost":
             return _lost(facts)
         case "quarantined":
-            why = quoted((facts.mission.error or "").removeprefix(QUARANTINED))
-            return f"it was quarantined: {why}"
+            why = without_advice((facts.mission.error or "").removeprefix(QUARANTINED))
+            return f"it was quarantined: {quoted(why)}"
         case "cancelled":
             return _cancelled(facts)
         case "stopped":
@@ -97,7 +112,8 @@ def _success(facts: Facts) -> str:
         )
     where = f" on {last.factory_id}" if last else ""
     took = f" after {_length(last)}" if last and _length(last) else ""
-    return sentence(f"it succeeded{where} at {nth_attempt(mission.attempt, mission)}{took}")
+    lost = f", but its result was dropped: {quoted(mission.dropped)}" if mission.dropped else ""
+    return sentence(f"it succeeded{where} at {nth_attempt(mission.attempt, mission)}{took}{lost}")
 
 
 def _timed_out(facts: Facts) -> str:
@@ -105,7 +121,7 @@ def _timed_out(facts: Facts) -> str:
     if by is not None and by.state == "timed_out":
         limit = f"its time limit of {mission.timeout_seconds} s"
         return f"it timed out: {nth_attempt(by.number, mission)} on {by.factory_id} hit {limit}"
-    return f"it timed out {_so_far(mission)}: {quoted(mission.error)}"
+    return f"it timed out {_so_far(mission)}: {quoted(in_words(mission.error))}"
 
 
 def _so_far(mission: MissionFacts) -> str:
@@ -143,11 +159,13 @@ def _stopped(facts: Facts) -> str:
 
 
 def _failed(facts: Facts) -> str:
-    mission = facts.mission
+    mission, last = facts.mission, facts.ended_by
     why = quoted(mission.error)
     if mission.broadcast:
         return f"it failed: {why}"
     tries = mission.tries
+    if last is not None and last.put_off:
+        return f"it failed: {nth_attempt(last.number, mission)} was put off ({why}), and no attempt is left"
     if tries <= 1:
         return f"it failed: its only attempt ended with: {why}"
     if len({quoted(one.error) for one in facts.attempts if one.state != "withdrawn"}) <= 1:
@@ -158,9 +176,9 @@ def _failed(facts: Facts) -> str:
 def _attempts(facts: Facts) -> list[str]:
     """The attempts one by one, the newest at most five of them."""
     lines = [
-        f"Attempt {one.number} on {one.factory_id} {how_it_ended(one.state)}"
+        f"Attempt {one.number} on {one.factory_id} {how_it_ended(one)}"
         + (f" after {_length(one)}" if _length(one) else "")
-        + (f": {quoted(one.error)}." if one.error else ".")
+        + (f": {why_it_ended(one)}." if one.error else ".")
         for one in facts.attempts[-5:]
     ]
     mission, now = facts.mission, facts.now
@@ -177,19 +195,61 @@ def _late(facts: Facts) -> list[str]:
     ]
 
 
+def _repeated(facts: Facts) -> str:
+    """What stands for it now, and what became of that."""
+    new = facts.repeat
+    if new is None:
+        return ""
+    if new.adopted:
+        return f"its late result counts as {new.job_id}"
+    return f"it was run again as {new.job_id}, which {_BECAME.get(new.state, f'is {new.state}')}"
+
+
 def _advice(kind: str, facts: Facts) -> list[Advice]:
     mission = facts.mission
     show = Advice("Look at its history and its result", f"corporation missions show {positional(mission.job_id)}")
-    late = _adopt(facts)
-    if kind == "cancelled":
-        return [*late, show]
-    ours = {
-        "lost": Advice("Look into the log of that factory's workers: one died, or the factory fell silent"),
-        "quarantined": Advice("Find out what in it ends a worker before it is run again"),
-        "stopped": Advice("Mend what the error names: trying again changes nothing by itself"),
-        "timed_out": _more_time(facts),
-    }
-    return [*late, *([ours[kind]] if kind in ours else []), *_again(facts), show]
+    return [*_adopt(facts), *_remedies(kind, facts), *_see_repeat(facts), show]
+
+
+def _remedies(kind: str, facts: Facts) -> list[Advice]:
+    """What to mend, and how the order runs again; nothing of the second once that was done, or refused for good."""
+    may_repeat = facts.dead_letter is not None
+    match kind:
+        case "lost":
+            return [_after_loss(facts.ended_by), *_again(facts)]
+        case "quarantined":
+            return [_dissect(facts), *([_changed(facts)] if may_repeat else [])]
+        case "stopped":
+            return [Advice("Mend what the error names: trying again changes nothing by itself"), *_again(facts)]
+        case "timed_out":
+            return [_more_time(facts), *_again(facts)] if may_repeat else []
+        case "cancelled":
+            return [] if facts.repeat else [Advice("Run it again after all", advising.again(facts))]
+        case _:
+            return _again(facts)
+
+
+def _after_loss(by: AttemptFacts | None) -> Advice:
+    if by is not None and not by.took_worker and STOPPED in (by.error or ""):
+        return Advice("Nothing is known to be wrong with it: it needs a factory that is not stopped before it is done")
+    return Advice("Look into the log of that factory's workers: one died, or the factory fell silent")
+
+
+def _dissect(facts: Facts) -> Advice:
+    command = f"{advising.SHOW_LETTER} {facts.dead_letter}" if facts.dead_letter else None
+    return Advice("Look at its order, and find out what in it ends a worker before it is run again", command)
+
+
+def _changed(facts: Facts) -> Advice:
+    what = "Run it again with other values in its context, which you wrote into changed.json"
+    return Advice(f"{what} (or --task, --timeout, --target)", advising.again(facts, "--context @changed.json"))
+
+
+def _see_repeat(facts: Facts) -> list[Advice]:
+    new = facts.repeat
+    if new is None or new.state == State.SUCCEEDED:
+        return []
+    return [Advice(f"See what is with {new.job_id}", f"corporation why {positional(new.job_id)}")]
 
 
 def _adopt(facts: Facts) -> list[Advice]:
@@ -206,16 +266,19 @@ def _adopt(facts: Facts) -> list[Advice]:
 
 
 def _more_time(facts: Facts) -> Advice:
+    mission = facts.mission
     if facts.ended_by is not None and facts.ended_by.state == "timed_out":
-        longer = facts.mission.timeout_seconds * 2
-        return Advice("Publish it again with a longer time limit", f"{advising.PUBLISH} --timeout {longer}")
-    return Advice("Publish it again with a later deadline, once it can run", f"{advising.PUBLISH} --ttl SECONDS")
+        longer = mission.timeout_seconds * 2
+        return Advice("Run it again with a longer time limit", advising.again(facts, f"--timeout {longer}"))
+    had = (mission.deadline_at - mission.created_at).total_seconds() if mission.deadline_at else 0.0
+    later = min(max(2 * round(had), SHORTEST_NEW_TTL_SECONDS), LONGEST_TTL_SECONDS)
+    return Advice("Run it again with a later deadline, once it can run", advising.again(facts, f"--ttl {later}"))
 
 
 def _again(facts: Facts) -> list[Advice]:
     if facts.dead_letter is None:
         return []
-    return [Advice("Run it again as it was", f"corporation dead-letters replay {facts.dead_letter}")]
+    return [Advice("Run it again as it was", advising.again(facts))]
 
 
 def _length(attempt: AttemptFacts) -> str:

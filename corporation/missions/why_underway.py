@@ -14,12 +14,14 @@ from corporation.missions.states import State
 from corporation.missions.why_waiting import NO_BROKER, NO_ENGINE, STUCK_SECONDS
 from corporation.missions.wording import (
     clock_time,
+    heard_of,
     load_of,
     nth_attempt,
     ordinal,
     positional,
     quoted,
     sentence,
+    silence_of,
     since,
     span,
     state_of,
@@ -62,6 +64,8 @@ def _why_queued(facts: Facts, attempt: AttemptFacts, queue: QueuePlace) -> tuple
     factory = facts.factory(name)
     if factory is not None and not factory.view.takes_messages and factory.view.status == "online":
         clause = f"it is kept for {name}, which asks HQ for its missions over HTTPS and takes it when a slot is free"
+        if silence := silence_of(factory, facts.now):
+            return "behind_others", f"{clause}; {silence}", [advising.look_at_silent(factory), _given_back(facts)]
         return "behind_others", clause, [advising.WAIT_A_MOMENT]
     if not facts.broker_answers:
         where = f"queued for {name}" if queue.unsent_seconds is None else f"in HQ's outbox for {name}"
@@ -72,33 +76,38 @@ def _why_queued(facts: Facts, attempt: AttemptFacts, queue: QueuePlace) -> tuple
         )
     if queue.unsent_seconds is not None:
         return _unsent(name, queue.unsent_seconds)
-    lies = f"it lies in the queue of {name}, {ordinal(queue.place)} of {queue.of}"
+    place = f"{ordinal(queue.place)} of {queue.of}"
     if factory is None:
-        clause = f"{lies}, and no factory of that name is registered any more"
+        clause = f"no factory named {name} is registered any more; it is {place} in the queue there"
         return "target_unknown", clause, [_given_back(facts)]
     if factory.view.quarantined or factory.view.status in ("stale", "offline"):
         advice = [*advising.let_in([factory]), _given_back(facts)]
-        return "target_offline", f"{lies}; {name} {state_of(factory, facts.now)}", advice
+        return "target_offline", _held_up(facts, factory, place), advice
     if facts.mission.need.system:
-        return _not_taken(facts, attempt, lies)
-    return _why_not_taken(facts, attempt, factory, lies)
+        return _not_taken(facts, attempt, factory, place)
+    return _why_not_taken(facts, attempt, factory, place)
+
+
+def _held_up(facts: Facts, factory: FactoryFacts, place: str) -> str:
+    return f"its factory, {factory.view.factory_id}, {state_of(factory, facts.now)}; it is {place} in the queue there"
 
 
 def _why_not_taken(
-    facts: Facts, attempt: AttemptFacts, factory: FactoryFacts, lies: str
+    facts: Facts, attempt: AttemptFacts, factory: FactoryFacts, place: str
 ) -> tuple[str, str, list[Advice]]:
     """The same for a mission that lies in the queue of a factory that is heard of."""
     name = attempt.factory_id
     if factory.view.status in ("paused", "draining"):
         advice = [advising.resume([factory]), _given_back(facts)]
-        return "target_paused", f"{lies}; {name} {state_of(factory, facts.now)}", advice
-    if factory.view.slots < 1:
+        return "target_paused", _held_up(facts, factory, place), advice
+    if not factory.overdue and factory.view.slots < 1:
         advice = [advising.start_workers(name), _given_back(facts)]
-        return "no_free_slot", f"{lies}; {name} has no mission worker", advice
-    if factory.running >= factory.view.slots:
+        return "no_free_slot", _held_up(facts, factory, place), advice
+    if not factory.overdue and factory.running >= factory.view.slots:
         advice = [Advice(f"Wait: {name} takes it when a slot is free"), advising.more_slots(name)]
-        return "no_free_slot", f"{lies}; {name} runs {factory.running} of {factory.view.slots}", advice
-    return _not_taken(facts, attempt, lies)
+        clause = f"its factory, {name}, is busy ({load_of(factory)}); it is {place} in the queue there"
+        return "no_free_slot", clause, advice
+    return _not_taken(facts, attempt, factory, place)
 
 
 def _unsent(name: str, seconds: float) -> tuple[str, str, list[Advice]]:
@@ -108,18 +117,20 @@ def _unsent(name: str, seconds: float) -> tuple[str, str, list[Advice]]:
     return "behind_others", clause, [advising.START_ENGINE]
 
 
-def _not_taken(facts: Facts, attempt: AttemptFacts, lies: str) -> tuple[str, str, list[Advice]]:
-    """The factory has a free slot and lives; it takes the message any moment, or its worker takes nothing at all."""
+def _not_taken(facts: Facts, attempt: AttemptFacts, factory: FactoryFacts, place: str) -> tuple[str, str, list[Advice]]:
+    """The factory could take the message: it does any moment, or it is silent, or its worker takes nothing at all."""
     name, waited = attempt.factory_id, (facts.now - attempt.created_at).total_seconds()
+    if silence := silence_of(factory, facts.now):
+        clause = f"{silence}; the mission is {place} in the queue there"
+        return "behind_others", f"its factory {clause}", [advising.look_at_silent(factory), _given_back(facts)]
     if waited < STUCK_SECONDS:
-        return "behind_others", f"{lies}, and {name} is about to take it", [advising.WAIT_A_MOMENT]
-    factory = facts.factory(name)
-    heard = span(factory.silent_seconds) if factory else "never"
+        clause = f"it is {place} in the queue of {name}, which is about to take it"
+        return "behind_others", clause, [advising.WAIT_A_MOMENT]
     system = facts.mission.need.system
     able = "has a control worker" if system else "has a free slot"
     clause = (
-        f"{lies}, and {name} has not taken it for {span(waited)}, although it {able} and was heard of "
-        f"{heard} ago; its lease ends at {clock_time(attempt.lease_expires_at, facts.now)}"
+        f"its factory, {name}, has not taken it for {span(waited)}, although it {able} and {heard_of(factory)}; "
+        f"it is {place} in the queue there, and its lease ends at {clock_time(attempt.lease_expires_at, facts.now)}"
     )
     restart = Advice(
         f"Restart the {'control' if system else 'mission'} workers of {name}: one may be alive and yet take nothing"
@@ -130,7 +141,8 @@ def _not_taken(facts: Facts, attempt: AttemptFacts, lies: str) -> tuple[str, str
 def _given_back(facts: Facts) -> Advice:
     if facts.mission.need.target is None:
         return Advice("Wait: when HQ takes it back, it may go to another factory")
-    return advising.publish_untargeted()
+    # Named for one factory alone, it can only be sent to that one again, unless its order is changed.
+    return next(iter(advising.elsewhere(facts)), Advice("Wait: HQ takes it back, and sends it there again"))
 
 
 def _claimed(facts: Facts, attempt: AttemptFacts) -> Explanation:
@@ -140,7 +152,7 @@ def _claimed(facts: Facts, attempt: AttemptFacts) -> Explanation:
     full = factory is not None and factory.running > factory.view.slots
     clause = f"it was claimed by {name} {held} ago and is not started; its lease ends at {lease}"
     return Explanation(
-        sentence=sentence(clause, _cancelling(facts)),
+        sentence=sentence(clause, silence_of(factory, facts.now), _cancelling(facts)),
         reasons=[Reason("no_free_slot" if full else "behind_others", sentence(clause)[:-1])],
         evidence=[*_about_attempt(facts, attempt), *_about_factory(facts, attempt)],
         advice=[Advice(f"Wait: if {name} does not start it, HQ gives it out again after {lease}")],
@@ -150,16 +162,17 @@ def _claimed(facts: Facts, attempt: AttemptFacts) -> Explanation:
 def _running(facts: Facts, attempt: AttemptFacts) -> Explanation:
     mission, now = facts.mission, facts.now
     ran = (now - (attempt.started_at or attempt.created_at)).total_seconds()
-    clause = f"it runs on {attempt.factory_id} for {span(ran)}{_progress(attempt)}"
+    clause = f"it has been running on {attempt.factory_id} for {span(ran)}{_progress(attempt)}"
     lease_over = attempt.lease_expires_at <= now
     lease = clock_time(attempt.lease_expires_at, now)
-    silent = f"its lease ended at {lease}, so HQ is about to give it up" if lease_over else ""
+    silent = silence_of(facts.factory(attempt.factory_id), now)
+    given_up = f"its lease ended at {lease}, so HQ is about to give it up" if lease_over else ""
     advice = [Advice("Follow it", f"corporation missions watch {positional(mission.job_id)}")]
     if ran > mission.timeout_seconds:
         late = f"It is past its time limit of {mission.timeout_seconds} s; {attempt.factory_id} should have stopped it"
         advice = [Advice(late), *([] if mission.cancel_requested_at else [advising.cancel(mission)]), *advice]
     return Explanation(
-        sentence=sentence(clause, silent, _cancelling(facts)),
+        sentence=sentence(clause, silent, given_up, _cancelling(facts)),
         evidence=[
             f"Its time limit is {mission.timeout_seconds} s, of which {span(mission.timeout_seconds - ran)} are left.",
             *_about_attempt(facts, attempt),
@@ -207,8 +220,9 @@ def _about_factory(facts: Facts, attempt: AttemptFacts) -> list[str]:
     factory = facts.factory(attempt.factory_id)
     if factory is None:
         return [f"{attempt.factory_id} is not registered any more."]
-    heard = span(factory.silent_seconds)
-    return [f"{attempt.factory_id} is {factory.view.status}, was heard of {heard} ago and {load_of(factory)}."]
+    # What its status and its load were when it was last heard of says little of one that has fallen silent.
+    known = "" if factory.overdue else f" is {factory.view.status} ({load_of(factory)}) and"
+    return [f"{attempt.factory_id}{known} {heard_of(factory)}."]
 
 
 def _nobody_has_it(facts: Facts) -> Explanation:

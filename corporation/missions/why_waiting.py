@@ -9,7 +9,7 @@ from corporation.missions import advising
 from corporation.missions.explanation import Advice, Explanation, FactoryFacts, Facts, Reason
 from corporation.missions.kinds import AGENT_KINDS
 from corporation.missions.known_causes import cause_of
-from corporation.missions.routing import LIVE, FactoryView, Held, may_run, might_run, obstacles, route
+from corporation.missions.routing import Held, may_run, might_run, obstacles, route
 from corporation.missions.wording import (
     MOST_NAMED,
     clock_time,
@@ -17,16 +17,17 @@ from corporation.missions.wording import (
     each_state,
     heard_of,
     how_it_ended,
+    is_laden,
     listed,
     need_of,
     nth_attempt,
     place_in_line,
     positional,
-    quoted,
     sentence,
     since,
     span,
     state_of,
+    why_it_ended,
 )
 
 STUCK_SECONDS: Final = 10.0
@@ -53,7 +54,7 @@ def explain_waiting(facts: Facts) -> Explanation:
     if due is not None and due > facts.now:
         return _backoff(facts, due, code)
     clause, advice = _WORDED[code](facts)
-    line = "" if code in _OUT_OF_LINE else place_in_line(facts.ahead, or_more=facts.ahead_or_more)
+    line = "" if code in NO_LINE or code == "behind_others" else place_in_line(facts.ahead, or_more=facts.ahead_or_more)
     others = [Reason("behind_others", sentence(f"{_others(facts)} before it")[:-1])] if line else []
     return Explanation(
         sentence=sentence(clause, line),
@@ -78,19 +79,19 @@ def _target_unknown(facts: Facts) -> Worded:
     target = facts.mission.need.target or ""
     names = [view.factory_id for view in facts.views[:MOST_COMPARED]]
     near = next(iter(get_close_matches(target, names, n=1)), None)
-    meant = [advising.publish_for(near, f"If {near} was meant")] if near else []
+    meant = [advising.send_to(facts, near, f"If {near} was meant")] if near else []
     clause = f"No factory named {target} has registered"
     return clause + (f"; the nearest name is {near}" if near else ""), [*meant, advising.start_named(target)]
 
 
 def _target_offline(facts: Facts) -> Worded:
     target = _target(facts)
-    return _meant_for(facts, target), [*advising.let_in([target]), *_elsewhere(facts)]
+    return _meant_for(facts, target), [*advising.let_in([target]), *advising.elsewhere(facts)]
 
 
 def _target_paused(facts: Facts) -> Worded:
     target = _target(facts)
-    return _meant_for(facts, target), [advising.resume([target]), *_elsewhere(facts)]
+    return _meant_for(facts, target), [advising.resume([target]), *advising.elsewhere(facts)]
 
 
 def _all_paused(facts: Facts) -> Worded:
@@ -102,18 +103,9 @@ def _all_paused(facts: Facts) -> Worded:
 def _no_live_factory(facts: Facts) -> Worded:
     if not facts.factories:
         return "no factory has registered yet", [advising.start_first()]
-    need = facts.mission.need
     those = _able(facts)
-    silent = [one for one in facts.factories if might_run(need, one.view)]
-    live = any(one.view.status in LIVE and not one.view.quarantined for one in facts.factories)
-    if those:
-        clause = _who_has_it(facts, those)
-    elif live and silent:
-        lacking = f"it needs {need_of(need)}, which no live factory has{_no_agent(facts)}"
-        clause = f"{lacking}; {each_state(silent, facts.now)}"
-    else:
-        clause = f"no factory is live: {each_state(facts.factories, facts.now)}"
-    return clause, [*advising.let_in(those or silent or facts.factories), advising.start_another(need)]
+    clause = _who_has_it(facts, those) if those else f"no factory is live: {each_state(facts.factories, facts.now)}"
+    return clause, _come_back(facts, _might(facts) or facts.factories)
 
 
 def _no_capable_factory(facts: Facts) -> Worded:
@@ -121,10 +113,27 @@ def _no_capable_factory(facts: Facts) -> Worded:
     if not need.routable:
         clause = f"it is an order to a factory itself ({facts.mission.kind}), which no factory takes from a queue"
         return clause, [Advice("Update Corporation on HQ and on the factories to a version that does")]
-    if need.system:
-        clause = f"it is an order to {need.target} itself, which has no control worker to take it"
-        return clause, [advising.start_control_worker(need.target or "it")]
+    if need.target is None and (might := _might(facts)):
+        return _only_silent(facts, might)
     return _incapable(facts)
+
+
+def _only_silent(facts: Facts, might: Sequence[FactoryFacts]) -> Worded:
+    """Who has what it needs, or may have it, is not heard of."""
+    if those := _able(facts):
+        return _who_has_it(facts, those), _come_back(facts, those)
+    lacking = f"no live factory has {need_of(facts.mission.need)}{_no_agent(facts)}"
+    return f"{lacking}; {each_state(might, facts.now)}", _come_back(facts, might)
+
+
+def _come_back(facts: Facts, those: Sequence[FactoryFacts]) -> list[Advice]:
+    return [*advising.let_in(those), advising.start_another(facts.mission.need)]
+
+
+def _might(facts: Facts) -> list[FactoryFacts]:
+    """Those that could run it, or nobody knows; one in quarantine that says nothing must not hide a mistyped label."""
+    need, every = facts.mission.need, facts.factories
+    return [one for one in every if might_run(need, one.view) and (not one.view.quarantined or may_run(need, one.view))]
 
 
 def _incapable(facts: Facts) -> Worded:
@@ -132,14 +141,15 @@ def _incapable(facts: Facts) -> Worded:
     need = facts.mission.need
     stop = advising.cancel(facts.mission)
     if need.target is None:
-        many = len(facts.factories)
-        who = "the only known factory lacks" if many == 1 else f"none of the {many} known factories has"
-        clause = f"it needs {need_of(need)}, which {who}{_no_agent(facts)}"
+        names = [view.factory_id for view in facts.views]
+        who = f"none of the {len(names)} known factories has"
+        who = f"the only known factory, {names[0]}, lacks" if len(names) == 1 else who
+        clause = f"{who} {need_of(need)}{_no_agent(facts)}"
         return clause, [_ability(facts, "a factory"), *_another_able(facts), stop]
     others = [view.factory_id for view in facts.views if need.label in view.labels]
-    elsewhere = [advising.publish_for(others[0], f"Or, as {others[0]} has {need_of(need)}")] if others else []
+    elsewhere = [advising.send_to(facts, others[0], f"As {others[0]} has {need_of(need)}")] if others else []
     who = f"; {listed(others)} {'has' if len(others) == 1 else 'have'} it" if others else ""
-    clause = f"it is meant for {need.target} alone, which lacks {need_of(need)}{who}{_no_agent(facts)}"
+    clause = f"its target, {need.target}, lacks {need_of(need)}{who}{_no_agent(facts)}"
     return clause, [_ability(facts, need.target), *elsewhere, stop]
 
 
@@ -161,34 +171,30 @@ def _another_able(facts: Facts) -> list[Advice]:
     return [] if _lacks_agent(facts) else [advising.start_another(facts.mission.need)]
 
 
-def _elsewhere(facts: Facts) -> list[Advice]:
-    """An order to a factory itself is none for another one."""
-    return [] if facts.mission.need.system else [advising.publish_untargeted()]
-
-
 def _no_free_slot(facts: Facts) -> Worded:
     those = _able(facts)
-    online = [one.view for one in those if one.view.status == "online"]
+    silent = [one for one in those if one.overdue]
+    online = [one.view for one in those if one.view.status == "online" and not one.overdue]
     busy = [view.factory_id for view in online if view.slots > 0]
     idle = [view.factory_id for view in online if view.slots < 1]
-    laden = [view for view in online if view.slots > 0 and view.takes_messages and view.is_laden]
+    laden = [view for view in online if is_laden(view)]
     advice = [Advice(f"Wait: it is sent as soon as {listed(busy)} has room")] if busy else []
-    advice += advising.sooner(facts.mission) if facts.ahead else []
+    advice += [advising.look_at_silent(one) for one in silent[:1]]
+    advice += advising.sooner(facts) if facts.ahead else []
     advice += [advising.start_workers(idle[0])] if idle else []
     # Where bytes are the bound, further slots would stay empty.
     advice += [advising.lighter_orders(laden[0].factory_id)] if laden else []
     advice += [advising.more_slots(busy[0])] if busy and not laden else []
     another = [] if facts.mission.need.target else [advising.start_another(facts.mission.need)]
-    return "; ".join([_who_has_it(facts, those), *map(_load_in_bytes, laden[:MOST_NAMED])]), [*advice, *another]
-
-
-def _load_in_bytes(view: FactoryView) -> str:
-    megabytes = view.held_bytes // 2**20
-    return f"{view.factory_id} holds {megabytes} MiB of orders, and HQ keeps no more in Redis for one factory"
+    return _who_has_it(facts, those), [*advice, *another]
 
 
 def _behind_others(facts: Facts) -> Worded:
     """A factory has room: it is the dispatcher's turn, or that factory's to ask; unless that does not come."""
+    if (told := _told_by_beat(facts)) is not None:
+        clause = f"it is an order to {told.view.factory_id} itself, which is told with the answer to its next heartbeat"
+        wait = Advice("Wait: it beats about once a minute; if it does not, look at its machine")
+        return f"{clause}; {told.view.factory_id} {heard_of(told)}", [wait]
     if asking := _who_asks(facts):
         heard = ", ".join(f"{one.view.factory_id} {heard_of(one)}" for one in asking[:MOST_NAMED])
         clause = f"it waits to be asked for over HTTPS: {heard}"
@@ -196,12 +202,20 @@ def _behind_others(facts: Facts) -> Worded:
     free = listed([one.view.factory_id for one in facts.factories if not obstacles(facts.mission.need, one.view)])
     waited = (facts.now - _due_since(facts)).total_seconds()
     if waited >= STUCK_SECONDS and not facts.ahead:
-        clause = f"there is room for it at {free}, and yet it was not sent for {span(waited)}: {NO_ENGINE}"
+        clause = f"there is room for it at {free}, and yet it has not been sent for {span(waited)}: {NO_ENGINE}"
         return clause, [advising.START_ENGINE]
     if facts.ahead:
-        clause = f"there is room at {free}, and {_others(facts)} before it"
-        return clause, [Advice("Wait: they are sent in turn"), *advising.sooner(facts.mission)]
+        clause = f"{_others(facts)} before it; there is room at {free}"
+        return clause, [Advice("Wait: they are sent in turn"), *advising.sooner(facts)]
     return f"there is room for it at {free}, and it is sent in a moment", [advising.WAIT_A_MOMENT]
+
+
+def _told_by_beat(facts: Facts) -> FactoryFacts | None:
+    """The factory that an order is for, where nobody there is sent it."""
+    need = facts.mission.need
+    target = facts.factory(need.target) if need.system else None
+    unsent = target is not None and obstacles(need, target.view) in (("asks_itself",), ("no_control_worker",))
+    return target if unsent else None
 
 
 def _who_asks(facts: Facts) -> list[FactoryFacts]:
@@ -222,8 +236,8 @@ _WORDED: Final[dict[str, Callable[[Facts], Worded]]] = {
     "no_free_slot": _no_free_slot,
     "behind_others": _behind_others,
 }
-_OUT_OF_LINE: Final = frozenset({"target_unknown", "no_capable_factory", "behind_others"})
-"""Where a place in the line says nothing, because nobody in it is served, or says it already."""
+NO_LINE: Final = frozenset({"target_unknown", "no_capable_factory", "backoff"})
+"""Where a place in the line says nothing: nobody in it is served, or the mission does not stand in it yet."""
 
 
 # --- Waiting that no factory can end ---
@@ -234,8 +248,8 @@ def _backoff(facts: Facts, due: datetime, code_when_due: str) -> Explanation:
     last, left = facts.last, span((due - facts.now).total_seconds())
     clause = f"its next attempt is due in {left}"
     if last is not None:
-        ended = f"{nth_attempt(last.number, facts.mission)} {how_it_ended(last.state)}"
-        clause = f"{ended} ({quoted(last.error)}), and the next one is due in {left}"
+        ended = f"{nth_attempt(last.number, facts.mission)} {how_it_ended(last)}"
+        clause = f"{ended} ({why_it_ended(last)}), and the next one is due in {left}"
     cause = cause_of(last.error) if last else None
     then = None if code_when_due == "behind_others" else _WORDED[code_when_due](facts)
     after = [Reason(code_when_due, f"And then: {then[0]}")] if then else []
@@ -301,17 +315,17 @@ def _target(facts: Facts) -> FactoryFacts:
 
 
 def _meant_for(facts: Facts, target: FactoryFacts) -> str:
-    return f"it is meant for {target.view.factory_id} alone, which {state_of(target, facts.now)}"
+    return f"its target, {target.view.factory_id}, {state_of(target, facts.now)}"
 
 
 def _who_has_it(facts: Facts, those: Sequence[FactoryFacts]) -> str:
     need = facts.mission.need
     if need.target is not None:
         return _meant_for(facts, _target(facts))
-    if need.label is None:
-        return f"any factory may run it: {each_state(those, facts.now)}"
-    have = f"{counted(len(those), 'factory', 'factories')} {'has' if len(those) == 1 else 'have'} it"
-    return f"it needs {need_of(need)}: {have}, {each_state(those, facts.now)}"
+    able = f" with {need_of(need)}" if need.label else ""
+    if len(those) == 1:
+        return f"the only factory{able}, {those[0].view.factory_id}, {state_of(those[0], facts.now)}"
+    return f"none of the {len(those)} factories{able} takes it now: {each_state(those, facts.now)}"
 
 
 def _broker_too(facts: Facts) -> list[Reason]:
@@ -340,5 +354,5 @@ def _standing(facts: Facts) -> list[str]:
             f"Its deadline passed at {when}: it is ended as timed out." if passed else f"Its deadline is {when}."
         )
     if last is not None:
-        lines.append(f"Attempt {last.number} on {last.factory_id} {how_it_ended(last.state)}: {quoted(last.error)}.")
+        lines.append(f"Attempt {last.number} on {last.factory_id} {how_it_ended(last)}: {why_it_ended(last)}.")
     return lines

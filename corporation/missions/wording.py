@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from corporation.missions.explanation import FactoryFacts, MissionFacts, Restraint
-from corporation.missions.routing import Need
+from corporation.missions.explanation import AttemptFacts, FactoryFacts, MissionFacts, Restraint
+from corporation.missions.routing import SILENT, FactoryView, Need
 
 LONGEST_QUOTE: Final = 240
 """Characters of somebody's error that a sentence repeats; the whole is in the mission."""
@@ -14,6 +14,38 @@ MOST_NAMED: Final = 3
 LONGEST_NOTE: Final = 120
 NEVER_SECONDS: Final = 10 * 365 * 86_400.0
 """Nobody is silent for so long: such a factory is expected, and has not been heard of yet."""
+
+QUARANTINED: Final = "quarantined:"
+LOST: Final = "lost:"
+"""How HQ begins the errors of lost attempts (`finish.py`). A handler may begin its own so: they alone say nothing."""
+LAST_TIME: Final = ", the last time: "
+NEXT: Final = "; look at its log"
+"""Between these two the error of a quarantine has what the last attempt died of; behind is advice."""
+
+REASONS: Final = {
+    "target_unknown": "its target never registered",
+    "target_offline": "its target is not heard of",
+    "target_paused": "its target takes nothing now",
+    "no_capable_factory": "no live factory can run it",
+    "no_live_factory": "no factory is live",
+    "all_paused": "nobody who could run it takes anything now",
+    "no_free_slot": "no slot is free",
+    "backoff": "between two attempts",
+    "behind_others": "behind others",
+    "broker_down": "Redis does not answer",
+}
+"""The codes of contract http H-29 for people, as a remark in brackets."""
+
+OBSTACLES: Final = {
+    "not_the_target": "not the target",
+    "takes_no_orders": "takes no such order",
+    "lacks_label": "lacks what it needs",
+    "no_control_worker": "no control worker",
+    "asks_itself": "asks by itself over HTTPS",
+    "no_mission_worker": "no mission worker",
+    "no_free_slot": "no free slot",
+}
+"""The codes of `routing.obstacles` for people; those that are left out are words already."""
 
 
 def span(seconds: float) -> str:
@@ -55,10 +87,10 @@ def listed(names: Sequence[str], most: int = MOST_NAMED) -> str:
 
 def quoted(error: str | None, longest: int = LONGEST_QUOTE) -> str:
     """Somebody's error on one line, its middle left out when it is long; and without a full stop at its end."""
-    text = " ".join((error or "no reason was given").split()) or "no reason was given"
+    text = " ".join((error or "").split())
     if len(text) > longest:
         text = f"{text[: longest * 2 // 3]} … {text[3 - longest // 3 :]}"
-    return text.rstrip(".")
+    return text.rstrip(".: ") or "no reason was given"
 
 
 def argument(name: str) -> str:
@@ -89,12 +121,26 @@ def state_of(factory: FactoryFacts, now: datetime) -> str:
             return restrained("paused", factory.restraint, now) if factory.paused_by_hq else "says that it is paused"
         case "draining":
             return restrained("drained", factory.restraint, now) if factory.paused_by_hq else "is draining"
-        case _ if view.slots < 1:
-            return "has no mission worker"
-        case _ if view.room > 0:
-            return "has room"
         case _:
-            return load_of(factory)
+            return heard_of(factory) if factory.overdue else room_of(factory)
+
+
+def room_of(factory: FactoryFacts) -> str:
+    """Whether one that is heard of could take another mission: `has room`, `is full (2 of 2 running)`, …"""
+    view = factory.view
+    if view.slots < 1:
+        return "has no mission worker"
+    if view.room > 0:
+        return "has room"
+    if is_laden(view):
+        size = f"holds {view.held_bytes // 2**20} MiB of orders"
+        return f"{size}, and HQ keeps no more in Redis for one factory"
+    return f"is full ({load_of(factory)})"
+
+
+def is_laden(view: FactoryView) -> bool:
+    """Whether the bytes of its orders are what keeps a factory from having more of them."""
+    return view.slots > 0 and view.takes_messages and view.is_laden
 
 
 def restrained(word: str, restraint: Restraint | None, now: datetime) -> str:
@@ -107,15 +153,57 @@ def restrained(word: str, restraint: Restraint | None, now: datetime) -> str:
 
 
 def heard_of(factory: FactoryFacts) -> str:
-    """When it was last heard of."""
+    """When it was last heard of; of one that is not stale yet and should have been, for how long it is silent."""
     if factory.silent_seconds > NEVER_SECONDS:
         return "has not been heard of yet"
+    if factory.overdue:
+        usual = f"should be heard every {span(factory.expected_seconds)}"
+        return f"has been silent for {span(factory.silent_seconds)} and {usual}"
     return f"was last heard of {span(factory.silent_seconds)} ago"
 
 
-def how_it_ended(state: str) -> str:
+def silence_of(factory: FactoryFacts | None, now: datetime) -> str:
+    """That one is silent which should have been heard of, and when it becomes stale; empty for any other."""
+    if factory is None or not (factory.overdue or factory.view.status in SILENT):
+        return ""
+    becomes_stale = factory.overdue and factory.stale_at is not None
+    stale = f"; it becomes stale at {clock_time(factory.stale_at or now, now)}" if becomes_stale else ""
+    return f"{factory.view.factory_id} {heard_of(factory)}{stale}"
+
+
+def how_it_ended(attempt: AttemptFacts) -> str:
     """What became of an attempt, in words."""
-    return {"lost": "was lost", "timed_out": "hit its time limit", "withdrawn": "was taken back"}.get(state, state)
+    if attempt.put_off:
+        return "was put off"
+    said = {
+        "queued": "waits in its queue", "claimed": "was claimed", "running": "runs", "lost": "was lost",
+        "timed_out": "hit its time limit", "withdrawn": "was taken back", "cancelled": "was cancelled",
+    }  # fmt: skip
+    return said.get(attempt.state, attempt.state)
+
+
+def why_it_ended(attempt: AttemptFacts) -> str:
+    """The error of an attempt, without the words that HQ put around that of a lost one."""
+    error = attempt.error or ""
+    if attempt.state != "lost":
+        return quoted(error)
+    if error.startswith(QUARANTINED) and LAST_TIME in error:
+        return quoted(without_advice(error).partition(LAST_TIME)[2])
+    return quoted(error.removeprefix(QUARANTINED).removeprefix(LOST))
+
+
+def in_words(error: str | None) -> str:
+    """An error that ends with the code of a reason in brackets, with the words for it in its place."""
+    text = error or ""
+    head, _, code = text.rpartition("(")
+    word = REASONS.get(code.removesuffix(")")) if code.endswith(")") else None
+    return f"{head}({word})" if word else text
+
+
+def without_advice(error: str) -> str:
+    """The error of a quarantine up to where it says what to do."""
+    head, found, _ = error.rpartition(NEXT)
+    return head if found else error
 
 
 def nth_attempt(number: int, mission: MissionFacts) -> str:
@@ -127,10 +215,15 @@ def nth_attempt(number: int, mission: MissionFacts) -> str:
 
 
 def load_of(factory: FactoryFacts) -> str:
-    """`runs 2 of 2`, and how many attempts it holds beside those."""
-    waiting = factory.view.held - factory.running
-    queued = f" with {waiting} in its queue" if waiting > 0 else ""
-    return f"runs {factory.running} of {factory.view.slots}{queued}"
+    """`2 of 2 running, 4 queued`: what it has claimed beyond its slots waits as what lies in its queue does."""
+    running, queued = running_and_queued(factory.running, factory.view.held, factory.view.slots)
+    return f"{running} of {factory.view.slots} running" + (f", {queued} queued" if queued else "")
+
+
+def running_and_queued(claimed: int, held: int, slots: int) -> tuple[int, int]:
+    """Of the attempts that a factory holds, those that run in its slots, and those that wait for one (pure)."""
+    running = min(claimed, slots) if slots > 0 else claimed
+    return running, max(0, held - running)
 
 
 def each_state(factories: Sequence[FactoryFacts], now: datetime, most: int = MOST_NAMED) -> str:

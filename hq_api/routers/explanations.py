@@ -12,13 +12,15 @@ from corporation.missions.explain import explain
 from corporation.missions.explanation import Candidate, Explanation, MissionFacts
 from corporation.missions.states import FINAL, State
 from corporation.missions.store.explaining import read_facts
+from corporation.missions.wording import NEVER_SECONDS
 from hq_api.access import PUBLISH, Principal
+from hq_api.addresses import AsWritten
 from hq_api.broker_sight import BrokerAnswers
 from hq_api.dependencies import Ledger, ReadSettings, principal_with
 from hq_api.gates import Headquarters
 from hq_api.responses import Json, Refusal
 
-router = APIRouter(tags=["missions"])
+router = APIRouter(tags=["missions"], route_class=AsWritten)
 
 
 # The broker is asked after the principal and the gate: strangers make us ask nobody.
@@ -71,5 +73,5 @@ def _candidate(one: Candidate) -> dict[str, Any]:
         "slots": view.slots,
         "running": factory.running,
         "held": view.held,
-        "silent_seconds": round(factory.silent_seconds, 1),
+        "silent_seconds": round(factory.silent_seconds, 1) if factory.silent_seconds < NEVER_SECONDS else None,
     }

@@ -10,10 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corporation.missions.broadcast import Child
-from corporation.missions.explain import explain
-from corporation.missions.explanation import AttemptFacts, FactoryFacts, Facts, MissionFacts, QueuePlace, Restraint
+from corporation.missions.explain import NEAREST_FIRST, explain
+from corporation.missions.explanation import (
+    AdoptedFacts,
+    AttemptFacts,
+    FactoryFacts,
+    Facts,
+    MissionFacts,
+    QueuePlace,
+    RepeatFacts,
+    Restraint,
+)
 from corporation.missions.known_causes import cause_of
 from corporation.missions.routing import Held, Need, obstacles, route
+from corporation.missions.wording import OBSTACLES, REASONS
 
 NOW = datetime(2026, 6, 1, 8, 10, tzinfo=UTC)
 H_29 = {
@@ -67,13 +77,22 @@ FULL = factory("desk-9", running=2, held=6)
 OFFLINE = factory("desk-7", status="offline", silent=960)
 
 
+def silent(factory_id: str, **changes: Any) -> FactoryFacts:
+    """One that should be heard of every 15 s, is silent for 71, and is stale after 300."""
+    one = factory(factory_id, silent=71, **changes)
+    return replace(one, interval_seconds=15.0, stale_at=ago(71 - 300))
+
+
+SILENT = silent("desk-8", running=1, held=6)
+
+
 def meant_for(target: str, **changes: Any) -> MissionFacts:
     return mission(need=Need(1, "vp_coder", target), **changes)
 
 
 EXIT_2 = "exit code 2: tests failed"
-BACKOFF = {"next_attempt_at": ago(-24), "attempt": 1}
-ORDER = {"kind": "system:pause_factory", "need": Need(1, None, None, routable=False), "broadcast": True}
+BACKOFF: dict[str, Any] = {"next_attempt_at": ago(-24), "attempt": 1}
+ORDER: dict[str, Any] = {"kind": "system:pause_factory", "need": Need(1, None, None, routable=False), "broadcast": True}
 
 
 def backing_off(last: AttemptFacts) -> Facts:
@@ -85,50 +104,49 @@ WAITING: list[tuple[str, Facts, str]] = [
     ("target_unknown", facts(meant_for("desk7"), factory("desk-7")),
      "No factory named desk7 has registered; the nearest name is desk-7."),
     ("target_offline", facts(meant_for("desk-7"), OFFLINE, factory("desk-9")),
-     "It is meant for desk-7 alone, which was last heard of 16 min ago."),
+     "Its target, desk-7, was last heard of 16 min ago."),
     ("target_offline", facts(meant_for("desk-7"), factory("desk-7", status="stale", silent=301)),
-     "It is meant for desk-7 alone, which was last heard of 5 min ago."),
+     "Its target, desk-7, was last heard of 5 min ago."),
     ("target_offline", facts(meant_for("desk-7"), no_coder("desk-7", status="offline", slots=0), factory("desk-9")),
-     "It is meant for desk-7 alone, which was last heard of 12 s ago."),
+     "Its target, desk-7, was last heard of 12 s ago."),
     ("target_paused", facts(meant_for("desk-7"), PAUSED, ahead=2),
-     "It is meant for desk-7 alone, which is paused by HQ; 3rd in line."),
+     "Its target, desk-7, is paused by HQ; 3rd in line."),
     ("target_paused", facts(meant_for("desk-7"), factory("desk-7", status="paused")),
-     "It is meant for desk-7 alone, which says that it is paused."),
+     "Its target, desk-7, says that it is paused."),
     ("all_paused", facts(mission(), PAUSED, factory("desk-9", status="draining")),
-     "It needs vp_coder: 2 factories have it, desk-7 is paused by HQ, desk-9 is draining."),
+     "None of the 2 factories with vp_coder takes it now: desk-7 is paused by HQ, desk-9 is draining."),
     ("no_live_factory", facts(mission()), "No factory has registered yet."),
-    ("no_live_factory", facts(mission(), OFFLINE, no_coder("desk-9")),
-     "It needs vp_coder: 1 factory has it, desk-7 was last heard of 16 min ago."),
-    ("no_live_factory",
+    ("no_capable_factory", facts(mission(), OFFLINE, no_coder("desk-9")),
+     "The only factory with vp_coder, desk-7, was last heard of 16 min ago."),
+    ("no_capable_factory",
      facts(mission(kind="bootstrap_repo"), no_coder("hq"), no_coder("desk-7", status="offline", slots=0, silent=2e9)),
-     "It needs vp_coder, which no live factory has; desk-7 has not been heard of yet."),
+     "No live factory has vp_coder; desk-7 has not been heard of yet."),
     ("no_live_factory", facts(mission(), no_coder("desk-9", status="offline", silent=9 * 86_400)),
      "No factory is live: desk-9 was last heard of 9 days ago."),
     ("no_capable_factory", facts(mission(), no_coder("desk-7"), no_coder("desk-9")),
-     "It needs vp_coder, which none of the 2 known factories has; no agent runs coding_task in this version."),
+     "None of the 2 known factories has vp_coder; no agent runs coding_task in this version."),
     ("no_capable_factory", facts(mission(kind="render", need=Need(1, "kind:render", None)), factory("desk-7")),
-     "It needs a handler for render, which the only known factory lacks."),
+     "The only known factory, desk-7, lacks a handler for render."),
     ("no_capable_factory", facts(meant_for("desk-7"), no_coder("desk-7"), factory("desk-9")),
-     "It is meant for desk-7 alone, which lacks vp_coder; desk-9 has it."),
+     "Its target, desk-7, lacks vp_coder; desk-9 has it."),
     ("no_capable_factory",
      facts(mission(kind="system:pause_factory", need=Need(1, None, "desk-7", routable=False)), factory("desk-7")),
      "It is an order to a factory itself (system:pause_factory), which no factory takes from a queue."),
     ("no_free_slot", facts(mission(), PAUSED, FULL, ahead=2),
-     "It needs vp_coder: 2 factories have it, desk-7 is paused by HQ, desk-9 runs 2 of 2 with 4 in its queue; "
-     "3rd in line."),
+     "None of the 2 factories with vp_coder takes it now: desk-7 is paused by HQ, desk-9 is full (2 of 2 running, "
+     "4 queued); 3rd in line."),
     ("no_free_slot", facts(mission(), factory("desk-7", running=2, held=70, slots=100, held_bytes=17 * 2**20)),
-     "It needs vp_coder: 1 factory has it, desk-7 runs 2 of 100 with 68 in its queue; desk-7 holds 17 MiB of orders, "
-     "and HQ keeps no more in Redis for one factory."),
+     "The only factory with vp_coder, desk-7, holds 17 MiB of orders, and HQ keeps no more in Redis for one factory."),
     ("no_free_slot", facts(meant_for("desk-9"), FULL, ahead=1000, ahead_or_more=True),
-     "It is meant for desk-9 alone, which runs 2 of 2 with 4 in its queue; behind 1000 others or more."),
+     "Its target, desk-9, is full (2 of 2 running, 4 queued); behind 1000 others or more."),
     ("no_free_slot", facts(mission(), factory("desk-7", slots=0)),
-     "It needs vp_coder: 1 factory has it, desk-7 has no mission worker."),
+     "The only factory with vp_coder, desk-7, has no mission worker."),
     ("behind_others", facts(mission(created_at=ago(1)), factory("desk-7")),
      "There is room for it at desk-7, and it is sent in a moment."),
     ("behind_others", facts(mission(), factory("desk-7"), factory("desk-9"), ahead=1),
-     "There is room at desk-7 and desk-9, and 1 mission with the same need is before it."),
+     "1 mission with the same need is before it; there is room at desk-7 and desk-9."),
     ("behind_others", facts(mission(), factory("desk-7")),
-     "There is room for it at desk-7, and yet it was not sent for 45 s: HQ's engine may not be running."),
+     "There is room for it at desk-7, and yet it has not been sent for 45 s: HQ's engine may not be running."),
     ("behind_others", facts(mission(**ORDER, created_at=ago(1)), factory("desk-7")),
      "It is an order to every factory, and HQ has not spread it yet."),
     ("behind_others", facts(mission(**ORDER), factory("desk-7")),
@@ -142,7 +160,14 @@ WAITING: list[tuple[str, Facts, str]] = [
     ("backoff", backing_off(attempt("failed", error="exit code 2: tests failed")),
      "Attempt 1 of 3 failed (exit code 2: tests failed), and the next one is due in 24 s."),
     ("backoff", backing_off(attempt("lost", error="lost: desk-7 was silent")),
-     "Attempt 1 of 3 was lost (lost: desk-7 was silent), and the next one is due in 24 s."),
+     "Attempt 1 of 3 was lost (desk-7 was silent), and the next one is due in 24 s."),
+    ("no_free_slot", facts(mission(), factory("desk-7", running=2, held=6), SILENT),
+     "None of the 2 factories with vp_coder takes it now: desk-7 is full (2 of 2 running, 4 queued), desk-8 has been "
+     "silent for 71 s and should be heard every 15 s."),
+    ("backoff", backing_off(attempt("failed", error="the other side is not ready", put_off=True)),
+     "Attempt 1 of 3 was put off (the other side is not ready), and the next one is due in 24 s."),
+    ("backoff", backing_off(attempt("failed", error="MemoryError: ")),
+     "Attempt 1 of 3 failed (MemoryError), and the next one is due in 24 s."),
     ("backoff", backing_off(attempt("timed_out", error="the time limit passed")),
      "Attempt 1 of 3 hit its time limit (the time limit passed), and the next one is due in 24 s."),
     ("backoff",
@@ -175,19 +200,24 @@ def queued(*factories: FactoryFacts, place: int = 1, of: int = 1, unsent: float 
 
 UNDERWAY: list[tuple[list[str], Facts, str]] = [
     (["no_free_slot", "behind_others"], queued(factory("desk-7", running=2, held=5), place=2, of=3),
-     "It lies in the queue of desk-7, 2nd of 3; desk-7 runs 2 of 2."),
+     "Its factory, desk-7, is busy (2 of 2 running, 3 queued); it is 2nd of 3 in the queue there."),
     (["no_free_slot"], queued(factory("desk-7", slots=0)),
-     "It lies in the queue of desk-7, 1st of 1; desk-7 has no mission worker."),
-    (["target_paused"], queued(PAUSED), "It lies in the queue of desk-7, 1st of 1; desk-7 is paused by HQ."),
+     "Its factory, desk-7, has no mission worker; it is 1st of 1 in the queue there."),
+    (["target_paused"], queued(PAUSED), "Its factory, desk-7, is paused by HQ; it is 1st of 1 in the queue there."),
     (["target_offline"], queued(OFFLINE),
-     "It lies in the queue of desk-7, 1st of 1; desk-7 was last heard of 16 min ago."),
+     "Its factory, desk-7, was last heard of 16 min ago; it is 1st of 1 in the queue there."),
     (["target_unknown"], queued(),
-     "It lies in the queue of desk-7, 1st of 1, and no factory of that name is registered any more."),
+     "No factory named desk-7 is registered any more; it is 1st of 1 in the queue there."),
     (["behind_others"], queued(factory("desk-7"), attempts=[attempt(created_at=ago(1))]),
-     "It lies in the queue of desk-7, 1st of 1, and desk-7 is about to take it."),
+     "It is 1st of 1 in the queue of desk-7, which is about to take it."),
     (["behind_others"], queued(factory("desk-7")),
-     "It lies in the queue of desk-7, 1st of 1, and desk-7 has not taken it for 40 s, although it has a free slot and "
-     "was heard of 12 s ago; its lease ends at 08:12:20 UTC."),
+     "Its factory, desk-7, has not taken it for 40 s, although it has a free slot and was last heard of 12 s ago; it "
+     "is 1st of 1 in the queue there, and its lease ends at 08:12:20 UTC."),
+    (["behind_others"], queued(silent("desk-7")),
+     "Its factory desk-7 has been silent for 71 s and should be heard every 15 s; it becomes stale at 08:13:49 UTC; "
+     "the mission is 1st of 1 in the queue there."),
+    (["target_paused"], queued(silent("desk-7", status="paused")),
+     "Its factory, desk-7, says that it is paused; it is 1st of 1 in the queue there."),
     (["behind_others"], queued(factory("desk-7"), unsent=0.5), "It is on its way from HQ's outbox to desk-7."),
     (["behind_others"], queued(factory("desk-7"), unsent=40.0),
      "It has been in HQ's outbox for desk-7 for 40 s: HQ's engine may not be running."),
@@ -206,17 +236,22 @@ UNDERWAY: list[tuple[list[str], Facts, str]] = [
      "It was claimed by desk-7 9 s ago and is not started; its lease ends at 08:12:20 UTC."),
     (["behind_others"], facts(mission("queued")), "It is queued, and no attempt of it is known."),
     ([], facts(mission("running"), factory("desk-7", running=1), attempts=[attempt("running")]),
-     "It runs on desk-7 for 35 s."),
+     "It has been running on desk-7 for 35 s."),
+    ([], facts(mission("running"), silent("desk-7"), attempts=[attempt("running")]),
+     "It has been running on desk-7 for 35 s; desk-7 has been silent for 71 s and should be heard every 15 s; it "
+     "becomes stale at 08:13:49 UTC."),
+    ([], facts(mission("running"), factory("desk-7", status="stale", silent=360), attempts=[attempt("running")]),
+     "It has been running on desk-7 for 35 s; desk-7 was last heard of 6 min ago."),
     ([], facts(mission("running"), factory("desk-7"),
                attempts=[attempt("running", progress={"percent": 40, "message": "reading\nall"})]),
-     "It runs on desk-7 for 35 s, at 40 % (reading all)."),
+     "It has been running on desk-7 for 35 s, at 40 % (reading all)."),
     ([], facts(mission("running"), attempts=[attempt("running", progress={"percent": 1e99, "message": 7})]),
-     "It runs on desk-7 for 35 s."),
+     "It has been running on desk-7 for 35 s."),
     ([], facts(mission("running", cancel_requested_at=ago(3), cancel_reason="stopped by operator"), factory("desk-7"),
                attempts=[attempt("running")]),
-     "It runs on desk-7 for 35 s; its cancelling was asked for 3 s ago (stopped by operator)."),
+     "It has been running on desk-7 for 35 s; its cancelling was asked for 3 s ago (stopped by operator)."),
     ([], facts(mission("running"), factory("desk-7"), attempts=[attempt("running", lease_expires_at=ago(1))]),
-     "It runs on desk-7 for 35 s; its lease ended at 08:09:59 UTC, so HQ is about to give it up."),
+     "It has been running on desk-7 for 35 s; its lease ended at 08:09:59 UTC, so HQ is about to give it up."),
 ]  # fmt: skip
 
 
@@ -238,13 +273,19 @@ def test_an_attempt_is_counted_by_what_its_mission_uses_up_and_named_by_its_numb
 
 
 def ended(state: str, error: str | None = None, **changes: Any) -> MissionFacts:
-    return mission(state, error=error, finished_at=ago(5), **({"attempt": 1} | changes))
+    fields: dict[str, Any] = {"attempt": 1} | changes
+    return mission(state, error=error, finished_at=ago(5), **fields)
 
 
 def failures(*errors: str, state: str = "failed") -> list[AttemptFacts]:
     return [attempt(state, number, error=error) for number, error in enumerate(errors, start=1)]
 
 
+FAILED_ONCE = facts(ended("failed", EXIT_2, attempts_total=1), attempts=failures(EXIT_2))
+QUARANTINE = (
+    "quarantined: it took its worker down 3 times, the last time: exit code 9; look at its log before it runs again, "
+    "then replay it with a changed order, or discard its dead letter"
+)
 ENDED: list[tuple[str | None, Facts, str]] = [
     (None, facts(ended("succeeded"), attempts=[attempt("succeeded")]),
      "It succeeded on desk-7 at attempt 1 of 3 after 30 s."),
@@ -254,7 +295,8 @@ ENDED: list[tuple[str | None, Facts, str]] = [
     ("timed_out",
      facts(ended("timed_out", "the deadline passed while the mission was waiting (no_capable_factory)", attempt=0,
                  deadline_at=ago(5))),
-     "It timed out before any attempt: the deadline passed while the mission was waiting (no_capable_factory)."),
+     "It timed out before any attempt: the deadline passed while the mission was waiting (no live factory can run "
+     "it)."),
     ("timed_out",
      facts(ended("timed_out", "the time limit of 900 s passed", attempt=3),
            attempts=[attempt("timed_out", 3, error="the time limit of 900 s passed")]),
@@ -262,7 +304,7 @@ ENDED: list[tuple[str | None, Facts, str]] = [
     ("timed_out",
      facts(ended("timed_out", "the deadline passed while the mission was waiting (backoff)", deadline_at=ago(5)),
            attempts=[attempt("timed_out", error="the time limit of 900 s passed", finished_at=ago(9))]),
-     "It timed out after 1 attempt: the deadline passed while the mission was waiting (backoff)."),
+     "It timed out after 1 attempt: the deadline passed while the mission was waiting (between two attempts)."),
     ("lost",
      facts(ended("failed", "lost: the process that ran the attempt died", attempts_total=1),
            attempts=[attempt("lost", took_worker=True)]),
@@ -273,6 +315,9 @@ ENDED: list[tuple[str | None, Facts, str]] = [
            attempts=[attempt("lost")]),
      "It failed: attempt 1 of 1 on desk-7 was lost, and no attempt is left: desk-7 was silent for longer than its "
      "lease."),
+    ("lost",
+     facts(ended("failed", "lost: its factory was stopped while it ran", attempts_total=1), attempts=[attempt("lost")]),
+     "It failed: attempt 1 of 1 on desk-7 was lost, and no attempt is left: its factory was stopped while it ran."),
     ("lost",
      facts(ended("failed", "lost: it was put into quarantine", attempts_total=3, attempt=3, withdrawn=1),
            attempts=[attempt("withdrawn", 1), attempt("lost", 2), attempt("lost", 3)]),
@@ -292,6 +337,10 @@ ENDED: list[tuple[str | None, Facts, str]] = [
      facts(ended("failed", "quarantined: it took its worker down 3 times", attempts_total=3, attempt=3, workers_lost=3),
            attempts=[attempt("lost", 3, took_worker=True)]),
      "It was quarantined: it took its worker down 3 times."),
+    ("quarantined",
+     facts(ended("failed", QUARANTINE, attempts_total=3, attempt=3, workers_lost=3),
+           attempts=[attempt("lost", 3, took_worker=True, error=QUARANTINE)]),
+     "It was quarantined: it took its worker down 3 times, the last time: exit code 9."),
     ("stopped", facts(ended("failed", "lost: the parcel"), attempts=failures("lost: the parcel")),
      "It failed for good at attempt 1 of 3, with 2 attempts left: lost: the parcel."),
     ("failed",
@@ -320,6 +369,21 @@ ENDED: list[tuple[str | None, Facts, str]] = [
     ("failed",
      facts(ended("failed", "1 of 5 factories did not do it: desk-7 (failed)", attempt=0, children=5, **ORDER)),
      "It failed: 1 of 5 factories did not do it: desk-7 (failed)."),
+    ("failed",
+     facts(ended("failed", "not ready", attempt=3), attempts=[attempt("failed", 3, error="not ready", put_off=True)]),
+     "It failed: attempt 3 of 3 was put off (not ready), and no attempt is left."),
+    ("failed",
+     replace(FAILED_ONCE, repeat=RepeatFacts("j-1-r1", "failed")),
+     "It failed: its only attempt ended with: exit code 2: tests failed; it was run again as j-1-r1, which has "
+     "failed."),
+    ("failed",
+     replace(FAILED_ONCE, repeat=RepeatFacts("j-1-r1", "queued")),
+     "It failed: its only attempt ended with: exit code 2: tests failed; it was run again as j-1-r1, which is queued."),
+    ("lost",
+     facts(ended("failed", "lost: desk-7 was silent", attempts_total=1), attempts=[attempt("lost")],
+           repeat=RepeatFacts("j-1-r1", "succeeded", adopted=True)),
+     "It failed: attempt 1 of 1 on desk-7 was lost, and no attempt is left: desk-7 was silent; its late result counts "
+     "as j-1-r1."),
     ("cancelled", facts(ended("cancelled", "stopped by operator", attempt=0)),
      "It was cancelled before it ran: stopped by operator."),
     ("cancelled", facts(ended("cancelled", "not needed"), attempts=[attempt("cancelled", started_at=None)]),
@@ -357,9 +421,13 @@ def test_a_permanent_error_of_the_only_attempt_is_to_be_mended_and_not_only_trie
 
 def test_a_deadline_that_passed_after_a_time_limit_asks_for_a_later_deadline_and_not_for_more_time() -> None:
     last = attempt("timed_out", finished_at=ago(9))
-    answer = explain(facts(ended("timed_out", "the deadline passed"), attempts=[last]))
+    about = ended("timed_out", "the deadline passed", deadline_at=ago(45 - 7200))
+    answer = explain(facts(about, attempts=[last], dead_letter="dl-18"))
 
-    assert answer.advice[0].what == "Publish it again with a later deadline, once it can run"
+    assert (answer.advice[0].what, answer.advice[0].command) == (
+        "Run it again with a later deadline, once it can run",
+        "corporation dead-letters replay dl-18 --ttl 14400",
+    )
 
 
 def test_every_code_and_every_class_is_in_a_table_above() -> None:
@@ -379,7 +447,8 @@ def test_every_code_and_every_class_is_in_a_table_above() -> None:
         ("HTTP status 429: slow down", "rate_limit"),
         ("RateLimitError: Too Many Requests", "rate_limit"),
         ("exit code 137", "out_of_memory"),
-        ("MemoryError: ", "out_of_memory"),
+        ("MemoryError: ", "memory_refused"),
+        ("[Errno 12] Cannot allocate memory", "memory_refused"),
         ("the container was OOM killed", "out_of_memory"),
         ("exit code 127: bash: line 1: uv: command not found", "command_not_found"),
         ("FileNotFoundError: [Errno 2] No such file or directory: 'git'", "command_not_found"),
@@ -423,13 +492,17 @@ def test_evidence_and_help_of_a_wait_name_times_and_commands() -> None:
     ]
     assert [(one.what, one.command) for one in answer.advice] == [
         ("Wait: it is sent as soon as desk-9 has room", None),
-        ("Publish it again with priority 0, which runs soonest", "corporation publish TASK --priority 0"),
+        (
+            "Ask for it again with priority 0, which runs soonest",
+            "corporation missions cancel --wait j-1 && corporation missions replay --priority 0 j-1",
+        ),
         ("Give desk-9 more slots (UA_FACTORY_SLOTS) and restart its workers", None),
         ("Let another machine join as a factory with vp_coder: paste there what this prints", "corporation join-code"),
     ]
     assert [(one.code, one.message) for one in answer.reasons] == [
         ("no_free_slot",
-         "It needs vp_coder: 2 factories have it, desk-7 is paused by HQ, desk-9 runs 2 of 2 with 4 in its queue"),
+         "None of the 2 factories with vp_coder takes it now: desk-7 is paused by HQ, desk-9 is full (2 of 2 running, "
+         "4 queued)"),
         ("behind_others", "2 missions with the same need are before it"),
     ]  # fmt: skip
     assert answer.ahead == 2
@@ -525,7 +598,7 @@ WORD = Restraint("ops", datetime(2026, 6, 1, 8, 2, tzinfo=UTC), "moving the desk
 def told_of(restraint: Restraint | None, **changes: Any) -> str:
     """What is said of desk-7, for which alone the mission is meant."""
     one = replace(factory("desk-7", **changes), paused_by_hq=True, restraint=restraint)
-    return explain(facts(meant_for("desk-7"), one)).sentence.removeprefix("It is meant for desk-7 alone, which ")
+    return explain(facts(meant_for("desk-7"), one)).sentence.removeprefix("Its target, desk-7, ")
 
 
 @pytest.mark.parametrize(
@@ -577,17 +650,23 @@ PAUSE = mission(kind="system:pause_factory", need=Need(1, None, "desk-7", system
         (facts(mission(), ASKS), "behind_others",
          "It waits to be asked for over HTTPS: desk-7 was last heard of 12 s ago."),
         (facts(mission(), factory("desk-7", running=2, held=6, takes_messages=False)), "no_free_slot",
-         "It needs vp_coder: 1 factory has it, desk-7 runs 2 of 2 with 4 in its queue."),
-        (facts(PAUSE, PAUSED), "no_capable_factory",
-         "It is an order to desk-7 itself, which has no control worker to take it."),
+         "The only factory with vp_coder, desk-7, is full (2 of 2 running, 4 queued)."),
+        (facts(PAUSE, PAUSED), "behind_others",
+         "It is an order to desk-7 itself, which is told with the answer to its next heartbeat; desk-7 was last heard "
+         "of 12 s ago."),
+        (facts(PAUSE, ASKS), "behind_others",
+         "It is an order to desk-7 itself, which is told with the answer to its next heartbeat; desk-7 was last heard "
+         "of 12 s ago."),
+        (facts(PAUSE, OFFLINE), "target_offline",
+         "Its target, desk-7, was last heard of 16 min ago."),
         (facts(PAUSE, factory("desk-7", control_queue="desk-7.control", status="offline", silent=960)),
-         "target_offline", "It is meant for desk-7 alone, which was last heard of 16 min ago."),
+         "target_offline", "Its target, desk-7, was last heard of 16 min ago."),
         (facts(mission("queued"), ASKS, attempts=[attempt()], queue=QueuePlace(1, 1)), "behind_others",
          "It is kept for desk-7, which asks HQ for its missions over HTTPS and takes it when a slot is free."),
         (facts(replace(PAUSE, state="queued"), PAUSED, attempts=[attempt()], queue=QueuePlace(1, 1)),
          "behind_others",
-         "It lies in the queue of desk-7, 1st of 1, and desk-7 has not taken it for 40 s, although it has a control "
-         "worker and was heard of 12 s ago; its lease ends at 08:12:20 UTC."),
+         "Its factory, desk-7, has not taken it for 40 s, although it has a control worker and was last heard of 12 s "
+         "ago; it is 1st of 1 in the queue there, and its lease ends at 08:12:20 UTC."),
     ],
 )  # fmt: skip
 def test_orders_and_factories_that_ask_are_explained(known: Facts, code: str, said: str) -> None:
@@ -614,6 +693,123 @@ def test_a_long_error_of_many_lines_stays_one_sentence() -> None:
     assert "\n" not in answer.sentence
     assert answer.sentence.endswith("ValueError: the end.")
     assert len(answer.sentence) < 320
+
+
+def test_what_an_attempt_died_of_stands_once_in_its_line_without_the_words_around_it() -> None:
+    tried = [attempt("lost", 2, error="lost: exit code 9"), attempt("lost", 3, took_worker=True, error=QUARANTINE)]
+    about = ended("failed", QUARANTINE, attempts_total=3, attempt=3, workers_lost=3)
+
+    assert explain(facts(about, attempts=tried)).evidence[:2] == [
+        "Attempt 2 on desk-7 was lost after 30 s: exit code 9.",
+        "Attempt 3 on desk-7 was lost after 30 s: exit code 9.",
+    ]
+
+
+def test_a_quarantined_mission_is_run_again_only_with_a_changed_order() -> None:
+    about = ended("failed", QUARANTINE, attempts_total=3, attempt=3, workers_lost=3)
+    known = facts(about, attempts=[attempt("lost", 3, took_worker=True)], dead_letter="dl-20")
+
+    assert commands(known) == [
+        "corporation dead-letters show dl-20",
+        "corporation dead-letters replay dl-20 --context @changed.json",
+        "corporation missions show j-1",
+    ]
+
+
+def test_a_mission_that_hit_its_time_limit_is_run_again_with_twice_as_much() -> None:
+    last = attempt("timed_out", 3, error="the time limit passed")
+    known = facts(ended("timed_out", "…", attempt=3, timeout_seconds=3), attempts=[last], dead_letter="dl-18")
+
+    assert commands(known)[:2] == [
+        "corporation dead-letters replay dl-18 --timeout 6",
+        "corporation dead-letters replay dl-18",
+    ]
+
+
+def test_a_mission_that_was_run_again_points_to_that_one_and_is_not_offered_again() -> None:
+    known = facts(ended("failed", EXIT_2, attempts_total=1), attempts=failures(EXIT_2))
+    assert commands(replace(known, repeat=RepeatFacts("j-1-r1", "failed"))) == [
+        "corporation why j-1-r1",
+        "corporation missions show j-1",
+    ]
+    assert commands(replace(known, repeat=RepeatFacts("j-1-r1", "succeeded"))) == ["corporation missions show j-1"]
+
+
+def test_a_mission_that_runs_another_again_says_so() -> None:
+    again = ended("succeeded", repeats="j-0")
+    adopted = replace(again, adopted=AdoptedFacts("j-0", 1, "desk-7"))
+
+    assert explain(facts(again, attempts=[attempt("succeeded")])).evidence[0] == "It runs the order of j-0 again."
+    assert explain(facts(mission(repeats="j-0"), FULL)).evidence[0] == "It runs the order of j-0 again."
+    assert explain(facts(adopted)).evidence[0] == "It stands for j-0, which had ended before its result came."
+
+
+def test_a_cancelled_mission_can_be_run_again() -> None:
+    cancelled = facts(ended("cancelled", "not needed", attempt=0))
+
+    assert commands(cancelled)[0] == "corporation missions replay j-1"
+    assert commands(replace(cancelled, repeat=RepeatFacts("j-1-r1", "waiting")))[0] == "corporation why j-1-r1"
+
+
+def test_what_waits_for_one_factory_may_be_sent_to_another_that_could_run_it_now() -> None:
+    busy = factory("desk-5", running=2, held=6)
+    known = facts(meant_for("desk-7"), OFFLINE, busy, factory("desk-9"), no_coder("desk-6"))
+    no_other = facts(meant_for("desk-7"), OFFLINE, no_coder("desk-9"), factory("desk-8", status="paused"))
+    order = facts(PAUSE, OFFLINE, factory("desk-9"))
+
+    assert commands(known) == [
+        "corporation factory up",
+        "corporation missions cancel --wait j-1 && corporation missions replay --target desk-9 j-1",
+    ]
+    assert commands(no_other) == commands(order) == ["corporation factory up"]
+
+
+def test_a_mission_in_the_queue_of_its_silent_target_may_be_sent_to_another_too() -> None:
+    about = mission("queued", need=Need(1, "vp_coder", "desk-7"), attempt=1, job_id="-rf")
+
+    assert commands(queued(OFFLINE, factory("desk-9"), about=about))[-1] == (
+        "corporation missions cancel --wait -- -rf && corporation missions replay --target desk-9 -- -rf"
+    )
+    assert explain(queued(OFFLINE, about=about)).advice[-1].what == "Wait: HQ takes it back, and sends it there again"
+
+
+def test_nothing_is_said_of_the_load_of_a_factory_that_has_fallen_silent() -> None:
+    answer = explain(queued(silent("desk-7", running=1)))
+
+    assert answer.evidence[-1] == "desk-7 has been silent for 71 s and should be heard every 15 s."
+    assert answer.advice[0].command == "corporation factory status"
+    assert explain(queued(factory("desk-7", running=3))).evidence[-1] == (
+        "desk-7 is online (2 of 2 running, 1 queued) and was last heard of 12 s ago."
+    )
+
+
+def test_nobody_waits_for_room_at_a_factory_that_has_fallen_silent() -> None:
+    assert [one.what for one in explain(facts(mission(), SILENT)).advice] == [
+        "Look on its own machine whether desk-8 still runs; `corporation factory up` starts it",
+        "Let another machine join as a factory with vp_coder: paste there what this prints",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("known", "ahead"),
+    [
+        (facts(mission(), FULL, ahead=2, ahead_or_more=True), (2, True)),
+        (facts(mission(), no_coder("desk-7"), ahead=2, ahead_or_more=True), (0, False)),
+        (facts(meant_for("bench-2"), FULL, ahead=2), (0, False)),
+        (facts(mission(**BACKOFF), FULL, ahead=2), (0, False)),
+        (queued(FULL, place=3, of=3), (2, False)),
+    ],
+)
+def test_others_are_ahead_only_where_there_is_a_line(known: Facts, ahead: tuple[int, bool]) -> None:
+    answer = explain(known)
+
+    assert (answer.ahead, answer.ahead_or_more) == ahead
+
+
+def test_every_code_has_words_for_people() -> None:
+    assert set(REASONS) == H_29
+    statuses = {"paused", "draining", "stale", "offline", "quarantined"}
+    assert set(OBSTACLES) | statuses == set(NEAREST_FIRST)
 
 
 LABELS = ("vp_coder", "vp_general")
@@ -687,6 +883,7 @@ def test_every_mission_that_neither_runs_nor_ended_has_a_reason(
     answer = explain(facts(about, *fleet, attempts=tried, queue=queue, broker_answers=answers))
 
     assert bool(answer.reasons) == (state != "running")
+    assert all("corporation publish" not in (one.command or "") for one in answer.advice)
     assert {reason.code for reason in answer.reasons} <= H_29
     assert "\n" not in answer.sentence
 
@@ -712,8 +909,6 @@ def test_a_factory_that_holds_enough_bytes_is_not_told_to_have_more_slots() -> N
          "Let another machine join as a factory: paste there what this prints", "corporation join-code"),
         (facts(mission(), factory("desk-7", slots=0)),
          "Look why desk-7 runs no mission worker, on its own machine", "corporation factory status"),
-        (facts(mission(kind="system:pause_factory", need=Need(1, None, "desk-7", system=True)), factory("desk-7")),
-         "Look why desk-7 runs no control worker, on its own machine", "corporation factory status"),
     ],
 )  # fmt: skip
 def test_who_is_missing_is_had_by_a_command_that_there_is(known: Facts, what: str, command: str) -> None:

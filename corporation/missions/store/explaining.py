@@ -17,10 +17,11 @@ from corporation.missions.explanation import (
     Facts,
     MissionFacts,
     QueuePlace,
+    RepeatFacts,
     Restraint,
 )
 from corporation.missions.kinds import KINDS
-from corporation.missions.outcomes import Stop
+from corporation.missions.outcomes import Later, Outcome, Stop
 from corporation.missions.queries import find_id
 from corporation.missions.states import State
 from corporation.missions.store.dispatching import read_factories
@@ -32,6 +33,14 @@ on 200,000 waiting and 1,000,000 final missions: this part of the answer takes 4
 
 MOST_ATTEMPTS: Final = 20
 MOST_CHILDREN: Final = 20
+MOST_LETTERS: Final = 5
+"""Of how many attempts, the newest, the reports are read: as many as the evidence shows."""
+LARGEST_NOTE: Final = 16 * 1024
+"""Bytes of a result that may be the note that the real one was dropped, which a factory leaves in its place."""
+DROPPED: Final = "^(its report has [0-9]+ bytes, and may have [0-9]+$|no plain JSON: )"
+"""How such a note begins (`factory_tasks/mission_task.py`); a result of one's own may have that key too."""
+LARGEST_LETTER: Final = 64 * 1024
+"""Bytes of a report that is read for other attempts than the newest: a `Later` brings no result and is small."""
 
 # Several statements, one truth: without it a mission could be queued in one and run in the next.
 ONE_SNAPSHOT = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -42,6 +51,10 @@ MISSION = text("""
            m.finished_at, m.deadline_at, m.next_attempt_at, m.error, m.cancel_requested_at, m.cancel_reason,
            m.children, now() AS now, taken.number AS adopted_attempt, taken.factory_id AS adopted_factory_id,
            (SELECT o.job_id FROM corporation.missions o WHERE o.id = taken.mission_id) AS adopted_job_id,
+           (SELECT o.job_id FROM corporation.missions o WHERE o.id = m.replay_of) AS repeats,
+           CASE WHEN m.state = 'succeeded' AND octet_length(CAST(m.result AS text)) < :note AND
+                     json_typeof(m.result) = 'object' AND m.result ->> 'dropped' ~ :dropped
+                THEN m.result ->> 'dropped' END AS dropped,
            (SELECT count(*) FROM corporation.attempts w WHERE w.mission_id = m.id AND w.state = 'withdrawn')
              AS withdrawn,
            (SELECT count(*) FROM corporation.attempts w WHERE w.mission_id = m.id AND w.took_worker) AS workers_lost,
@@ -52,7 +65,7 @@ MISSION = text("""
 """)
 
 ATTEMPTS = text("""
-    SELECT number, factory_id, state, created_at, lease_expires_at, claimed_at, started_at, finished_at, progress,
+    SELECT id, number, factory_id, state, created_at, lease_expires_at, claimed_at, started_at, finished_at, progress,
            error, took_worker, sends, outcome IS NOT NULL AND NOT adopted AS late_result,
            coalesce(outcome ->> 'outcome', '') = 'done'
              AND NOT EXISTS (SELECT 1 FROM corporation.attempts o WHERE o.mission_id = :id AND o.adopted) AS adoptable
@@ -60,9 +73,23 @@ ATTEMPTS = text("""
 """)
 
 # What the factory reported: the mailbox keeps it after it was collected, and nobody can fill the row a second time.
-LETTER = text("""
+LETTERS = text("""
     SELECT id, task_id, status, result FROM mailbox.celery_taskmeta
-     WHERE task_id = CAST(:attempt_id AS text) AND collected_at IS NOT NULL
+     WHERE task_id = ANY(CAST(:attempt_ids AS text[])) AND collected_at IS NOT NULL
+       AND (task_id = :newest OR octet_length(result) <= :largest)
+""")
+
+REPEAT = text("""
+    SELECT job_id, state, adopted_from IS NOT NULL AS adopted FROM corporation.missions
+     WHERE replay_of = :id ORDER BY id DESC LIMIT 1
+""")
+
+# Not in the statement that routing asks: the dispatcher has no use for it.
+PACES = text("""
+    SELECT f.factory_id, f.interval_seconds, f.last_seen_at + patience.span AS stale_at
+      FROM corporation.factories f,
+           (SELECT CAST(:stale_seconds AS double precision) * interval '1 second' AS span) patience
+     WHERE f.last_seen_at > now() - patience.span
 """)
 
 # The order of TAKE_DUE (`dispatching.py`), backwards from the mission: who is nearest is looked at first, and a crowd
@@ -128,7 +155,7 @@ def read_facts(
     mission_id = find_id(connection, job_id)
     if mission_id is None:
         return None
-    row = connection.execute(MISSION, {"id": mission_id}).one()
+    row = connection.execute(MISSION, {"id": mission_id, "note": LARGEST_NOTE, "dropped": DROPPED}).one()
     mission = _mission(row)
     ahead, or_more = _ahead(connection, row, mission)
     children, open_count = _open_children(connection, row)
@@ -144,6 +171,7 @@ def read_facts(
         open_children=children,
         open_children_count=open_count,
         dead_letter=f"dl-{row.dead_letter}" if row.dead_letter is not None else None,
+        repeat=_repeat(connection, row),
     )
 
 
@@ -173,12 +201,14 @@ def _mission(row: Row[Any]) -> MissionFacts:
         adopted=AdoptedFacts(row.adopted_job_id, row.adopted_attempt, row.adopted_factory_id)
         if row.adopted_attempt is not None
         else None,
+        dropped=row.dropped,
+        repeats=row.repeats,
     )
 
 
 def _attempts(connection: Connection, mission: Row[Any]) -> list[AttemptFacts]:
     rows = connection.execute(ATTEMPTS, {"id": mission.id, "most": MOST_ATTEMPTS}).all()
-    permanent = _failed_for_good(connection, mission)
+    reported = _reported(connection, [row for row in rows[:MOST_LETTERS] if row.state == "failed"])
     return [
         AttemptFacts(
             number=row.number,
@@ -195,21 +225,32 @@ def _attempts(connection: Connection, mission: Row[Any]) -> list[AttemptFacts]:
             sends=row.sends,
             late_result=row.late_result,
             adoptable=row.adoptable,
-            permanent=permanent and row.number == mission.attempt and row.state == "failed",
+            permanent=mission.state == State.FAILED
+            and row.number == mission.attempt
+            and isinstance(reported.get(str(row.id)), Stop),
+            put_off=isinstance(reported.get(str(row.id)), Later),
         )
         for row in reversed(rows)
     ]
 
 
-def _failed_for_good(connection: Connection, mission: Row[Any]) -> bool:
-    """Whether a failed mission's last attempt reported a permanent error: of its only attempt no count would say so."""
-    if mission.state != State.FAILED or mission.attempt_id is None:
-        return False
-    row = connection.execute(LETTER, {"attempt_id": str(mission.attempt_id)}).first()
-    if row is None:
-        return False
-    outcome, _ = read_letter(Letter(row.id, row.task_id, row.status, bytes(row.result or b"")))
-    return isinstance(outcome, Stop)
+def _reported(connection: Connection, attempts: Sequence[Row[Any]]) -> dict[str, Outcome]:
+    """What the factories reported of these attempts, by attempt: their states alone tell no `Stop` from a `Later`."""
+    if not attempts:
+        return {}
+    ids = [str(one.id) for one in attempts]
+    rows = connection.execute(LETTERS, {"attempt_ids": ids, "newest": ids[0], "largest": LARGEST_LETTER})
+    return {
+        row.task_id: read_letter(Letter(row.id, row.task_id, row.status, bytes(row.result or b"")))[0] for row in rows
+    }
+
+
+def _repeat(connection: Connection, mission: Row[Any]) -> RepeatFacts | None:
+    """What was made of a mission that has ended; one that has not is asked for a second time by nobody."""
+    if mission.finished_at is None:
+        return None
+    row = connection.execute(REPEAT, {"id": mission.id}).first()
+    return RepeatFacts(row.job_id, row.state, row.adopted) if row else None
 
 
 def _object(value: object) -> Mapping[str, Any] | None:
@@ -220,6 +261,10 @@ def _object(value: object) -> Mapping[str, Any] | None:
 def _factories(connection: Connection, thresholds: Thresholds) -> list[FactoryFacts]:
     running = {row.factory_id: int(row.n) for row in connection.execute(RUNNING)}
     restraints = {row.factory_id: Restraint(row.by, row.since, row.note, row.until) for row in _restraints(connection)}
+    paces = {
+        row.factory_id: (row.interval_seconds, row.stale_at)
+        for row in connection.execute(PACES, {"stale_seconds": thresholds.stale_seconds})
+    }
     facts = [
         FactoryFacts(
             judged(row, thresholds),
@@ -227,6 +272,7 @@ def _factories(connection: Connection, thresholds: Thresholds) -> list[FactoryFa
             row.paused or row.draining,
             running.get(row.view.factory_id, 0),
             restraints.get(row.view.factory_id),
+            *paces.get(row.view.factory_id, (None, None)),
         )
         for row in read_factories(connection)
     ]

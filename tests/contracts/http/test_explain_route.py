@@ -42,6 +42,17 @@ def explained(api: Api, job_id: str = "b-9") -> dict[str, Any]:
     return answer.json()
 
 
+def test_nobody_says_for_how_long_a_factory_is_silent_that_was_never_heard_of(api: Api) -> None:
+    register(api, "never")
+    register(api, "desk-7")
+    api.sql("UPDATE corporation.factories SET last_seen_at = to_timestamp(0) WHERE factory_id = 'never'")
+    publish(api)
+    silent = {one["factory_id"]: one["silent_seconds"] for one in explained(api)["candidates"]}
+
+    assert silent["never"] is None
+    assert 0 <= silent["desk-7"] < 60
+
+
 def test_the_example_of_the_contract(api: Api) -> None:
     """H-29, and keys are only added (H-2)."""
     register(api)

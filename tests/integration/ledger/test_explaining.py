@@ -16,9 +16,10 @@ from corporation.factories.control import Word, flag
 from corporation.factories.staleness import Thresholds
 from corporation.factories.store import record_beat
 from corporation.missions.adopt import Wish, adopt
+from corporation.missions.dead_letters import replay_letter
 from corporation.missions.explain import explain
 from corporation.missions.explanation import Explanation, Facts
-from corporation.missions.outcomes import Failed, Lost, Stop, TimedOut
+from corporation.missions.outcomes import Failed, Later, Lost, Stop, TimedOut
 from corporation.missions.store import explaining
 from corporation.missions.store.broadcasting import spread_one
 from corporation.missions.store.dispatching import expire
@@ -58,7 +59,7 @@ def test_who_paused_a_factory_why_and_until_when_is_read(ledger: LedgerAtWork, a
     assert factory.restraint is not None
     assert (factory.paused_by_hq, factory.restraint.by, factory.restraint.note) == (True, "ana", "moving the desk")
     assert factory.restraint.until is not None
-    assert f"which is {said} by ana since " in told(ledger).sentence
+    assert f"Its target, desk-7, is {said} by ana since " in told(ledger).sentence
     assert "(moving the desk), until " in told(ledger).sentence
 
 
@@ -126,7 +127,8 @@ def test_silence_and_hqs_flag_are_seen_as_routing_sees_them(ledger: LedgerAtWork
 
     answer = told(ledger)
     assert answer.sentence == (
-        "It needs vp_general: 2 factories have it, a-late was last heard of 16 min ago, b-paused is paused by HQ."
+        "None of the 2 factories with vp_general takes it now: a-late was last heard of 16 min ago, b-paused is paused "
+        "by HQ."
     )
     assert [(one.factory.view.factory_id, list(one.reasons)) for one in answer.candidates] == [
         ("b-paused", ["paused"]),
@@ -177,7 +179,9 @@ def test_a_queued_mission_knows_its_place_in_its_factorys_queue(ledger: LedgerAt
     ledger.hear(ledger.attempt_of("runs"))
 
     answer = told(ledger, "second")
-    assert answer.sentence == "It lies in the queue of desk-7, 2nd of 2; desk-7 runs 1 of 1."
+    assert (
+        answer.sentence == "Its factory, desk-7, is busy (1 of 1 running, 2 queued); it is 2nd of 2 in the queue there."
+    )
     assert codes(answer) == ["no_free_slot", "behind_others"]
     assert answer.ahead == 1
     assert told(ledger, "first").ahead == 0
@@ -193,7 +197,7 @@ def test_a_mission_in_the_outbox_is_not_yet_in_a_queue(ledger: LedgerAtWork) -> 
 
     assert unsent.sentence == "It is on its way from HQ's outbox to desk-7."
     assert codes(away) == ["broker_down"]
-    assert told(ledger).sentence == "It lies in the queue of desk-7, 1st of 1, and desk-7 is about to take it."
+    assert told(ledger).sentence == "It is 1st of 1 in the queue of desk-7, which is about to take it."
 
 
 def test_a_stop_in_the_outbox_is_not_taken_for_the_attempt_itself(ledger: LedgerAtWork) -> None:
@@ -213,7 +217,7 @@ def test_a_running_mission_says_where_and_that_its_end_was_asked_for(ledger: Led
 
     answer = told(ledger, at=ledger.mission().started_at)
     assert answer.sentence == (
-        "It runs on desk-7 for 0 s, at 40 % (reading); its cancelling was asked for 0 s ago (not needed)."
+        "It has been running on desk-7 for 0 s, at 40 % (reading); its cancelling was asked for 0 s ago (not needed)."
     )
     assert answer.reasons == ()
     assert answer.since == ledger.mission().started_at
@@ -225,7 +229,7 @@ def test_progress_of_any_shape_does_no_harm(ledger: LedgerAtWork, progress: str)
     ledger.hear(attempt)
     ledger.sql("UPDATE corporation.attempts SET progress = CAST(:p AS json)", p=progress)
 
-    assert told(ledger, at=ledger.mission().started_at).sentence == "It runs on desk-7 for 0 s."
+    assert told(ledger, at=ledger.mission().started_at).sentence == "It has been running on desk-7 for 0 s."
 
 
 def test_a_backoff_names_the_failure_that_it_comes_from(ledger: LedgerAtWork) -> None:
@@ -304,11 +308,13 @@ ENDS = [
     ("lost", all_attempts(Lost(LOST_HOW), 1),
      f"It failed: attempt 1 of 1 on desk-7 was lost, and no attempt is left: {LOST_HOW}."),
     ("timed_out", limit_then_deadline,
-     "It timed out after 1 attempt: the deadline passed while the mission was waiting (backoff)."),
+     "It timed out after 1 attempt: the deadline passed while the mission was waiting (between two attempts)."),
     ("timed_out", all_attempts(TimedOut("the time limit of 3600 s passed"), 1),
      "It timed out: attempt 1 of 1 on desk-7 hit its time limit of 3600 s."),
     ("timed_out", deadline,
-     "It timed out before any attempt: the deadline passed while the mission was waiting (no_live_factory)."),
+     "It timed out before any attempt: the deadline passed while the mission was waiting (no factory is live)."),
+    ("failed", all_attempts(Later(0, "the other side is not ready"), 1),
+     "It failed: attempt 1 of 1 was put off (the other side is not ready), and no attempt is left."),
     ("lost", silence,
      "It failed: attempt 1 of 1 on desk-7 was lost, and no attempt is left: desk-7 was silent for longer than its "
      "lease."),
@@ -325,6 +331,61 @@ def test_a_failure_has_a_class_and_its_dead_letter(
 
     assert (answer.failure_class, answer.sentence.replace(" with its worker", "")) == (kind, sentence)
     assert f"dl-{letter.id}" in " ".join(one.command or "" for one in answer.advice)
+
+
+def test_an_attempt_that_was_put_off_is_told_from_one_that_failed(ledger: LedgerAtWork) -> None:
+    ledger.hand_out("j-1")
+    for outcome in (Failed("boom"), Later(60, "the other side is not ready")):
+        ledger.report(ledger.attempt_of(), outcome)
+        ledger.collect()
+        answer = told(ledger, at=ledger.attempts()[-1].finished_at)
+        ledger.end_backoff()
+        ledger.dispatch()
+        ledger.send()
+
+    assert answer.sentence == (
+        "Attempt 2 of 3 was put off (the other side is not ready), and the next one is due in 60 s."
+    )
+    assert [one.put_off for one in known(ledger).attempts] == [False, True, False]
+
+
+def test_a_report_too_large_to_be_a_putting_off_is_read_of_the_newest_attempt_alone(
+    ledger: LedgerAtWork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explaining, "LARGEST_LETTER", 10)
+    all_attempts(Later(0, "not ready"), 2)(ledger)
+
+    assert [one.put_off for one in known(ledger).attempts] == [False, True]
+
+
+def test_a_mission_that_was_run_again_names_that_one_which_says_whose_order_it_runs(ledger: LedgerAtWork) -> None:
+    all_attempts(Failed("boom"), 1)(ledger)
+    [letter] = ledger.sql("SELECT id FROM corporation.dead_letters")
+    with transaction(ledger.engine) as connection:
+        replay_letter(connection, letter.id, None, "made-up", 0)
+
+    assert told(ledger).sentence == (
+        "It failed: its only attempt ended with: boom; it was run again as j-1-r1, which is waiting."
+    )
+    assert [one.command for one in told(ledger).advice] == ["corporation why j-1-r1", "corporation missions show j-1"]
+    assert "It runs the order of j-1 again." in told(ledger, "j-1-r1").evidence
+
+
+def test_a_factory_that_is_silent_for_longer_than_its_beats_allow_is_not_called_online(ledger: LedgerAtWork) -> None:
+    ledger.hand_out("j-1")
+    ledger.sql(
+        """UPDATE corporation.factories
+              SET interval_seconds = 15, last_seen_at = date_trunc('second', now()) - interval '71 s'"""
+    )
+    facts = known(ledger)
+    [factory] = facts.factories
+    assert factory.stale_at is not None
+
+    assert factory.overdue
+    assert factory.stale_at > facts.now
+    assert "desk-7 has been silent for 7" in told(ledger).sentence
+    assert " and should be heard every 15 s; it becomes stale at " in told(ledger).sentence
+    assert told(ledger).evidence[-1].startswith("desk-7 has been silent for 7")
 
 
 @pytest.mark.parametrize("attempts", [3, 9])
@@ -414,6 +475,8 @@ def test_a_result_that_was_adopted_is_said_of_both_missions(ledger: LedgerAtWork
         "It succeeded with the late result of attempt 1 of j-1 on desk-7, which an operator adopted."
     )
     assert "adopt" not in " ".join(one.command or "" for one in told(ledger).advice)
+    assert told(ledger).sentence.endswith("; its late result counts as j-1-r1.")
+    assert told(ledger, "j-1-r1").evidence[0] == "It stands for j-1, which had ended before its result came."
 
 
 def test_a_worker_that_died_is_named(ledger: LedgerAtWork) -> None:
