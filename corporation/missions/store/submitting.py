@@ -111,6 +111,13 @@ ADD_REMARKS = text("""
       FROM given g JOIN counted c ON c.id = g.mission_id
 """)
 
+# Whoever tells a mission of a repetition holds its first event, which nobody else ever locks.
+TELLABLE = text("""
+    SELECT mission_id FROM corporation.mission_events
+     WHERE mission_id = ANY(CAST(:mission_ids AS bigint[])) AND seq = 1
+     ORDER BY mission_id FOR NO KEY UPDATE SKIP LOCKED
+""")
+
 MOST_EVENTS = 1000
 """A mission with more events is told no further remarks: one producer that repeats itself must not fill the ledger."""
 
@@ -145,6 +152,8 @@ class Remark:
     mission_id: int
     event: str
     detail: str = "{}"
+    joins: bool = False
+    """One of many that may come at once: left out while another transaction tells the mission of one like it."""
 
 
 def insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> dict[str, int]:
@@ -200,16 +209,30 @@ def add_aliases(connection: Connection, aliases: Sequence[Alias]) -> set[str]:
 
 
 def add_remarks(connection: Connection, remarks: Sequence[Remark]) -> None:
-    """Append each remark to its mission's history, in order; of a mission with MOST_EVENTS events nothing more."""
-    if remarks:
-        mission_ids = [one.mission_id for one in remarks]
+    """Append each remark to its mission's history, in order; of a mission with MOST_EVENTS events nothing more.
+
+    It waits for whoever changes the missions. Of those that `joins` only one transaction a mission waits so, and the
+    others, which leave theirs out, are done at once: many callers with one key must not hold every connection, one
+    behind the other, for one row. So one that comes alone is always told, and of many at once at least one, unless the
+    transaction that was telling it is given up.
+    """
+    if told := _told_now(connection, remarks):
+        mission_ids = [one.mission_id for one in told]
         lock_missions(connection, mission_ids)
         connection.execute(
             ADD_REMARKS,
             {
                 "mission_ids": mission_ids,
-                "types": [one.event for one in remarks],
-                "details": [one.detail for one in remarks],
+                "types": [one.event for one in told],
+                "details": [one.detail for one in told],
                 "most_events": MOST_EVENTS,
             },
         )
+
+
+def _told_now(connection: Connection, remarks: Sequence[Remark]) -> list[Remark]:
+    joining = {one.mission_id for one in remarks if one.joins}
+    if not joining:
+        return list(remarks)
+    ours = set(connection.execute(TELLABLE, {"mission_ids": sorted(joining)}).scalars())
+    return [one for one in remarks if not one.joins or one.mission_id in ours]

@@ -85,8 +85,8 @@ def test_a_row_has_the_documented_keys(api: Api, desk: httpx.Client, order: Orde
 def test_each_state_is_found_by_its_words(api: Api, desk: httpx.Client, order: Order) -> None:
     publish(api, order, "done", "bad", "held", max_retries=1)
     attempts = claim(desk, 3)
-    end(desk, attempts[1], result={"result_ref": "workspace://desk-7/done"})
-    end(desk, attempts[0], status="FAILED", error="no", retryable=False)
+    end(desk, attempts[0], result={"result_ref": "workspace://desk-7/done"})
+    end(desk, attempts[1], status="FAILED", error="no", retryable=False)
     publish(api, order, "waits", "unwanted", payload={"task": "t", "context": {"mission_kind": "coding_task"}})
     api.ops.post("/api/v1/missions/unwanted/cancel", json={}).raise_for_status()
 
@@ -120,6 +120,13 @@ def test_pages_are_clamped_and_count_all_that_match(api: Api, order: Order) -> N
     assert (len(rest["missions"]), rest["total"]) == (5, 105)
     assert api.ops.get(HISTORY, params={"limit": "many"}).status_code == 422
     assert api.ops.get(HISTORY, params={"mission_kind": "coding_task"}).json() == {"missions": [], "total": 0}
+
+
+def test_a_kind_is_found_by_its_other_name(api: Api, order: Order) -> None:
+    """S-15."""
+    publish(api, order, "repository", payload={"task": "t", "context": {"mission_kind": "tutorial_bootstrap_repo"}})
+
+    assert api.ops.get(HISTORY, params={"mission_kind": "tutorial_bootstrap_repo"}).json()["total"] == 1
 
 
 def test_one_mission_has_its_envelope_and_its_result(api: Api, desk: httpx.Client, order: Order) -> None:

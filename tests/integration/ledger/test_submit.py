@@ -1,5 +1,6 @@
 """A mission enters the ledger once, whoever asks for it how often (contract streams §5, http §7)."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from threading import Barrier
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from builders import submission
 from ledger_at_work import LedgerAtWork
+from sqlalchemy import text
 
 from corporation.db import transaction
 from corporation.missions.submit import Origin, Receipt, Submission, submit
@@ -185,7 +187,57 @@ def test_twenty_callers_with_one_key_make_one_mission_and_get_one_answer(ledger:
 
     assert [receipt.outcome for receipt in receipts].count("stored") == 1
     assert {(receipt.job_id, receipt.state) for receipt in receipts} == {("j-1", "waiting")}
-    assert ledger.events() == ["published", *["duplicate"] * 19]
+    # Of many at once one at least is told: nobody waits for his turn to tell of his own.
+    assert ledger.events()[:2] == ["published", "duplicate"]
+    assert set(ledger.events()[1:]) == {"duplicate"}
+
+
+@pytest.mark.parametrize(
+    ("job_id", "task"), [("j-1", "Tidy the notes"), ("a-{}", "Tidy the notes"), ("j-1", "Another task")]
+)
+def test_of_many_that_repeat_a_mission_while_its_row_is_held_one_waits_and_the_others_are_answered(
+    ledger: LedgerAtWork, wait_until: Callable[..., Any], job_id: str, task: str
+) -> None:
+    """H-24: callers with one key do not stand in a line for one row, each with a connection in its hands."""
+    ledger.submit(named("j-1", "k", task="Tidy the notes"))
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+    def again(number: int) -> Submission:
+        return named(job_id.format(number), "k", task=task)
+
+    with ThreadPoolExecutor(1) as pool, ledger.engine.connect() as holder:
+        holder.execute(text("SELECT 1 FROM corporation.missions FOR NO KEY UPDATE"))
+        first = pool.submit(ledger.submit, again(0))
+        wait_until(lambda: ledger.sql(waiting), 10, "somebody who waits for the row")
+        others = [ledger.submit(again(number))[0] for number in range(1, 6)]
+        assert not first.done()
+        holder.rollback()
+        receipts = [*first.result(10), *others]
+    told = ledger.events()[1:]
+
+    assert len({(one.outcome, one.job_id) for one in receipts}) == 1
+    assert len(told) == 1
+    ledger.submit(again(6))
+    assert ledger.events()[1:] == told * 2
+
+
+def test_an_entry_of_a_stream_that_repeats_a_mission_is_told_whoever_else_tells_of_it(
+    ledger: LedgerAtWork, wait_until: Callable[..., Any]
+) -> None:
+    """Streams §5 names an event for each."""
+    ledger.submit(named("j-1", "k"))
+    entry = replace(named("j-1", "k", source="redis_bridge"), origin=Origin("ua:missions:delegation", "1-1", "{}"))
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with ThreadPoolExecutor(2) as pool, ledger.engine.connect() as holder:
+        holder.execute(text("SELECT 1 FROM corporation.missions FOR NO KEY UPDATE"))
+        told = [pool.submit(ledger.submit, named("j-1", "k"))]
+        wait_until(lambda: len(ledger.sql(waiting)) == 1, 10, "one who waits for the row")
+        told.append(pool.submit(ledger.submit, entry))
+        wait_until(lambda: len(ledger.sql(waiting)) == 2, 10, "two who wait for the row")
+        holder.rollback()
+        assert [one.result(10)[0].outcome for one in told] == ["existed", "existed"]
+
+    assert ledger.events() == ["published", "duplicate", "duplicate"]
 
 
 def test_twenty_callers_with_one_key_and_different_job_ids_agree_on_the_mission(ledger: LedgerAtWork) -> None:
@@ -245,7 +297,7 @@ def test_attempts_made_elsewhere_are_counted(
     assert ledger.events() == ["published"]
 
 
-@pytest.mark.parametrize("written", ["many", 1.5, True, [], {}])
+@pytest.mark.parametrize("written", ["many", None, 1.5, True, [], {}])
 def test_a_retry_count_that_is_none_is_ignored_and_the_history_says_so(ledger: LedgerAtWork, written: object) -> None:
     ledger.submit(submission(context={"_retry_count": written}))
 
