@@ -1,7 +1,8 @@
 """Orders of HQ to the factory itself: it rests, or takes missions again (contract fleet §7). Run by the control worker,
 or by whoever claims them over HTTPS; never by a mission worker, and in no slot.
 
-HQ's flag is the authority, and every beat's answer repeats it (F-20); the order only says it sooner.
+HQ's flag is the authority: it is set where the order is stored, and every beat's answer repeats it (F-20). The order
+only says it sooner.
 """
 
 from typing import Final

@@ -9,6 +9,8 @@ from sqlalchemy import Connection
 
 from corporation.envelope import Defaults, EnvelopeRefused, MissionEnvelope, Problem, parse_strict
 from corporation.missions.kinds import ResolvedKind, known_kinds, resolve
+from corporation.missions.orders import Order as FactoryOrder
+from corporation.missions.orders import order_in
 from corporation.missions.queries import advertised_kinds, count_waiting, unknown_factories
 from corporation.missions.submit import Receipt, Submission, submit
 from hq_api.access import OPS, Principal
@@ -17,6 +19,8 @@ from hq_api.responses import Refusal, described
 
 SOURCE: Final = "rest"
 MOST_IN_A_BATCH: Final = 1000
+FILLED_IN: Final = ("job_id", "idempotency_key")
+"""What an order may leave out, and what it may say null to: that is how many serialisers write \"not set\"."""
 NO_SUCH_FACTORY: Final = (
     "unknown_factory: the target factory never registered; publish with wait=true to wait until it does"
 )
@@ -66,13 +70,20 @@ def batch_of(document: dict[str, Any]) -> list[Any]:
     return entries
 
 
+def read_order(document: Any, defaults: Defaults, at: tuple[str | int, ...]) -> Order:
+    """The order in `document`, its names filled in from `defaults`; raises EnvelopeRefused."""
+    if isinstance(document, dict):
+        document = {key: value for key, value in document.items() if value is not None or key not in FILLED_IN}
+    return Order(parse_strict(document, defaults), at)
+
+
 def read_entry(document: Any, defaults: Defaults, index: int) -> Order | Refused:
     """One entry of a batch as an order, or why it is none; its neighbours do not suffer."""
     at = ("body", "missions", index)
     if len(json.dumps(document)) > LIMIT_BYTES:
         return Refused(413, f"body_too_large: one mission may have {LIMIT_BYTES // 1024} KiB")
     try:
-        return Order(parse_strict(document, defaults), at)
+        return read_order(document, defaults, at)
     except EnvelopeRefused as refusal:
         return Refused(422, described(refusal.problems, at))
 
@@ -91,6 +102,17 @@ def publish(connection: Connection, entries: Sequence[Order | Refused], rules: R
     return verdicts
 
 
+def factory_orders(entries: Sequence[Order | Refused], verdicts: Sequence[Verdict], by: str) -> list[FactoryOrder]:
+    """What these entries, as far as they were stored, say of factories: each is an act of who published them."""
+    stored = [
+        entry.envelope
+        for entry, verdict in zip(entries, verdicts, strict=True)
+        if isinstance(entry, Order) and isinstance(verdict, Receipt) and verdict.outcome == "stored"
+    ]
+    found = [order_in(resolve(one).kind, one.payload.context, by) for one in stored]
+    return [order for order in found if order is not None]
+
+
 def _checked(
     connection: Connection, entries: Sequence[Order | Refused], caller: Principal
 ) -> list[Submission | Refused]:
@@ -106,7 +128,7 @@ def _check(order: Order, kinds: frozenset[str], caller: Principal) -> Submission
         return Refused(422, described([unknown_kind(resolved, kinds)], order.at), order.envelope.job_id)
     if resolved.system and not caller.may(OPS):
         return Refused(403, OPS_ONLY, order.envelope.job_id)
-    return Submission(order.envelope, resolved, SOURCE)
+    return Submission(order.envelope, resolved, SOURCE, by=caller.subject)
 
 
 def unknown_kind(resolved: ResolvedKind, kinds: frozenset[str]) -> Problem:

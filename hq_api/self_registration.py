@@ -9,11 +9,12 @@ import structlog
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from corporation.clock import utc_now
+from corporation.clock import new_id, utc_now
 from corporation.db import transaction
 from corporation.errors import LedgerUnavailableError
 from corporation.factories.labels import earned_among, headquarters_labels
 from corporation.factories.store import BY_GATEWAY, Beat, forget_random_ids, record_beat, workers_heard_lately
+from corporation.missions import orders
 from corporation.missions.store.leases import extend_all
 from corporation.settings import Settings
 from hq_api.own_node import DelegationLink, factory_block, look_at_delegation
@@ -65,22 +66,26 @@ def register(connection: Connection, settings: Settings, link: DelegationLink) -
     """Headquarters was heard of now, with the labels of fleet §6; what its own workers earned is among them.
 
     Those beat under the same name, so what they said last is what is stored. When they have been silent for so long
-    that a factory would count as stale, they have no slots and earn nothing: the API lives, they may not (F-18).
+    that a factory would count as stale, they have no slots, listen to nothing and earn nothing: the API lives, they may
+    not (F-18). An order to headquarters that no control worker of its own takes has succeeded: its flag is set.
     """
+    orders.obey_early(connection, settings.factory_id)
     stored = record_beat(connection, _beat(settings, link, None))["capabilities"]
     work = workers_heard_lately(connection, settings.factory_id, settings.factory_stale_seconds)
     earned = earned_among(stored) if work else []
     labels = headquarters_labels(settings.policy, earned, link.connected, settings.llm_provider_override)
-    record_beat(connection, _beat(settings, link, labels, slots=None if work else 0))
+    record_beat(connection, _beat(settings, link, labels, at_rest=not work))
+    orders.tell(connection, settings.factory_id, new_id)
 
 
 def _beat(
-    settings: Settings, link: DelegationLink, capabilities: Sequence[str] | None, slots: int | None = None
+    settings: Settings, link: DelegationLink, capabilities: Sequence[str] | None, *, at_rest: bool = False
 ) -> Beat:
     return Beat(
         factory_id=settings.factory_id,
         source=BY_GATEWAY,
-        slots=slots,
+        slots=0 if at_rest else None,
+        queues=() if at_rest else None,
         factory_role=str(settings.policy.factory_role),
         deployment_profile=settings.deployment_profile,
         capabilities=capabilities,

@@ -39,6 +39,10 @@ EXPECT = text("""
     VALUES (:factory_id, 'api_control', 'offline', 'epoch') ON CONFLICT (factory_id) DO NOTHING
 """)
 
+ENDS_AT = text("""
+    SELECT max(paused_until) FROM corporation.factories WHERE factory_id = ANY(CAST(:factory_ids AS text[]))
+""")
+
 KNOWN = text("SELECT 1 FROM corporation.factories WHERE factory_id = :factory_id")
 
 
@@ -65,8 +69,14 @@ def expect(connection: Connection, factory_id: str) -> None:
     connection.execute(EXPECT, {"factory_id": factory_id})
 
 
-def flag(connection: Connection, factory_ids: Sequence[str], word: Word) -> datetime | None:
-    """These factories are flagged as `word` says, and their histories tell it; when that ends by itself is returned.
+def ends_at(connection: Connection, factory_ids: Sequence[str]) -> datetime | None:
+    """When the flag of the last of these factories ends by itself; None when none does."""
+    moment: datetime | None = connection.execute(ENDS_AT, {"factory_ids": list(factory_ids)}).scalar_one()
+    return moment
+
+
+def flag(connection: Connection, factory_ids: Sequence[str], word: Word) -> None:
+    """These factories are flagged as `word` says, and their histories tell it.
 
     Resuming takes both flags away. When they were last heard of stays as it is (H-23). Their rows are locked, by rising
     id, so this comes before any lock on missions. Saying it again changes who, why and until when.
@@ -87,4 +97,3 @@ def flag(connection: Connection, factory_ids: Sequence[str], word: Word) -> date
     detail = {name: value for name, value in told.items() if value is not None}
     for row in rows:
         note_event(connection, row.factory_id, _EVENTS[word.action], word.by[:300], detail)
-    return until

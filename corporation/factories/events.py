@@ -1,4 +1,6 @@
-"""What happened to a factory and by whom, kept for people; nothing is decided from it."""
+"""What happened to a factory and by whom, kept for people. Decided from it is one thing only:
+whether somebody has said of a factory that it rests or goes on since an order was given (`missions/store/ordering.py`).
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal

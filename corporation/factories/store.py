@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row, text
 from corporation.clock import iso
 from corporation.factories.events import note_event
 from corporation.factories.instances import Holder, Verdict, judge_instance
+from corporation.factories.labels import earned_among
 from corporation.factories.lights import hear_echo
 from corporation.factories.signs_of_life import NEVER_SECONDS, WorkerSign, dead_workers
 from corporation.factories.staleness import Thresholds, judge_status
@@ -33,11 +34,12 @@ READ = text("""
 FIRST = text("""
     INSERT INTO corporation.factories
       (factory_id, factory_role, deployment_profile, source, registration_status, heartbeat_latency_ms, capabilities,
-       metadata, slots, queues, version, workers, instance_id, beat_number, interval_seconds, workers_seen_at,
-       judged_status, judged_at)
+       known_labels, metadata, slots, queues, version, workers, instance_id, beat_number, interval_seconds,
+       workers_seen_at, judged_status, judged_at)
     VALUES
       (:factory_id, coalesce(:factory_role, 'LOCAL_WORKER'), coalesce(:deployment_profile, 'local_workstation'),
        :source, :registration_status, :heartbeat_latency_ms, coalesce(CAST(:capabilities AS json), '[]'),
+       coalesce(CAST(:known_labels AS json), '[]'),
        coalesce(CAST(:metadata AS json), '{}'), coalesce(CAST(:slots AS integer), 0),
        coalesce(CAST(:queues AS json), '[]'), :version, coalesce(CAST(:workers AS json), '[]'),
        :instance_id, :beat_number, :interval_seconds, CASE WHEN :by_workers THEN now() END,
@@ -52,6 +54,7 @@ AGAIN = text("""
        deployment_profile = coalesce(:deployment_profile, f.deployment_profile),
        source = :source, registration_status = :registration_status, heartbeat_latency_ms = :heartbeat_latency_ms,
        capabilities = coalesce(CAST(:capabilities AS json), f.capabilities),
+       known_labels = coalesce(CAST(:known_labels AS json), f.known_labels),
        metadata = coalesce(CAST(:metadata AS json), f.metadata),
        slots = coalesce(CAST(:slots AS integer), f.slots), queues = coalesce(CAST(:queues AS json), f.queues),
        version = coalesce(:version, f.version), workers = coalesce(CAST(:workers AS json), f.workers),
@@ -124,6 +127,8 @@ class Beat:
     beat_number: int | None = None
     interval_seconds: float | None = None
     workers: Sequence[WorkerSign] | None = None
+    remote_host: str | None = None
+    """Where the beat came from; it is added to metadata that do not say it themselves (H-17)."""
     echo: str | None = None
     """The UUID of the last echo that its consumer heard."""
 
@@ -206,7 +211,8 @@ def _again(
 ) -> Row[Any]:
     said = beat.registration_status
     judged = judge_status(said, 0.0, before.paused, thresholds, draining=before.draining)
-    after = connection.execute(AGAIN, {**values, "judged_status": judged}).one()
+    metadata = _json(_metadata(beat, before.metadata))
+    after = connection.execute(AGAIN, {**values, "metadata": metadata, "judged_status": judged}).one()
     _note_coming_and_going(connection, beat, before)
     challenged = before.split_brain_at is not None and before.split_brain_at > before.last_seen_at
     if challenged and beat.instance_id is not None and beat.instance_id == before.instance_id:
@@ -221,14 +227,23 @@ def _again(
 
 
 def _note_coming_and_going(connection: Connection, beat: Beat, before: Row[Any]) -> None:
-    """Its history says that it is back, or that it took its leave; a leave that is told again is no news."""
-    left = before.registration_status == "offline"
-    if beat.registration_status == "offline":
-        if not left:
+    """Its history says that it is back, or that it took its leave; a leave that is told again is no news.
+
+    Who is told to stop while missions run may be killed before it can say goodbye: its leave begins with its slots.
+    """
+    left, left_slots = before.registration_status == "offline", _gave_up_slots(before, before)
+    if beat.registration_status == "offline" or _gave_up_slots(beat, before):
+        if not (left or left_slots):
             note_event(connection, beat.factory_id, "stopped")
+        if not left:
             wake(connection, RECALL)
-    elif left or before.judged_status is None or before.judged_status in AWAY:
+    elif left or left_slots or before.judged_status is None or before.judged_status in AWAY:
         note_event(connection, beat.factory_id, "online", detail=_absence(before))
+
+
+def _gave_up_slots(said: Beat | Row[Any], before: Row[Any]) -> bool:
+    """Whether all its mission workers are on their way out (F-23), which nobody at HQ has asked for."""
+    return said.registration_status == "draining" and said.slots == 0 and not before.draining
 
 
 def _absence(before: Row[Any]) -> dict[str, Any]:
@@ -303,7 +318,8 @@ def _values(beat: Beat) -> dict[str, Any]:
         "registration_status": beat.registration_status,
         "heartbeat_latency_ms": beat.heartbeat_latency_ms,
         "capabilities": _json(list(beat.capabilities) if beat.capabilities is not None else None),
-        "metadata": _json(dict(beat.metadata) if beat.metadata is not None else None),
+        "known_labels": _json(_known_labels(beat)),
+        "metadata": _json(_metadata(beat, {})),
         "slots": beat.slots,
         "queues": _json(list(beat.queues) if beat.queues is not None else None),
         "version": beat.version,
@@ -314,6 +330,22 @@ def _values(beat: Beat) -> dict[str, Any]:
         "echo": beat.echo,
         "by_workers": beat.source != BY_GATEWAY,
     }
+
+
+def _metadata(beat: Beat, stored: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the beat says or else what is `stored`, with where it came from; None when that is what is stored."""
+    told = stored if beat.metadata is None else beat.metadata
+    if beat.remote_host is None or "remote_host" in told:
+        return None if beat.metadata is None else dict(told)
+    return {"remote_host": beat.remote_host, **told}
+
+
+def _known_labels(beat: Beat) -> list[str] | None:
+    """What its mission workers can run, as far as any lives to say so; None while none does: their last word stays."""
+    if beat.capabilities is None:
+        return None
+    earned = earned_among(beat.capabilities)
+    return earned if earned or (beat.slots or 0) > 0 else None
 
 
 def _json(value: Any) -> str | None:

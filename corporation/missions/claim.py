@@ -73,20 +73,29 @@ def kept_away(claimer: ClaimerRow) -> bool:
 def claimable(wanted: Collection[str] | None, claimer: ClaimerRow | None, *, paused: bool) -> list[str]:
     """The kinds that may be handed to who asks for `wanted`, or for all its labels allow when that is None.
 
-    Orders to the factory itself are handed out to whoever names them, also while it is paused (F-22). A factory that
-    never registered has shown no labels: what it names is its word for what it can do.
+    Orders to the factory itself need no label; while it is paused, only who names them is handed them (F-22). A factory
+    that never registered has shown no labels: what it names is its word for what it can do. Who never beat is handed no
+    order: HQ's flag of it is set with its first beat, and an order says the same or nothing (F-20).
     """
     if claimer is not None and claimer.quarantined:
         return []
-    orders = sorted(SYSTEM_ORDERS & frozenset(wanted or ()))
-    if paused:
-        return orders
     if claimer is None:
         named = known_kinds(frozenset(wanted or ()))
-        return sorted(orders + [kind for kind in named if kind in (wanted or ()) and not _is_system(kind)])
+        return [kind for kind in named if kind in (wanted or ()) and not _is_system(kind)]
+    orders = _orders(wanted, claimer, paused=paused)
+    if paused:
+        return orders
     advertised = frozenset(label.removeprefix("kind:") for label in claimer.labels if label.startswith("kind:"))
     able = [kind for kind in known_kinds(advertised) if not _is_system(kind) and _has_label(kind, claimer)]
     return sorted(orders + [kind for kind in able if wanted is None or kind in wanted])
+
+
+def _orders(wanted: Collection[str] | None, claimer: ClaimerRow, *, paused: bool) -> list[str]:
+    if not claimer.heard_of:
+        return []
+    if wanted is None:
+        return [] if paused else sorted(SYSTEM_ORDERS)
+    return sorted(SYSTEM_ORDERS & frozenset(wanted))
 
 
 def _is_system(kind: str) -> bool:

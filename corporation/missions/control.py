@@ -1,4 +1,4 @@
-"""Pausing, draining and resuming factories: HQ's flag, its history and the order to the factory, in one transaction."""
+"""Operators pause, drain and resume factories: the order, and with it HQ's flag and its history, in one transaction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ from sqlalchemy import Connection, text
 
 from corporation.envelope import MissionEnvelope, MissionPayload
 from corporation.errors import CorporationError
-from corporation.factories.control import Word, expect, flag, is_known
+from corporation.factories.control import Word, ends_at, expect, flag, is_known
 from corporation.factories.staleness import Thresholds
 from corporation.missions.broadcast import addressees
 from corporation.missions.kinds import resolve
+from corporation.missions.orders import CONTROL, RESUME
 from corporation.missions.store.broadcasting import read_listeners
 from corporation.missions.submit import Submission, submit
 from corporation.wakeups import DISPATCH, RECALL, wake
 
-SOURCE: Final = "ops"
 PRIORITY: Final = 5
 TIMEOUT_SECONDS: Final = 30
 
@@ -71,11 +71,14 @@ def control(
         expect(connection, target)
     factories = [target] if target is not None else addressees(read_listeners(connection, thresholds))
     held = connection.execute(COUNT, {"factory_ids": factories}).one()
-    until = flag(connection, factories, word)
+    if target is None:
+        # Now, and not only when it is spread: then those follow that came meanwhile (`orders.obey_spread`).
+        flag(connection, factories, word)
+        wake(connection, DISPATCH, RECALL)
     envelope = order_of(target, word, number)
-    submit(connection, [Submission(envelope, resolve(envelope), SOURCE)], default_ttl_seconds)
-    wake(connection, DISPATCH, RECALL)
-    return Controlled(envelope.job_id, until, factories, held.queued, held.running)
+    order = Submission(envelope, resolve(envelope), CONTROL, by=word.by, for_seconds=word.for_seconds)
+    submit(connection, [order], default_ttl_seconds)
+    return Controlled(envelope.job_id, ends_at(connection, factories), factories, held.queued, held.running)
 
 
 def order_of(target: str | None, word: Word, number: str) -> MissionEnvelope:
@@ -83,7 +86,7 @@ def order_of(target: str | None, word: Word, number: str) -> MissionEnvelope:
 
     A drain is a pause with `mode` `drain`: workers that do not know it yet take no missions either.
     """
-    kind = "system:resume_factory" if word.action == "resume" else "system:pause_factory"
+    kind = RESUME if word.action == "resume" else "system:pause_factory"
     context: dict[str, Any] = {"mission_kind": kind, "target_factory_id": target or ""}
     context |= {"mode": "drain"} if word.action == "drain" else {}
     context |= {"note": word.note} if word.note else {}

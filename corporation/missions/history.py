@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, text
 
 from corporation.clock import iso
 from corporation.missions import queries
-from corporation.missions.kinds import KINDS
+from corporation.missions.kinds import KINDS, stored_kind
 from corporation.missions.store.naming import NAMED
 
 SHOWN: Final = {
@@ -71,7 +71,7 @@ def read_history(connection: Connection, wanted: HistoryFilter) -> tuple[list[di
     values = {
         "states": None if status is None else list(STATES_OF[status]),
         "factory_id": wanted.factory_id,
-        "kind": wanted.kind,
+        "kind": None if wanted.kind is None else stored_kind(wanted.kind),
         "dead": status == DEAD,
     }
     page = {"limit": wanted.limit, "offset": wanted.offset}

@@ -76,8 +76,13 @@ def resolve(envelope: MissionEnvelope, advertised: frozenset[str] = frozenset())
 
 def needed_label(kind: str) -> str | None:
     """The capability label a factory must have to be sent `kind`; None when any factory will do."""
-    registered = KINDS.get(ALIASES.get(kind, kind))
+    registered = KINDS.get(stored_kind(kind))
     return registered.needs if registered else f"kind:{kind}"
+
+
+def stored_kind(kind: str) -> str:
+    """The kind under which the ledger keeps what is called `kind`, which may be an alias (S-15)."""
+    return ALIASES.get(kind, kind)
 
 
 def known_kinds(advertised: frozenset[str] = frozenset()) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, text
 
 from corporation.clock import iso
+from corporation.missions.kinds import stored_kind
 from corporation.missions.store.naming import NAMED
 
 COLUMNS = """
@@ -94,7 +95,7 @@ def list_missions(
     """Up to `limit` missions that match, newest first and then by job_id, from right after `after`."""
     values = {
         "states": list(wanted.states) if wanted.states is not None else None,
-        "kinds": list(wanted.kinds) if wanted.kinds is not None else None,
+        "kinds": [stored_kind(kind) for kind in wanted.kinds] if wanted.kinds is not None else None,
         "factory_id": wanted.factory_id,
         "target_factory_id": wanted.target_factory_id,
         "source": wanted.source,
@@ -182,10 +183,15 @@ def unknown_factories(connection: Connection, factory_ids: Sequence[str]) -> set
 
 
 def advertised_kinds(connection: Connection) -> frozenset[str]:
-    """The kinds that registered factories say they run besides the contract's: their labels `kind:<name>`."""
+    """The kinds that registered factories run besides the contract's: their labels `kind:<name>`.
+
+    Those that a factory ran until its mission workers ended are among them, until others say otherwise.
+    """
     statement = text("""
-        SELECT DISTINCT substr(label, 6) AS kind FROM corporation.factories,
-               json_array_elements_text(capabilities) AS label WHERE label LIKE 'kind:_%'
+        SELECT DISTINCT substr(said.label, 6) AS kind FROM corporation.factories f,
+               LATERAL (SELECT json_array_elements_text(f.capabilities) AS label
+                         UNION SELECT json_array_elements_text(f.known_labels)) AS said
+         WHERE said.label LIKE 'kind:_%'
     """)
     return frozenset(row.kind for row in connection.execute(statement))
 

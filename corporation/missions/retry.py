@@ -32,8 +32,6 @@ def attempts_total(max_retries: int, used_elsewhere: int = 0) -> int:
 
 def read_retry_count(value: object) -> int | None:
     """The `_retry_count` of a context: negative counts as 0, and None means that it is no count at all (S-27)."""
-    if value is None:
-        return 0
     if isinstance(value, str) and (written := _DIGITS.fullmatch(value)) and (written[2] or written[3]):
         # int() refuses 4,300 digits with an error of its own; 20 of them are beyond LARGEST_COUNT already.
         value = int(written[1] + (written[3][:20] or "0"))

@@ -50,6 +50,8 @@ class FactoryView:
     """False for a factory that asks for its missions over HTTPS: nothing is sent to it."""
     quarantined: bool = False
     """HQ has cut it off: it is given nothing at all."""
+    known_labels: frozenset[str] = frozenset()
+    """What its mission workers last said they can run; it counts while none of them lives."""
 
     @property
     def is_laden(self) -> bool:
@@ -119,7 +121,7 @@ def route(need: Need, factories: Sequence[FactoryView]) -> Assigned | Held:
         return Held("target_unknown")
     able = [factory for factory in factories if may_run(need, factory)]
     listening = [factory for factory in able if _is_open(need, factory)]
-    free = [factory for factory in listening if factory.takes_messages and _has_room(need, factory)]
+    free = [factory for factory in listening if _is_sent(need, factory) and _has_room(need, factory)]
     if not free:
         return Held(_why_held(need, factories, able, listening))
     best = _best(need, [factory for factory in free if factory.factory_id not in need.avoid] or free)
@@ -136,7 +138,7 @@ def obstacles(need: Need, factory: FactoryView) -> tuple[str, ...]:
         (not _is_meant(need, factory), "not_the_target"),
         (not need.routable, "takes_no_orders"),
         (ordinary and not _is_able(need, factory) and not says_nothing(factory), "lacks_label"),
-        (need.routable and need.system and not _is_able(need, factory), "no_control_worker"),
+        (need.routable and need.system and factory.takes_messages and not _is_sent(need, factory), "no_control_worker"),
         (factory.quarantined, "quarantined"),
         (not factory.quarantined and not _is_open(need, factory), factory.status),
         (not factory.takes_messages, "asks_itself"),
@@ -170,9 +172,13 @@ def _is_meant(need: Need, factory: FactoryView) -> bool:
 
 
 def _is_able(need: Need, factory: FactoryView) -> bool:
-    if need.system:
-        return need.routable and (factory.control_queue is not None or not factory.takes_messages)
-    return need.routable and (need.label is None or need.label in factory.labels)
+    has_it = need.label in factory.labels or (factory.slots < 1 and need.label in factory.known_labels)
+    return need.routable and (need.system or need.label is None or has_it)
+
+
+def _is_sent(need: Need, factory: FactoryView) -> bool:
+    """Whether HQ sends it such missions; else it asks for them, or hears of an order in the answer to its next beat."""
+    return factory.takes_messages and (not need.system or factory.control_queue is not None)
 
 
 def _is_open(need: Need, factory: FactoryView) -> bool:
@@ -212,20 +218,17 @@ def _why_held(
     need: Need, factories: Sequence[FactoryView], able: Sequence[FactoryView], listening: Sequence[FactoryView]
 ) -> str:
     if listening:
-        # Who asks for missions over HTTPS and has room takes it with its next question.
-        asks = any(not factory.takes_messages and _has_room(need, factory) for factory in listening)
+        # Who asks for missions over HTTPS and has room takes it with its next question, an order with its next beat.
+        asks = any(not _is_sent(need, factory) and _has_room(need, factory) for factory in listening)
         return "behind_others" if asks else "no_free_slot"
     resting = any(factory.status in ("paused", "draining") for factory in able)
-    # One in quarantine that says nothing hides from nobody that a label is mistyped.
-    asked = factories if need.target is not None else [factory for factory in factories if not factory.quarantined]
-    might = bool(able) or any(might_run(need, factory) for factory in asked)
-    if need.target is not None and might:
+    if need.target is not None and any(might_run(need, factory) for factory in factories):
         return "target_paused" if resting else "target_offline"
     if resting:
         return "all_paused"
-    if might or all(factory.quarantined or factory.status in SILENT for factory in factories):
-        return "no_live_factory"
-    return "no_capable_factory"
+    # Who has the label and is silent is no live factory that has it (F-19); the explanation names them.
+    live = any(factory.status in LIVE and not factory.quarantined for factory in factories)
+    return "no_capable_factory" if live else "no_live_factory"
 
 
 def plan(needs: Sequence[Need], factories: Sequence[FactoryView]) -> list[tuple[Need, Assigned | Held]]:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from corporation.envelope import MissionEnvelope, body_digest, wire
 from corporation.errors import LedgerUnavailableError
 from corporation.missions.kinds import ResolvedKind
+from corporation.missions.orders import Order, lock_targets, obey, order_in
 from corporation.missions.retry import attempts_total, read_retry_count
 from corporation.missions.states import State
 from corporation.missions.store import submitting
@@ -46,6 +47,15 @@ class Submission:
     """The broadcast that it is a part of (S-25)."""
     replay_of: int | None = None
     """The mission that it repeats (H-27)."""
+    by: str | None = None
+    """Who asks, where that is known better than by the source."""
+    for_seconds: int | None = None
+    """After how long the pause that it orders ends by itself; None for any other mission."""
+
+    @property
+    def order(self) -> Order | None:
+        """What it says of a factory, if it is an order to rest or to go on."""
+        return order_in(self.resolved.kind, self.envelope.payload.context, self.by or self.source, self.for_seconds)
 
     @property
     def entry(self) -> tuple[str, str] | None:
@@ -102,17 +112,21 @@ it. Nobody meets so many of those, so that many lost rounds mean that the ledger
 def submit(connection: Connection, submissions: Sequence[Submission], default_ttl_seconds: int) -> list[Receipt]:
     """Store every new mission of `submissions` with its first events, and answer for each in order.
 
-    A known mission is told of the duplicate or the conflict, but not when it is the same stream entry read again.
+    HQ's flag of a factory is as a new order for it says (F-20); one that is known already says nothing again. A known
+    mission is told of the duplicate or the conflict, but not when it is the same stream entry read again; of many that
+    come at once by other ways than a stream, of one at least (`add_remarks`).
     Nothing is true before the caller commits. Calling again with the same missions stores nothing and answers
     `existed`; so do two calls at once, since the unique keys decide (H-24). However the names cross in a batch, it
     takes the same few statements. Raises LedgerUnavailableError when others took its names ROUNDS times meanwhile.
     """
     ours = _Ours()
+    lock_targets(connection, [one.order for one in submissions])
     for _ in range(ROUNDS):
         known = _known(connection, submissions)
         answers = _judge(submissions, known, ours)
         if _carry_out(connection, answers, known, ours, default_ttl_seconds):
             ids = _ids(known, ours)
+            obey(connection, [one.one.order for one in answers if one.outcome == "stored"])
             # Last, since it waits for whoever changes those missions now, and must hold nothing they could wait for.
             submitting.add_remarks(connection, [remark for one in answers for remark in _remarks(one, ids)])
             return [Receipt(one.outcome, one.job_id, one.state, ids[one.job_id]) for one in answers]
@@ -202,7 +216,8 @@ def _remark(event: str, answer: _Answer, mission_id: int) -> Remark:
         detail |= {"stream": one.origin.stream, "entry_id": one.origin.entry_id}
     if one.envelope.job_id != answer.job_id:
         detail["job_id"] = one.envelope.job_id
-    return Remark(mission_id, event, dump(detail))
+    # The streams' rules name an event for each such entry (streams §5), and one importer at a time reads them.
+    return Remark(mission_id, event, dump(detail), joins=one.origin is None)
 
 
 def _oddities(one: Submission, mission_id: int) -> list[Remark]:
@@ -211,7 +226,7 @@ def _oddities(one: Submission, mission_id: int) -> list[Remark]:
     if not one.resolved.known:
         detail = dump({"requested_kind": one.resolved.requested_kind})
         remarks.append(Remark(mission_id, "unknown_kind", detail))
-    if read_retry_count(one.envelope.payload.context.get("_retry_count")) is None:
+    if read_retry_count(one.envelope.payload.context.get("_retry_count", 0)) is None:
         remarks.append(Remark(mission_id, "retry_count_ignored"))
     return remarks
 

@@ -12,6 +12,7 @@ from corporation.missions.replay import ReplayRefused
 from corporation.missions.states import State
 from corporation.trust import audit
 from hq_api.access import Principal
+from hq_api.addresses import AsWritten
 from hq_api.auditing import act_of
 from hq_api.dependencies import JsonObject, Ledger, ReadSettings, principal_with
 from hq_api.described_routes import reads
@@ -21,7 +22,7 @@ from hq_api.routers.cancelling import Reason
 from hq_api.routers.missions import location_of
 from hq_api.validation import checked, refuse_unstorable
 
-router = APIRouter(tags=["missions"])
+router = APIRouter(tags=["missions"], route_class=AsWritten)
 
 HIGHEST_NUMBER = 2**31 - 1
 """Of an attempt; the ledger counts no further."""

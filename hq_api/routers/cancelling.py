@@ -11,6 +11,7 @@ from corporation.missions.cancel import DEFAULT_REASON, CancelRefused, cancel
 from corporation.missions.states import State
 from corporation.trust import audit
 from hq_api.access import Principal
+from hq_api.addresses import AsWritten
 from hq_api.auditing import act_of
 from hq_api.body import read_optional_object
 from hq_api.dependencies import Ledger, principal_with
@@ -19,7 +20,7 @@ from hq_api.gates import Headquarters
 from hq_api.responses import Json, Refusal
 from hq_api.validation import checked, refuse_unstorable
 
-router = APIRouter(tags=["missions"])
+router = APIRouter(tags=["missions"], route_class=AsWritten)
 
 Reason = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 from starlette.responses import Response
 
-from corporation.clock import utc_now
+from corporation.clock import new_id, utc_now
 from corporation.db import transaction
 from corporation.factories.access import is_known, shut_out
 from corporation.factories.costs import put_snapshot
@@ -17,6 +17,7 @@ from corporation.factories.registry import Wanted, list_registrations, remove
 from corporation.factories.signs_of_life import dead_workers
 from corporation.factories.staleness import Thresholds
 from corporation.factories.store import Beat, Heard, hear
+from corporation.missions import orders
 from corporation.missions.store import cancelling, leases
 from corporation.missions.store.sending import NOT_CURRENT
 from corporation.roles import FactoryRole
@@ -53,6 +54,8 @@ def register(
 ) -> Response:
     """The factory was heard of now, and what it runs has a fresh lease; the answer says what it must do.
 
+    An order that waits for it has succeeded by that answer, where nobody there is sent orders.
+
     409 `split_brain` while another instance speaks for it, 429 when it beats too often; both change nothing else.
     """
     refuse_unstorable(document)
@@ -63,9 +66,12 @@ def register(
     beat = beat_of(form, request.client.host if request.client else None)
     try:
         with transaction(ledger) as connection:
+            orders.obey_early(connection, form.factory_id)
             heard = hear(connection, beat, _thresholds(settings))
             stops = _live(connection, form, heard, settings.attempt_lease_seconds)
             rotates = is_asked_to_rotate(connection, form.factory_id)
+            if heard.verdict == "taken":
+                orders.tell(connection, form.factory_id, new_id)
     except IntegrityError:
         raise Refusal(409, "name_taken", "another factory has this name once it is written in a queue's name") from None
     if heard.verdict == "split_brain":

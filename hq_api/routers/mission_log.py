@@ -11,13 +11,14 @@ from sqlalchemy import Engine
 from starlette.responses import StreamingResponse
 
 from hq_api.access import PUBLISH, Principal, Unauthorized
+from hq_api.addresses import AsWritten
 from hq_api.dependencies import Ledger, bearer, principal_with, valid_principal
 from hq_api.described_routes import sends
 from hq_api.gates import Headquarters
 from hq_api.log_events import LogEvent, find, follow, read_position
 from hq_api.responses import Refusal
 
-router = APIRouter(tags=["missions"])
+router = APIRouter(tags=["missions"], route_class=AsWritten)
 
 
 @router.get(

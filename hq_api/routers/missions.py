@@ -8,15 +8,30 @@ from starlette.responses import Response
 
 from corporation.clock import new_id
 from corporation.db import transaction
-from corporation.envelope import Defaults, EnvelopeRefused, MissionEnvelope, Problem, parse_strict
+from corporation.envelope import Defaults, EnvelopeRefused, MissionEnvelope, Problem
 from corporation.missions import queries
+from corporation.trust import audit
 from hq_api.access import PUBLISH, Principal
+from hq_api.addresses import AsWritten
+from hq_api.auditing import act_of
 from hq_api.body import BATCH_LIMIT_BYTES, LIMIT_BYTES, read_document
 from hq_api.dependencies import Ledger, ReadSettings, principal_with
 from hq_api.described_routes import also
 from hq_api.gates import Headquarters, MayPublish
 from hq_api.paging import cursor_after, mission_filter, read_cursor
-from hq_api.publishing import MOST_IN_A_BATCH, Order, Refused, Rules, Verdict, batch_of, publish, read_entry
+from hq_api.publishing import (
+    FILLED_IN,
+    MOST_IN_A_BATCH,
+    Order,
+    Refused,
+    Rules,
+    Verdict,
+    batch_of,
+    factory_orders,
+    publish,
+    read_entry,
+    read_order,
+)
 from hq_api.responses import Json, Refusal
 
 MISSIONS: Final = "/api/v1/missions"
@@ -32,6 +47,8 @@ def _body_schema() -> dict[str, Any]:
     one["$defs"]["MissionPayload"]["properties"]["context"]["default"] = {}
     payload = one.pop("$defs")["MissionPayload"]
     one["properties"]["payload"] = payload
+    for name in FILLED_IN:
+        one["properties"][name] = {"anyOf": [one["properties"][name], {"type": "null"}]}
     one["required"] = ["payload"]  # over HTTP job_id and idempotency_key are filled in
     many = {"type": "array", "minItems": 1, "maxItems": MOST_IN_A_BATCH, "items": one}
     batch = {"type": "object", "required": ["missions"], "properties": {"missions": many}}
@@ -40,7 +57,7 @@ def _body_schema() -> dict[str, Any]:
 
 
 _OTHERWISE = also({200: "Known already", 207: "Of a batch some were refused"})
-router = APIRouter(tags=["missions"])
+router = APIRouter(tags=["missions"], route_class=AsWritten)
 
 
 @router.post("/api/v1/delegation/publish", status_code=202, openapi_extra=_body_schema(), responses=_OTHERWISE)
@@ -60,13 +77,13 @@ def publish_missions(
     key = _header_key(request)
     rules = Rules(caller, wait, settings.default_ttl_seconds, settings.waiting_limit)
     if not isinstance(document, dict) or "missions" not in document:
-        order = Order(parse_strict(document, Defaults(new_id(), key)), ("body",))
-        return _single(_publish(ledger, [order], rules)[0])
+        order = read_order(document, Defaults(new_id(), key), ("body",))
+        return _single(_publish(request, ledger, [order], rules)[0])
     entries = [
         read_entry(entry, Defaults(new_id(), f"{key}:{index}" if key else None), index)
         for index, entry in enumerate(batch_of(document))
     ]
-    return _batch(_publish(ledger, entries, rules))
+    return _batch(_publish(request, ledger, entries, rules))
 
 
 @router.get(MISSIONS)
@@ -106,18 +123,31 @@ def list_events(
 
 # Last, and with slashes: a job_id is any text, so `/` in it must not look like another route.
 @router.get(MISSIONS + "/{job_id:path}")
-def read_mission(_: Caller, __: Headquarters, ledger: Ledger, job_id: str) -> Response:
-    """The mission that `job_id` names, also as an alias, with its envelope, its attempts and its result."""
+def read_mission(
+    _: Caller,
+    __: Headquarters,
+    ledger: Ledger,
+    job_id: str,
+    named: Annotated[str | None, Query(alias="job_id")] = None,
+) -> Response:
+    """The mission that `job_id` names, also as an alias, with its envelope, its attempts and its result.
+
+    Where the path ends without a name the query has it: `.` and `..` are taken out of paths by many clients.
+    """
     with transaction(ledger) as connection:
-        mission = queries.find_mission(connection, _storable(job_id))
+        mission = queries.find_mission(connection, _storable(job_id or named or ""))
     if mission is None:
         raise _not_found()
     return Json(mission)
 
 
-def _publish(ledger: Ledger, entries: list[Order | Refused], rules: Rules) -> list[Verdict]:
+def _publish(request: Request, ledger: Ledger, entries: list[Order | Refused], rules: Rules) -> list[Verdict]:
     with transaction(ledger) as connection:
-        return publish(connection, entries, rules)
+        verdicts = publish(connection, entries, rules)
+        for order in factory_orders(entries, verdicts, rules.caller.subject):
+            word = order.word
+            audit.write(connection, act_of(request, rules.caller, f"factory.{word.action}", order.target, word.note))
+        return verdicts
 
 
 def _header_key(request: Request) -> str | None:
@@ -157,7 +187,7 @@ def _entry(index: int, verdict: Verdict) -> dict[str, Any]:
 
 def location_of(job_id: str) -> str:
     """The address of a mission, whatever its job_id is made of."""
-    return f"{MISSIONS}/{quote(job_id, safe='')}"
+    return f"{MISSIONS}/?job_id={job_id}" if job_id in (".", "..") else f"{MISSIONS}/{quote(job_id, safe='')}"
 
 
 def _storable(job_id: str) -> str:

@@ -81,7 +81,7 @@ MUTANTS: Final[Mapping[str, Mutant]] = {
     "mark-before-send": Mutant(engine=mistakes.mark_before_sending, faults=_often("kill_engine", 5, 1.0), missions=200),
     "double-send-and-forget": Mutant(engine=mistakes.send_everything_twice, worker=mistakes.forget_every_attempt),
     "collect-before-apply": Mutant(
-        engine=mistakes.collect_before_applying, faults=_often("kill_engine", 5, 1.0), missions=200
+        engine=mistakes.collect_before_applying, faults=_often("kill_engine", 8, 2.0), missions=200
     ),
     "rescue-by-age": Mutant(
         engine=mistakes.rescue_by_age,

@@ -63,13 +63,13 @@ def test_there_is_always_at_least_one_attempt_and_never_more_than_asked_for(max_
 
 @pytest.mark.parametrize(
     ("written", "count"),
-    [(None, 0), (0, 0), (2, 2), ("2", 2), (" 3 ", 3), ("-1", 0), (-7, 0), ("+4", 4), ("007", 7), ("0" * 40 + "5", 5)],
+    [(0, 0), (2, 2), ("2", 2), (" 3 ", 3), ("-1", 0), (-7, 0), ("+4", 4), ("007", 7), ("0" * 40 + "5", 5)],
 )
 def test_a_retry_count_is_a_number_or_a_numeric_text(written: object, count: int) -> None:
     assert read_retry_count(written) == count
 
 
-@pytest.mark.parametrize("written", ["", "many", "1.5", "0x10", "1_000", "٣", 1.0, 2.5, True, False, [], {}, [1]])
+@pytest.mark.parametrize("written", [None, "", "many", "1.5", "0x10", "1_000", "٣", 1.0, 2.5, True, False, [], {}, [1]])
 def test_anything_else_is_no_retry_count(written: object) -> None:
     assert read_retry_count(written) is None
 

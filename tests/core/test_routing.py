@@ -116,13 +116,16 @@ ORDER = need(label=None, target="a", system=True)
         ({"status": "stale"}, Held("target_offline")),
         ({"status": "offline"}, Held("target_offline")),
         ({"quarantined": True, "status": "offline"}, Held("target_offline")),
-        ({"control_queue": None}, Held("no_capable_factory")),
+        ({"control_queue": None}, Held("behind_others")),
+        ({"control_queue": None, "status": "paused"}, Held("behind_others")),
+        ({"control_queue": None, "status": "stale"}, Held("target_offline")),
         ({"takes_messages": False}, Held("behind_others")),
         ({"takes_messages": False, "control_queue": None}, Held("behind_others")),
     ],
 )
 def test_an_order_to_the_factory_itself_reaches_it_while_it_is_heard_of(changes: Any, answer: Any) -> None:
-    """F-22: it needs neither a slot nor a factory that takes missions, and goes to the control worker."""
+    """F-22: it needs neither a slot nor a factory that takes missions, and goes to the control worker; where there is
+    none it waits for the next beat."""
     fields: dict[str, Any] = {"control_queue": "a.control"} | changes
 
     assert route(ORDER, [factory_view("a", **fields), factory_view("b")]) == answer
@@ -166,12 +169,13 @@ def test_a_targeted_mission_goes_to_its_target_however_busy_it_is() -> None:
         (need(target="a"), [factory_view("a", labels=frozenset(), status="offline", slots=0), factory_view("b")],
          "target_offline"),
         (need(label="vp_coder"), [factory_view("a", labels=frozenset()),
-                                  factory_view("b", labels=frozenset(), status="stale", slots=0)], "no_live_factory"),
+                                  factory_view("b", labels=frozenset(), status="stale", slots=0)],
+         "no_capable_factory"),
         (need(label="vp_coder"), [factory_view("a", labels=frozenset()),
                                   factory_view("b", labels=frozenset(), status="stale")], "no_capable_factory"),
         (need(routable=False), [factory_view()], "no_capable_factory"),
         (need(label="vp_coder"), [factory_view("a", status="offline"), factory_view("b", labels=frozenset())],
-         "no_live_factory"),
+         "no_capable_factory"),
         (need(), [factory_view("a", status="offline", quarantined=True)], "no_live_factory"),
         (need(label="vp_coder"), [factory_view(labels=frozenset(), quarantined=True)], "no_live_factory"),
         (need(target="a"), [factory_view("a", quarantined=True, status="offline"), factory_view("b")],

@@ -93,6 +93,7 @@ def ended(here: Node, outcome: Outcome, number: int = 1) -> str:
         Failed("exit status 1", {"code": 1}),
         TimedOut("the time limit of 60 s passed", {"tail": "…"}),
         Lost("the process that ran the attempt died"),
+        Lost("its factory was stopped while it ran", took_worker=False),
         Cancelled("no longer wanted", {"half": "done"}),
     ],
     ids=lambda outcome: type(outcome).__name__,

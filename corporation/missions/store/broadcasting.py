@@ -20,8 +20,10 @@ from corporation.missions.broadcast import (
     nobody_lives,
 )
 from corporation.missions.finish import Finish
+from corporation.missions.orders import lock_targets, obey_spread, order_in
 from corporation.missions.store import submitting
 from corporation.missions.store.dispatching import take_dispatch_lock
+from corporation.missions.store.ordering import WaitingOrder
 from corporation.strict_json import dump
 
 # Each of the two searches below names the condition of the index `missions_broadcast` to the letter: it is asked all
@@ -93,10 +95,11 @@ END = text("""
 def spread_one(connection: Connection, thresholds: Thresholds) -> bool:
     """Spread the oldest broadcast that waits for it; whether there was one is returned, since there may be more.
 
-    Each live factory but HQ's own then has a child, and the parent waits behind them; or there is no such factory, or
-    others have the children's names, and the parent has failed with nothing spread. One broadcast a transaction:
-    children are stored in the order of their keys, and none can undo another. Does nothing while a dispatcher of
-    another engine is at it; calling again spreads nothing twice.
+    Each live factory but HQ's own then has a child and is flagged as that says, unless somebody has said something
+    newer of it, and the parent waits behind them; or there is no such factory, or others have the children's names,
+    and the parent has failed with nothing spread. One broadcast a transaction: children are stored in the order of
+    their keys, and none can undo another. Does nothing while a dispatcher of another engine is at it; calling again
+    spreads nothing twice.
     """
     if not take_dispatch_lock(connection):
         return False
@@ -148,12 +151,15 @@ def _spread(connection: Connection, parent: Broadcast, children: Sequence[Missio
     if not can_be_named(children):
         _end(connection, [(parent.mission_id, names_too_long(parent.job_id, parent.mission_kind))])
         return
+    lock_targets(connection, [order_in(parent.mission_kind, one.payload.context, parent.source) for one in children])
     # The children first. Storing them may wait for somebody who is storing one of these names, and who may then want
     # the parent to note a duplicate: holding it meanwhile could close a ring of waits.
     attempt = connection.begin_nested()
     stored = submitting.insert(connection, [_row(parent, child) for child in children])
     if len(stored) == len(children) and _mark(connection, parent.mission_id, len(children)):
         attempt.commit()
+        order = WaitingOrder(parent.mission_id, parent.mission_kind, parent.source, parent.envelope)
+        obey_spread(connection, order, [child.payload.context["target_factory_id"] for child in children])
         return
     attempt.rollback()
     if taken := _taken(connection, children):

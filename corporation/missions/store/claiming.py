@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 CLAIMER = text("""
-    SELECT f.registration_status, f.paused, f.draining, f.capabilities, a.quarantined_at IS NOT NULL AS quarantined
+    SELECT f.registration_status, f.paused, f.draining, f.capabilities, a.quarantined_at IS NOT NULL AS quarantined,
+           coalesce(f.last_seen_at > to_timestamp(0) + interval '1 day', false) AS heard_of
       FROM (SELECT CAST(:factory_id AS text) AS factory_id) AS asked
       LEFT JOIN corporation.factories f USING (factory_id)
       LEFT JOIN corporation.factory_access a USING (factory_id)
@@ -21,7 +22,7 @@ TAKE_QUEUED = text("""
     SELECT a.id FROM corporation.attempts a JOIN corporation.missions m ON m.attempt_id = a.id
      WHERE a.factory_id = :factory_id AND a.state = 'queued' AND m.state = 'queued'
        AND (CAST(:kinds AS text[]) IS NULL OR m.mission_kind = ANY(CAST(:kinds AS text[])))
-     ORDER BY m.broker_priority, m.created_at, m.job_id
+     ORDER BY m.broker_priority, m.created_at, m.place, m.job_id
      LIMIT :limit FOR NO KEY UPDATE OF m SKIP LOCKED
 """)
 
@@ -31,11 +32,12 @@ TAKE_UNHEARD = text("""
      WHERE a.factory_id = :factory_id AND a.state = 'claimed' AND m.state = 'claimed' AND a.over_https
        AND a.id <> ALL(CAST(:holding AS uuid[]))
        AND (CAST(:kinds AS text[]) IS NULL OR m.mission_kind = ANY(CAST(:kinds AS text[])))
-     ORDER BY m.broker_priority, m.created_at, m.job_id
+     ORDER BY m.broker_priority, m.created_at, m.place, m.job_id
      LIMIT :limit FOR NO KEY UPDATE OF m SKIP LOCKED
 """)
 
-# In the order of contract http §8. What failed here last is left to the others for a moment after it is due.
+# In the order of contract http §8; of one moment the oldest is the one that was given first (S-11). What failed here
+# last is left to the others for a moment after it is due.
 TAKE_WAITING = text("""
     SELECT id, attempt FROM corporation.missions
      WHERE state = 'waiting' AND children IS NULL
@@ -47,7 +49,7 @@ TAKE_WAITING = text("""
        AND (target_factory_id IS NOT NULL OR factory_id IS DISTINCT FROM :factory_id OR attempt = 0
             OR coalesce(next_attempt_at, created_at)
                < now() - CAST(:left_to_others AS double precision) * interval '1 second')
-     ORDER BY broker_priority, created_at, job_id
+     ORDER BY broker_priority, created_at, place, job_id
      LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED
 """)
 
@@ -118,7 +120,7 @@ READ = text("""
     SELECT a.id, a.number, a.lease_expires_at, m.job_id, m.mission_kind, m.timeout_seconds, m.envelope
       FROM corporation.attempts a JOIN corporation.missions m ON m.attempt_id = a.id
      WHERE a.id = ANY(CAST(:attempt_ids AS uuid[])) AND a.state = 'claimed'
-     ORDER BY m.broker_priority, m.created_at, m.job_id
+     ORDER BY m.broker_priority, m.created_at, m.place, m.job_id
 """)
 
 
@@ -131,6 +133,8 @@ class ClaimerRow:
     """Whether HQ wants it paused or drained."""
     quarantined: bool
     labels: frozenset[str]
+    heard_of: bool = True
+    """Whether it has ever beaten."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +168,9 @@ def read_claimer(connection: Connection, factory_id: str) -> ClaimerRow | None:
     if row is None:
         return None
     labels = frozenset(str(label) for label in row.capabilities or ())
-    return ClaimerRow(row.registration_status, bool(row.paused or row.draining), bool(row.quarantined), labels)
+    return ClaimerRow(
+        row.registration_status, bool(row.paused or row.draining), bool(row.quarantined), labels, row.heard_of
+    )
 
 
 def take_queued(connection: Connection, factory_id: str, kinds: Collection[str] | None, limit: int) -> list[str]:

@@ -27,7 +27,7 @@ READ_FACTORIES = text("""
       SELECT factory_id, count(*) AS n FROM corporation.attempts
        WHERE finished_at > now() - CAST(:window AS double precision) * interval '1 second' GROUP BY factory_id
     )
-    SELECT f.factory_id, f.registration_status, f.paused, f.draining, f.capabilities, f.slots, f.queues,
+    SELECT f.factory_id, f.registration_status, f.paused, f.draining, f.capabilities, f.known_labels, f.slots, f.queues,
            access.quarantined_at IS NOT NULL AS quarantined,
            extract(epoch FROM now() - f.last_seen_at) AS silent_seconds,
            coalesce(held.n, 0) AS held, coalesce(held.size, 0) AS held_bytes, coalesce(lately.n, 0) AS finished
@@ -200,6 +200,7 @@ def _view(row: Row[Any]) -> FactoryView:
         factory_id=row.factory_id,
         status=row.registration_status,
         labels=labels,
+        known_labels=frozenset(str(label) for label in row.known_labels),
         slots=row.slots,
         held=row.held,
         held_bytes=row.held_bytes,

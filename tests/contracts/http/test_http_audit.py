@@ -64,7 +64,7 @@ PRIVILEGED: list[tuple[str, str, Any, str, str | None]] = [
 
 # Changes that are written down nowhere here, and why not.
 ORDINARY = {
-    ("POST", "/api/v1/delegation/publish"): "the ledger keeps each mission with its source for ever",
+    ("POST", "/api/v1/delegation/publish"): "the ledger keeps each mission; orders to factories: test_http_orders.py",
     ("POST", "/api/v1/dashboard/tutorials/bootstrap-repo"): "as publish; what HQ itself runs is written down",
     ("POST", BEATS): "a factory speaks of itself",
     ("POST", "/api/v1/factory/missions/claim"): "a factory's own work",

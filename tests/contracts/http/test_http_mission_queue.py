@@ -79,12 +79,14 @@ def test_nothing_to_do_is_an_empty_list(desk: httpx.Client) -> None:
     assert (answer.status_code, answer.json()) == (200, {"attempts": [], "paused": False})
 
 
-def test_missions_come_by_clamped_priority_then_age_then_name(api: Api, desk: httpx.Client, order: Order) -> None:
+def test_missions_come_by_clamped_priority_then_age_and_of_one_batch_as_they_were_given(
+    api: Api, desk: httpx.Client, order: Order
+) -> None:
     publish(api, order, "late-z", "late-a", priority=5)
     publish(api, order, "urgent", priority=-3)
     publish(api, order, "also", priority=0)
 
-    assert [one["job_id"] for one in claim(desk, max=4)] == ["urgent", "also", "late-a", "late-z"]
+    assert [one["job_id"] for one in claim(desk, max=4)] == ["urgent", "also", "late-z", "late-a"]
 
 
 def test_a_mission_for_another_factory_or_kind_is_not_handed_out(api: Api, desk: httpx.Client, order: Order) -> None:
@@ -231,6 +233,30 @@ def test_a_failure_that_is_not_retryable_ends_the_mission(api: Api, desk: httpx.
     publish(api, order, "never", max_retries=3)
     [attempt] = claim(desk)
     assert result_of(desk, attempt, status="FAILED", error="no", retryable=False).json()["state"] == "failed"
+
+
+def test_a_secret_in_an_error_is_neither_stored_nor_told(api: Api, desk: httpx.Client, order: Order) -> None:
+    """S-40: by its shape, or as one that HQ knows; also in the mailbox, and in what came too late."""
+    publish(api, order, "leaky", max_retries=1)
+    [attempt] = claim(desk)
+    error = f"{'x' * 5000} Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiIxIn0.abc password=hunter2"
+    body = {"status": "FAILED", "error": error, "result": {"log": "token: hunter2"}}
+    first = result_of(desk, attempt, **body)
+
+    assert (first.status_code, result_of(desk, attempt, **body).json()) == (200, first.json())
+    for _ in range(2):
+        assert result_of(desk, attempt, **body, usage={}).status_code == 409
+    assert api.ops.get("/api/v1/missions/leaky").json()["error"].endswith("x Bearer *** password=***")
+    assert events_of(api, "leaky").count("late_result") == 1
+    tables = ("corporation.missions", "corporation.attempts", "corporation.mission_events", "corporation.dead_letters")
+    rows = [
+        [row.whole for row in api.sql(f"SELECT row_to_json(t)::text AS whole FROM {table} AS t")]  # noqa: S608
+        for table in tables
+    ]
+    mailbox = "SELECT result FROM mailbox.celery_taskmeta WHERE task_id = :id"
+    rows.append([bytes(row.result).decode() for row in api.sql(mailbox, id=attempt["attempt_id"])])
+    assert min(map(len, rows)) > 0
+    assert [row for table in rows for row in table if "hunter2" in row or "eyJ" in row] == []
 
 
 def test_a_late_result_is_refused_and_kept_once(api: Api, desk: httpx.Client, order: Order) -> None:

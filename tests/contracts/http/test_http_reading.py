@@ -70,6 +70,18 @@ def test_filters_must_all_hold(api: Api) -> None:
     assert count(created_before=start) == 2
 
 
+def test_a_kind_is_found_by_its_other_name(api: Api) -> None:
+    """S-15."""
+    publish(api, 1, "tutorial_bootstrap_repo")
+    found = [
+        api.ops.get(MISSIONS, params={"mission_kind": kind}).json()["missions"]
+        for kind in ("tutorial_bootstrap_repo", "bootstrap_repo")
+    ]
+
+    assert found[0] == found[1]
+    assert [one["requested_kind"] for one in found[0]] == ["tutorial_bootstrap_repo"]
+
+
 def test_a_plus_that_became_a_space_is_understood(api: Api) -> None:
     assert api.ops.get(f"{MISSIONS}?created_after=2026-06-01T08:00:00.000000+00:00").status_code == 200
 
@@ -141,7 +153,18 @@ def test_every_answer_has_an_id_and_the_security_headers(api: Api, path: str) ->
     assert "server" not in answer.headers
 
 
-@pytest.mark.parametrize("given", ["", "a b", "x" * 129, "ü", "<script>"])
+TRACE = "Root=1-67891233-abcdef012345678912345678;Parent=53995c3f42cd8ad8;Sampled=1;Lineage=1:a87bd80c:0|68fd508a:5"
+
+
+@pytest.mark.parametrize("given", ["a b", "a:b/c=d.e", "<script>", TRACE, "x" * 256, '"~!'])
+def test_an_id_of_printable_ascii_is_echoed(api: Api, given: str) -> None:
+    """H-4"""
+    answers = [stranger.get(api.url + "/", headers={name: given}) for name in ("x-request-id", "x-correlation-id")]
+
+    assert [answer.headers["x-request-id"] for answer in answers] == [given, given]
+
+
+@pytest.mark.parametrize("given", ["", "x" * 257, "ü", "a\tb"])
 def test_an_id_that_is_not_fit_for_a_log_is_replaced(api: Api, given: str) -> None:
     answer = stranger.get(api.url + "/", headers=[(b"x-request-id", given.encode()), (b"x-correlation-id", b"corr-1")])
 

@@ -155,7 +155,7 @@ def test_a_parent_waits_behind_its_children_and_says_how_many_they_are(ledger: L
     parent = ledger.mission("p")
     assert (parent.state, parent.state_reason, parent.attempt) == ("waiting", "behind_others", 0)
     assert (ledger.events("p"), ledger.detail("routed", "p")) == (["published", "routed"], {"children": 2})
-    assert ledger.mission("p.a").state_reason == "no_capable_factory"
+    assert ledger.mission("p.a").state_reason == "behind_others"
 
 
 def test_a_broadcast_is_spread_once_and_a_new_factory_gets_no_child(ledger: LedgerAtWork) -> None:

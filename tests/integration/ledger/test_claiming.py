@@ -81,6 +81,22 @@ def test_two_hundred_missions_are_each_handed_out_once_by_claims_and_the_dispatc
     assert attempts == 200
 
 
+def test_missions_of_one_batch_are_handed_out_in_the_order_in_which_they_were_given(ledger: LedgerOverHttps) -> None:
+    """S-11: of one moment the one that was given first is the oldest, whatever the names say."""
+    names = ["z", "m", "a", "q"]
+    ledger.beat(labels=LABELS, slots=0)
+    ledger.publish(*names)
+
+    assert [one.job_id for one in ledger.claim(most=2)] == names[:2]
+    assert [one.job_id for one in ledger.claim(holding=frozenset())] == names
+
+
+def test_what_the_dispatcher_queued_is_handed_out_in_that_order_too(ledger: LedgerOverHttps) -> None:
+    ledger.hand_out("z", "m", "a")
+
+    assert [one.job_id for one in ledger.claim()] == ["z", "m", "a"]
+
+
 def test_a_message_for_what_was_claimed_changes_nothing(ledger: LedgerOverHttps) -> None:
     """Whoever claims first in the ledger wins; what the receiver says of its copy is a sign of life and no more."""
     [attempt_id] = ledger.hand_out("j-1")

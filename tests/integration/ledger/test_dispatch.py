@@ -291,7 +291,7 @@ REASONS: list[tuple[dict[str, Any], list[dict[str, Any]], str]] = [
     ({"mission_kind": "coding_task"}, [{"labels": ["vp_general"]}], "no_capable_factory"),
     ({"context": {"target_factory_id": "b"}}, [{}], "target_unknown"),
     ({"context": {"target_factory_id": "b"}}, [{"factory_id": "b", "registration_status": "paused"}], "target_paused"),
-    ({"mission_kind": "system:pause_factory", "context": {"target_factory_id": "desk-7"}}, [{}], "no_capable_factory"),
+    ({"mission_kind": "system:pause_factory", "context": {"target_factory_id": "desk-7"}}, [{}], "behind_others"),
     ({"mission_kind": "system:pause_factory"}, [{}], "behind_others"),
     ({}, [{}], "behind_others"),
 ]  # fmt: skip

@@ -232,6 +232,31 @@ def test_kinds_that_factories_advertise_are_known(ledger: LedgerAtWork) -> None:
         assert queries.advertised_kinds(connection) == {"noop", "dance"}
 
 
+def test_a_kind_stays_known_while_no_worker_lives_to_say_so(ledger: LedgerAtWork) -> None:
+    """Until one that lives says otherwise, or the factory is removed: a restart makes no order wrong."""
+    ledger.beat("a", labels=["kind:dance"])
+    ledger.beat("a", labels=[], slots=0)
+    with ledger.engine.connect() as connection:
+        assert queries.advertised_kinds(connection) == {"dance"}
+    ledger.beat("a", labels=["kind:sing"], slots=1)
+    ledger.beat("a", labels=[], slots=0)
+    with ledger.engine.connect() as connection:
+        assert queries.advertised_kinds(connection) == {"sing"}
+    ledger.beat("a", labels=[], slots=1)
+    with ledger.engine.connect() as connection:
+        assert queries.advertised_kinds(connection) == set()
+
+
+def test_what_waits_for_a_worker_that_restarts_is_not_sent_to_it(ledger: LedgerAtWork) -> None:
+    ledger.beat("a", labels=["vp_general"])
+    ledger.beat("a", labels=[], slots=0)
+    ledger.publish("j-1")
+
+    assert ledger.dispatch() == 0
+    ledger.explain()
+    assert (ledger.state(), ledger.mission().state_reason) == ("waiting", "no_free_slot")
+
+
 def test_the_state_is_read_with_why_it_waits(ledger: LedgerAtWork) -> None:
     ledger.publish("j-1")
     ledger.explain()

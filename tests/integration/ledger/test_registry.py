@@ -48,6 +48,27 @@ def happened(ledger: LedgerAtWork) -> list[str]:
     return [row.type for row in ledger.sql("SELECT type FROM corporation.factory_events ORDER BY id")]
 
 
+def test_a_factory_that_is_told_to_stop_while_missions_run_has_stopped_in_its_history(ledger: LedgerAtWork) -> None:
+    """F-23: it may be killed before it can say goodbye; and if it can, that is no second stop."""
+    leaving: dict[str, Any] = {"registration_status": "draining", "slots": 0}
+    heard(ledger)
+    heard(ledger, **leaving)
+    heard(ledger, registration_status="offline", slots=0)
+    assert happened(ledger) == ["online", "stopped"]
+    heard(ledger)
+    heard(ledger, **leaving)
+    heard(ledger)
+    assert happened(ledger) == ["online", "stopped", "online", "stopped", "online"]
+
+
+def test_a_factory_that_is_drained_and_has_no_worker_has_not_stopped(ledger: LedgerAtWork) -> None:
+    heard(ledger)
+    ledger.sql("UPDATE corporation.factories SET draining = true")
+    heard(ledger, registration_status="draining", slots=0)
+
+    assert happened(ledger) == ["online"]
+
+
 def shown(ledger: LedgerAtWork, limit: int = 1000, **wanted: str) -> tuple[list[dict[str, Any]], int]:
     with transaction(ledger.engine) as connection:
         return list_registrations(connection, Wanted(limit, **wanted), LIMITS, 180)

@@ -16,6 +16,7 @@ from corporation.missions.store.sending import EchoMessage
 
 CONTROL: dict[str, Any] = {"queues": ["factory.desk-7", "desk-7.control"]}
 PAUSE: dict[str, Any] = {"context": {"mission_kind": "system:pause_factory", "target_factory_id": "desk-7"}}
+RESUME: dict[str, Any] = {"context": {"mission_kind": "system:resume_factory", "target_factory_id": "desk-7"}}
 BARRED = "INSERT INTO corporation.factory_access (factory_id, quarantined_at) VALUES ('desk-7', now())"
 
 
@@ -35,7 +36,7 @@ def test_an_order_goes_to_the_control_queue_of_its_factory(ledger: LedgerAtWork,
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"queues": ["factory.desk-7"]}, "no_capable_factory"),
+        ({"queues": ["factory.desk-7"]}, "behind_others"),
         (CONTROL | {"labels": ["transport:http"]}, "behind_others"),
     ],
 )
@@ -60,7 +61,7 @@ def test_an_update_is_not_sent_by_this_version(ledger: LedgerAtWork) -> None:
 def test_a_crowd_of_missions_does_not_hide_an_order_and_an_order_takes_no_room(ledger: LedgerAtWork) -> None:
     ledger.beat(slots=1, **CONTROL)
     ledger.publish(*(f"j-{number}" for number in range(20)), priority=0)
-    ledger.publish("o-1", **PAUSE)
+    ledger.publish("o-1", **RESUME)
 
     assert ledger.dispatch() == 4, "three for one slot, and the order"
     assert ledger.state("o-1") == "queued"
