@@ -16,7 +16,18 @@ from corporation.envelope import Defaults, EnvelopeRefused, parse_strict
 from corporation.missions.kinds import resolve
 from corporation.settings import load_settings
 from corporation.strict_json import JsonRefused, dump, parse
-from hq_api import access, beat_form, edge, letter_filters, log_events, paging, publishing, rate_limits, shown_letters
+from hq_api import (
+    access,
+    beat_form,
+    edge,
+    edited_orders,
+    letter_filters,
+    log_events,
+    paging,
+    publishing,
+    rate_limits,
+    shown_letters,
+)
 from hq_api.dashboard import login_form, same_origin, session
 from hq_api.responses import Refusal
 from hq_api.routers import (
@@ -157,6 +168,20 @@ OF_HTTP: Final = [
         "hq_api.publishing:read_entry",
         bodies(ORDER),
         lambda entry: publishing.read_entry(entry, Defaults("made-up", "k"), 0),
+    ),
+    Parser(
+        "hq_api.publishing:read_order",
+        bodies(ORDER, {**ORDER, "job_id": None, "idempotency_key": None}),
+        lambda order: publishing.read_order(order, Defaults("made-up", "k"), ("body",)),
+        (EnvelopeRefused,),
+        words=_said,
+    ),
+    Parser(
+        "hq_api.edited_orders:edited_order",
+        bodies({"envelope": ORDER}, ORDER).filter(lambda body: isinstance(body, dict)),
+        lambda body: edited_orders.edited_order(body, "made-up"),
+        (EnvelopeRefused,),
+        words=_said,
     ),
     Parser(
         "hq_api.publishing:batch_of",
