@@ -93,9 +93,16 @@ def cut(server: "Server", user: str = "f_desk-7") -> None:
 
 
 def is_let_in(url: str) -> bool:
-    """Whether the user and the password in `url` open the door."""
+    """Whether the user and the password in `url` open the door; asked again if it was shut while we stood in it."""
+    with redis.Redis.from_url(url) as client:
+        try:
+            return _answers(client)
+        except redis.ConnectionError:
+            return _answers(client)
+
+
+def _answers(client: "redis.Redis") -> bool:
     try:
-        with redis.Redis.from_url(url) as client:
-            return bool(client.ping())
+        return bool(client.ping())
     except redis.AuthenticationError:
         return False
