@@ -3,7 +3,6 @@
 import os
 import signal
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,16 +36,28 @@ def attempts(cluster: FaultyCluster) -> list[tuple[str, bool, str | None]]:
     return [tuple(row) for row in cluster.db.execute(ATTEMPTS)]
 
 
-def begun(cluster: FaultyCluster, wait_until: Wait, number: int) -> Path:
-    """Attempt `number` is at work when this returns, until the file is there."""
-    wait_until(lambda: [number for _, number in cluster.effects()][-1:] == [number], 20, f"attempt {number} at work")
-    return cluster.folder / "gate"
+def begun(cluster: FaultyCluster, wait_until: Wait, number: int) -> None:
+    """Attempt `number` is at work when this returns."""
+    wait_until(lambda: [tried for _, tried in cluster.effects()][-1:] == [number], 20, f"attempt {number} at work")
 
 
 def told(cluster: FaultyCluster, name: str, wait_until: Wait) -> None:
     """The process was told to stop, and HQ has heard that it leaves."""
     cluster.processes[name].send_signal(signal.SIGTERM)
     wait_until(lambda: cluster.value(SLOTS) == 0, 20, "it leaves")
+
+
+def published(cluster: FaultyCluster, wait_until: Wait) -> None:
+    """A mission that may be tried twice is at work, until it is let go."""
+    cluster.publish(cluster.order("m-1", max_retries=2, gate=str(cluster.folder / "gate")))
+    begun(cluster, wait_until, 1)
+
+
+def tried_again(cluster: FaultyCluster, name: str) -> None:
+    """The process has ended in order, and started again; the mission is let go."""
+    assert cluster.processes[name].wait(20) == 0
+    (cluster.folder / "gate").touch()
+    begin(cluster, name)
 
 
 def test_a_stop_hands_back_what_runs_and_quarantines_nothing(
@@ -72,13 +83,9 @@ def test_a_stop_of_the_whole_group_hands_back_as_well(
     name: str, resting: FaultyCluster, wait_until: Wait, settled: Callable[[FaultyCluster], None]
 ) -> None:
     """As systemd does it: the processes of the missions hear SIGTERM too, and end at once."""
-    gate = resting.folder / "gate"
-    resting.publish(resting.order("m-1", max_retries=2, gate=str(gate)))
-    begun(resting, wait_until, 1)
+    published(resting, wait_until)
     os.killpg(resting.processes[name].pid, signal.SIGTERM)
-    assert resting.processes[name].wait(20) == 0
-    gate.touch()
-    begin(resting, name)
+    tried_again(resting, name)
     settled(resting)
 
     assert resting.story("m-1") == Story("succeeded", ("lost", "succeeded"), (1, 2))
@@ -91,14 +98,10 @@ def test_what_dies_while_its_worker_waits_for_it_counts_as_ever(
     name: str, resting: FaultyCluster, wait_until: Wait, settled: Callable[[FaultyCluster], None]
 ) -> None:
     """The worker was told to stop, and yet it was not the stop that ended the mission."""
-    gate = resting.folder / "gate"
-    resting.publish(resting.order("m-1", max_retries=2, gate=str(gate)))
-    begun(resting, wait_until, 1)
+    published(resting, wait_until)
     told(resting, name, wait_until)
     os.kill(resting.spool_owner("m-1"), signal.SIGKILL)
-    assert resting.processes[name].wait(20) == 0
-    gate.touch()
-    begin(resting, name)
+    tried_again(resting, name)
     settled(resting)
 
     assert resting.story("m-1") == Story("succeeded", ("lost", "succeeded"), (1, 2))
@@ -109,14 +112,10 @@ def test_a_second_word_ends_what_runs_and_hands_it_back(
     name: str, resting: FaultyCluster, wait_until: Wait, settled: Callable[[FaultyCluster], None]
 ) -> None:
     """Ctrl-C twice: a cold shutdown of Celery, and the same of the process that claims over HTTPS."""
-    gate = resting.folder / "gate"
-    resting.publish(resting.order("m-1", max_retries=2, gate=str(gate)))
-    begun(resting, wait_until, 1)
+    published(resting, wait_until)
     told(resting, name, wait_until)
     resting.processes[name].send_signal(signal.SIGQUIT if name == "worker" else signal.SIGTERM)
-    assert resting.processes[name].wait(20) == 0
-    gate.touch()
-    begin(resting, name)
+    tried_again(resting, name)
     settled(resting)
 
     assert resting.story("m-1") == Story("succeeded", ("lost", "succeeded"), (1, 2))

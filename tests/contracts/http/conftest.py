@@ -8,6 +8,8 @@ import pytest
 from canary import leaks_in_database
 from served_api import Api, forgetful, registered, served, settings_for
 
+from hq_api.bounded_http import BoundedHttp
+
 # Without the triggers of foreign keys the order does not matter. Measured: TRUNCATE takes sixty times as long.
 EMPTY = """
     SELECT 'SET session_replication_role = replica;'
@@ -29,6 +31,15 @@ def module_api(module_servers: tuple[str, str], wait_until: Callable[..., Any]) 
     with served(settings_for(module_servers[0])) as api:
         registered(api, wait_until)
         yield api
+
+
+@pytest.fixture(scope="module")
+def hasty(module_servers: tuple[str, str]) -> Iterator[Api]:
+    """A server that waits 0.3 s for a head, and for the rest of what it has answered."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BoundedHttp, "head_seconds", 0.3)
+        with served(settings_for(module_servers[0])) as api:
+            yield api
 
 
 @pytest.fixture

@@ -2,25 +2,15 @@
 
 import socket
 import time
-from collections.abc import Iterator
 
 import pytest
-from served_api import OPS_TOKEN, PUBLISH, Api, served, settings_for
+from served_api import OPS_TOKEN, PUBLISH, Api
 
-from hq_api.bounded_http import MOST_DROPPED_BYTES, BoundedHttp
+from hq_api.bounded_http import MOST_DROPPED_BYTES
 
 MIB = 1024 * 1024
 CLOSE = b"Connection: close\r\n"
 NOBODY_LISTENS = r"(?i)reset|broken pipe"
-
-
-@pytest.fixture(scope="module")
-def hasty(module_servers: tuple[str, str]) -> Iterator[Api]:
-    """A server that lets the rest of a request go for 0.3 s."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(BoundedHttp, "head_seconds", 0.3)
-        with served(settings_for(module_servers[0])) as api:
-            yield api
 
 
 def opened(api: Api) -> socket.socket:

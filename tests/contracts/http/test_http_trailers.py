@@ -3,12 +3,11 @@
 import json
 import re
 import socket
-from collections.abc import Iterator
 
 import pytest
-from served_api import OPS_TOKEN, PUBLISH, Api, served, settings_for
+from served_api import OPS_TOKEN, PUBLISH, Api
 
-from hq_api.bounded_http import MOST_DROPPED_BYTES, MOST_HEAD_BYTES, BoundedHttp
+from hq_api.bounded_http import MOST_DROPPED_BYTES, MOST_HEAD_BYTES
 
 HEALTH = b"GET /api/v1/health HTTP/1.1\r\nHost: hq\r\n\r\n"
 LAST_HEALTH = HEALTH.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
@@ -21,15 +20,6 @@ QUARANTINE = b"POST /api/v1/ops/factory/quarantine HTTP/1.1\r\n"
 """Answered with 401 before its body is read."""
 KERNEL_BYTES = 16 * 1024 * 1024
 """More than both ends of a connection hold of what nobody reads."""
-
-
-@pytest.fixture(scope="module")
-def hasty(module_servers: tuple[str, str]) -> Iterator[Api]:
-    """A server that waits 0.3 s for a head, and for the rest of what it has answered."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(BoundedHttp, "head_seconds", 0.3)
-        with served(settings_for(module_servers[0])) as api:
-            yield api
 
 
 def opened(api: Api) -> socket.socket:
